@@ -1,0 +1,20 @@
+//! Values and algorithms of Moim, without IO, clock, randomness or messages (INV-1).
+//!
+//! | module | concept | where the idea comes from |
+//! |---|---|---|
+//! 
+//! | [`clock`] | hybrid logical clock, dot, version vector | Kulkarni et al. 2014; Preguiça et al., dotted version vectors, 2012 |
+//! | [`object`] | what a replica holds of one key, and `join` | Riak's siblings and causal context |
+//! | [`quorum`] | N/R/W, levels, three-valued tally | Gifford 1979; etcd's `quorum` package |
+//! | [`codec`] | bytes of the above | – |
+//!
+//! Start reading at [`object::Object::join`]: everything else exists so that this one function is enough.
+
+pub mod clock;
+pub mod codec;
+mod id;
+pub mod object;
+pub mod quorum;
+pub mod ring;
+
+pub use id::{MachineId, NamespaceId, NodeId};

@@ -1,0 +1,135 @@
+//! All versions of a key that no other version has seen, and the causal context that covers them.
+
+use bytes::Bytes;
+
+use super::{Content, Joined, Object, Version};
+use crate::NodeId;
+use crate::clock::{Actor, Causality, Dot, Epoch, Hlc, VersionVector};
+
+/// How many concurrent versions one key may hold; a put beyond is refused until somebody resolves them. Bounds an
+/// object at this many times the pair limit.
+pub const SIBLINGS_MAX: usize = 64;
+
+/// A set of versions and one context. Every version's dot is in the context; a dot in the context without a version
+/// was overwritten, deleted or has expired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Siblings {
+    context: VersionVector,
+    /// Sorted by dot.
+    versions: Vec<Version>,
+    written: Hlc,
+}
+
+impl Siblings {
+    /// Never written.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From decoded parts, if they keep the invariant that every dot is in the context, each once.
+    pub(super) fn from_parts(context: VersionVector, versions: Vec<Version>, written: Hlc) -> Option<Self> {
+        let covered = versions.iter().all(|version| context.contains(version.dot));
+        let sorted = versions.windows(2).all(|pair| pair[0].dot < pair[1].dot);
+        let valued = versions.iter().all(|version| version.value().is_some());
+        (covered && sorted && valued).then_some(Self { context, versions, written })
+    }
+
+    /// Everything seen.
+    pub fn context(&self) -> &VersionVector {
+        &self.context
+    }
+
+    /// The concurrent versions, in the order of their dots.
+    pub fn versions(&self) -> &[Version] {
+        &self.versions
+    }
+
+    /// The newest write, deletions included.
+    pub fn written(&self) -> Hlc {
+        self.written
+    }
+
+    /// The dot of the next write that `node` coordinates, by the rule of [`Epoch`]: go on counting only under an epoch
+    /// of this `run` that the object at hand contains, otherwise begin the `fresh` one (INV-3).
+    pub fn next_dot(&self, node: NodeId, run: u64, seen: &VersionVector, fresh: impl FnOnce() -> Epoch) -> Dot {
+        let minted = self.context.entries().iter().map(|&(actor, _)| actor);
+        let actor = minted
+            .filter(|actor| actor.node == node && actor.epoch.run == run)
+            .max()
+            .unwrap_or_else(|| Actor { node, epoch: fresh() });
+        let counter = 1 + self.context.get(actor).max(seen.get(actor));
+        let dot = Dot { actor, counter };
+        assert!(!self.context.contains(dot), "a dot was issued twice");
+        dot
+    }
+
+    /// Adds a version that replaces exactly what its writer had `seen`.
+    pub fn put(&mut self, version: Version, seen: &VersionVector) {
+        assert!(!self.context.contains(version.dot), "a dot was issued twice");
+        self.forget(seen, version.dot, version.written);
+        let at = self.versions.partition_point(|held| held.dot < version.dot);
+        self.versions.insert(at, version);
+    }
+
+    /// Removes exactly what the deleter had `seen`. The deletion has a dot of its own, so that equal contexts mean
+    /// equal siblings.
+    pub fn delete(&mut self, dot: Dot, written: Hlc, seen: &VersionVector) {
+        assert!(!self.context.contains(dot), "a dot was issued twice");
+        self.forget(seen, dot, written);
+    }
+
+    /// Joins two histories: a version survives if the other side holds it too or has never seen it.
+    pub(super) fn join(&self, incoming: &Self) -> Joined {
+        match self.context.compare(&incoming.context) {
+            Causality::Equal if self.versions.len() <= incoming.versions.len() => Joined::Unchanged,
+            // Equal histories, but expiry has dropped a value there that is still held here.
+            Causality::Equal => Joined::Incoming,
+            Causality::Descendant => Joined::Unchanged,
+            Causality::Ancestor => Joined::Incoming,
+            Causality::Concurrent => Joined::Merged(Object::Siblings(self.merged(incoming))),
+        }
+    }
+
+    /// The same history without the values whose deadline has passed.
+    #[must_use]
+    pub(super) fn without_expired(&self, wall_ms: u64) -> Self {
+        let mut kept = self.clone();
+        kept.versions.retain(|version| !version.is_expired(wall_ms));
+        kept
+    }
+
+    fn forget(&mut self, seen: &VersionVector, dot: Dot, written: Hlc) {
+        self.versions.retain(|held| !seen.contains(held.dot));
+        self.context.merge(seen);
+        self.context.insert(dot);
+        self.written = self.written.max(written);
+    }
+
+    fn merged(&self, other: &Self) -> Self {
+        let survivors = |of: &Self, against: &Self| {
+            let unseen = |version: &&Version| {
+                !against.context.contains(version.dot) || against.holds(version.dot)
+            };
+            of.versions.iter().filter(unseen).cloned().collect::<Vec<_>>()
+        };
+        let mut versions = survivors(self, other);
+        versions.extend(survivors(other, self));
+        versions.sort_by_key(|version| version.dot);
+        versions.dedup_by_key(|version| version.dot);
+        let mut context = self.context.clone();
+        context.merge(&other.context);
+        Self { context, versions, written: self.written.max(other.written) }
+    }
+
+    fn holds(&self, dot: Dot) -> bool {
+        self.versions.binary_search_by_key(&dot, |version| version.dot).is_ok()
+    }
+}
+
+impl Version {
+    /// A value as a `siblings` or `lww` write makes it.
+    pub fn of_value(written: Hlc, dot: Dot, value: Bytes) -> Self {
+        let created_ms = written.millis();
+        Self { written, dot, created_ms, expires_ms: 0, content: Content::Value(value) }
+    }
+}
