@@ -1,1 +1,214 @@
-//! Placeholder.
+//! Bytes on disk behind one small trait, [`Engine`]. Knows nothing of nodes, objects or rings.
+//!
+//! Two engines: [`memory::MemoryEngine`], the reference, which keeps nothing, and `rocks::RocksEngine` (feature
+//! `rocksdb`). One conformance suite (`tests/conformance.rs`) holds both to the same behaviour, also after a kill.
+//!
+//! Invariants: a batch is applied whole or not at all, and batches in the order given; after [`Engine::apply`] with
+//! [`Durability::Synced`] returns, the batch survives the machine; a read sees every batch applied before it.
+//! The trait says nothing about *how*: a log and memory table of our own can stand behind it as well.
+
+pub mod memory;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// What a key belongs to. Each family is a keyspace of its own; a batch may span them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// Objects.
+    Data,
+    /// Hints kept for other nodes.
+    Hints,
+    /// The node's own records: ring, clock bound.
+    Meta,
+}
+
+impl Family {
+    /// All families.
+    pub const ALL: [Self; 3] = [Self::Data, Self::Hints, Self::Meta];
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Sets a key.
+    Put {
+        /// Where.
+        family: Family,
+        /// The key.
+        key: Bytes,
+        /// Its new value.
+        value: Bytes,
+    },
+    /// Removes a key, if it is there.
+    Delete {
+        /// Where.
+        family: Family,
+        /// The key.
+        key: Bytes,
+    },
+    /// Removes all keys from `from` up to but not including `to`.
+    DeleteRange {
+        /// Where.
+        family: Family,
+        /// The first key to go.
+        from: Bytes,
+        /// The first key to stay.
+        to: Bytes,
+    },
+}
+
+/// Changes that happen together or not at all.
+pub type Batch = Vec<Write>;
+
+/// When a batch counts as kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// After an fsync: it survives the machine.
+    Synced,
+    /// After it was handed to the operating system: it survives the process.
+    Written,
+}
+
+/// Whether a value is known without waiting for the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cached {
+    /// It is; `None` means that there is no such key.
+    Known(Option<Bytes>),
+    /// Only [`Engine::get`] can tell, and it may block.
+    NeedsDisk,
+}
+
+/// What may be given back of a stored value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reclaim {
+    /// Nothing.
+    Keep,
+    /// The whole entry.
+    Remove,
+    /// All but these bytes.
+    Replace(Vec<u8>),
+}
+
+/// Judges entries of [`Family::Data`] during compaction: `(key, value)`. Must not panic, and must be pure but for the
+/// time it closes over: an engine may call it from its own threads, on any entry, any number of times.
+pub type ReclaimRule = Arc<dyn Fn(&[u8], &[u8]) -> Reclaim + Send + Sync>;
+
+/// Why an engine could not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorageError {
+    /// What is on disk is damaged: set the directory aside and refill from the replicas.
+    Corruption(String),
+    /// The disk is full. Reads go on.
+    Full(String),
+    /// Any other fault of the disk or the operating system.
+    Io(String),
+    /// Another process has the directory open.
+    Locked(String),
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Corruption(what) => write!(f, "data on disk is damaged: {what}"),
+            Self::Full(what) => write!(f, "the disk is full: {what}"),
+            Self::Io(what) => write!(f, "the disk failed: {what}"),
+            Self::Locked(what) => write!(f, "another process uses this directory: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for StorageError {}
+
+/// One page of a scan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Entries in the order of their keys.
+    pub entries: Vec<(Bytes, Bytes)>,
+    /// Whether the range may hold more after the last entry.
+    pub more: bool,
+}
+
+/// Bounds of a page; whichever is met first ends it (but a page has at least one entry if there is one).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageLimit {
+    /// Entries.
+    pub entries_max: usize,
+    /// Bytes of keys and values together.
+    pub bytes_max: usize,
+}
+
+/// Figures of an engine for metrics (REQ-6). What an engine does not have stays 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Syncs of the commit log since the start.
+    pub log_syncs: u64,
+    /// Bytes written to the commit log since the start.
+    pub log_bytes: u64,
+    /// Bytes in memory tables now.
+    pub memtable_bytes: u64,
+    /// Sorted-string tables now.
+    pub tables: u64,
+    /// Bytes of tables now.
+    pub tables_bytes: u64,
+    /// Reads that a Bloom filter spared a table since the start.
+    pub filter_hits: u64,
+    /// Reads that a Bloom filter let through in vain since the start.
+    pub filter_false_hits: u64,
+    /// Bytes of block cache in use now.
+    pub cache_bytes: u64,
+    /// Keys, roughly.
+    pub keys_estimate: u64,
+    /// Bytes waiting to be compacted now.
+    pub compaction_pending_bytes: u64,
+    /// Faults in the background since the start.
+    pub background_errors: u64,
+}
+
+/// A view of an engine at one moment. Keep it short-lived: it pins old versions.
+pub trait Snapshot {
+    /// One page of `range` of `family`.
+    fn scan(&self, family: Family, range: Range<&[u8]>, limit: PageLimit) -> Result<Page, StorageError>;
+}
+
+/// Ordered keys and values that survive. All calls may block except [`Engine::get_cached`].
+pub trait Engine: Send + Sync {
+    /// The value of a key.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError>;
+
+    /// The value of a key if that needs no disk.
+    fn get_cached(&self, family: Family, key: &[u8]) -> Result<Cached, StorageError>;
+
+    /// One page of `range`, in the order of keys.
+    fn scan(&self, family: Family, range: Range<&[u8]>, limit: PageLimit) -> Result<Page, StorageError> {
+        self.snapshot().scan(family, range, limit)
+    }
+
+    /// Applies `batches` in order as one group with, if asked, one sync for all.
+    fn apply(&self, batches: &[Batch], durability: Durability) -> Result<(), StorageError>;
+
+    /// Makes everything applied so far durable.
+    fn sync(&self) -> Result<(), StorageError>;
+
+    /// A view that later batches do not change.
+    fn snapshot(&self) -> Box<dyn Snapshot + '_>;
+
+    /// Removes a whole range and gives its space back soon, cheaper than [`Write::DeleteRange`] for much data.
+    /// Nothing may write to the range meanwhile.
+    fn drop_range(&self, family: Family, range: Range<&[u8]>) -> Result<(), StorageError>;
+
+    /// A copy of the current state in a fresh directory, by hard links where that can be had.
+    fn checkpoint(&self, directory: &Path) -> Result<(), StorageError>;
+
+    /// Lets the reclaim rule see up to `entries_max` entries now, where the engine does not do so by itself.
+    fn reclaim(&self, entries_max: usize) -> Result<(), StorageError>;
+
+    /// Figures for metrics.
+    fn figures(&self) -> Figures;
+}
