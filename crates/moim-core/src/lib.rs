@@ -17,4 +17,9 @@ pub mod object;
 pub mod quorum;
 pub mod ring;
 
+/// 64 bits of a hash that is the same on every machine and in every version of Moim. Not for secrets.
+pub fn fingerprint(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytes)
+}
+
 pub use id::{MachineId, NamespaceId, NodeId};
