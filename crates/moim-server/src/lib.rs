@@ -1,1 +1,21 @@
-//! Placeholder.
+//! The server: the only crate of Moim with a runtime, sockets, the wall clock and configuration (INV-1).
+//!
+//! One thread drives one node: a single-threaded runtime whose tasks hand inputs in, and a turn task that runs last
+//! (see `turn.rs`, where reading should start).
+//!
+//! | module | concept |
+//! |---|---|
+//! | `handle` | [`NodeHandle`], how the thread's tasks reach the node |
+//! | `turn` | the loop |
+//! | `inbox` | inputs that wait for the next turn |
+//! | `disk` | commits and reads beside the loop |
+//! | `clock` | the only reader of clocks |
+
+mod clock;
+mod disk;
+mod handle;
+mod inbox;
+mod turn;
+
+pub use handle::NodeHandle;
+pub use turn::alone;
