@@ -191,7 +191,12 @@ pub struct Figures {
 /// A view of an engine at one moment. Keep it short-lived: it pins old versions.
 pub trait Snapshot {
     /// One page of `range` of `family`.
-    fn scan(&self, family: Family, range: Range<&[u8]>, limit: PageLimit) -> Result<Page, StorageError>;
+    fn scan(
+        &self,
+        family: Family,
+        range: Range<&[u8]>,
+        limit: PageLimit,
+    ) -> Result<Page, StorageError>;
 }
 
 /// Ordered keys and values that survive. All calls may block except [`Engine::get_cached`].
@@ -203,7 +208,12 @@ pub trait Engine: Send + Sync {
     fn get_cached(&self, family: Family, key: &[u8]) -> Result<Cached, StorageError>;
 
     /// One page of `range`, in the order of keys.
-    fn scan(&self, family: Family, range: Range<&[u8]>, limit: PageLimit) -> Result<Page, StorageError> {
+    fn scan(
+        &self,
+        family: Family,
+        range: Range<&[u8]>,
+        limit: PageLimit,
+    ) -> Result<Page, StorageError> {
         self.snapshot().scan(family, range, limit)
     }
 
