@@ -53,11 +53,16 @@ impl Inbox {
         inputs.append(&mut self.mailbox.lock());
     }
 
+    /// Whether nothing of this thread waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.local.borrow().is_empty()
+    }
+
     /// A pass of the loop is over: what it left here, or what came of it, is for the next. Until then nothing wakes
     /// the turn, which is running anyway.
     pub(crate) fn end_pass(&self) {
         self.woken.set(false);
-        if !self.local.borrow().is_empty() {
+        if !self.is_empty() {
             self.wake();
         }
     }

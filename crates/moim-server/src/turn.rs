@@ -96,10 +96,10 @@ impl TurnTask {
             self.handle.shared().inbox.take(&mut self.inputs);
             self.handle.shared().node.borrow_mut().turn(now, &mut self.inputs, &mut self.effects);
             assert!(self.inputs.is_empty(), "a turn takes all inputs");
-            if self.effects.is_empty() {
+            self.act();
+            if self.handle.shared().inbox.is_empty() {
                 break;
             }
-            self.act();
         }
         for Ended(reply, outcome) in self.ended.drain(..) {
             reply(outcome);
@@ -107,6 +107,7 @@ impl TurnTask {
         self.handle.shared().inbox.end_pass();
     }
 
+    /// Does what the node said, in its order.
     fn act(&mut self) {
         for effect in self.effects.drain(..) {
             match effect {
@@ -121,5 +122,6 @@ impl TurnTask {
                 Effect::Halted(why) => error!(why, "this node no longer serves: its disk failed"),
             }
         }
+        self.disk.flush();
     }
 }
