@@ -8,6 +8,7 @@ use moim_node::{Input, Node, Now, Outcome, Request, RequestId};
 
 use crate::clock::Clock;
 use crate::inbox::Inbox;
+use crate::links::Links;
 
 /// What is called with the outcome of a request.
 pub(crate) type ReplyCallback = Box<dyn FnOnce(Outcome)>;
@@ -31,6 +32,12 @@ impl NodeHandle {
     pub(crate) fn new(node: Node, clock: Clock, inbox: Rc<Inbox>) -> Self {
         let waiting = RefCell::default();
         Self { shared: Rc::new(Shared { node: RefCell::new(node), clock, inbox, waiting }) }
+    }
+
+    /// The node's connections to its peers, none so far.
+    pub(crate) fn links(&self, seed: u64) -> Rc<Links> {
+        let node = self.clone();
+        Links::new(move || node.view(Node::hello), Rc::clone(&self.shared.inbox), seed)
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -9,12 +9,16 @@
 //! | `turn` | the loop |
 //! | `inbox` | inputs that wait for the next turn |
 //! | `disk` | commits and reads beside the loop |
+//! | `links` | connections to peers |
+//! | `accept` | accepting connections |
 //! | `clock` | the only reader of clocks |
 
+mod accept;
 mod clock;
 mod disk;
 mod handle;
 mod inbox;
+mod links;
 mod turn;
 
 pub use handle::NodeHandle;

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::handle::{NodeHandle, ReplyCallback};
 use crate::inbox::Inbox;
+use crate::links::Links;
 
 /// Turns in one pass, when effects are answered at once (a read that needs no disk, a memory engine). Beyond it the
 /// rest waits for the next pass, so that no chain of answers keeps connections from being read.
@@ -29,6 +30,7 @@ const ROUNDS_MAX: usize = 8;
 pub(crate) struct TurnTask {
     handle: NodeHandle,
     disk: Disk,
+    links: Rc<Links>,
     inputs: Vec<Input>,
     effects: Vec<Effect>,
     ended: Vec<Ended>,
@@ -53,12 +55,13 @@ pub fn alone(
     let inbox = Rc::<Inbox>::default();
     let disk = Disk::inline(engine, Rc::clone(&inbox));
     let handle = NodeHandle::new(node, clock, inbox);
-    Ok((handle.clone(), TurnTask::new(handle, disk).run()))
+    let links = handle.links(0);
+    Ok((handle.clone(), TurnTask::new(handle, disk, links).run()))
 }
 
 impl TurnTask {
-    pub(crate) fn new(handle: NodeHandle, disk: Disk) -> Self {
-        Self { handle, disk, inputs: Vec::new(), effects: Vec::new(), ended: Vec::new() }
+    pub(crate) fn new(handle: NodeHandle, disk: Disk, links: Rc<Links>) -> Self {
+        Self { handle, disk, links, inputs: Vec::new(), effects: Vec::new(), ended: Vec::new() }
     }
 
     /// Turns whenever something has arrived or is due. Never ends.
@@ -101,6 +104,8 @@ impl TurnTask {
                 break;
             }
         }
+        // Peers first: their answers take longest.
+        self.links.flush();
         for Ended(reply, outcome) in self.ended.drain(..) {
             reply(outcome);
         }
@@ -114,7 +119,9 @@ impl TurnTask {
                 Effect::Commit(id, batch) => self.disk.commit(id, batch),
                 Effect::Load(id, family, key) => self.disk.load(id, family, key),
                 Effect::List { id, from, to, limit } => self.disk.list(id, from, to, limit),
-                Effect::Send(..) | Effect::Disconnect(..) | Effect::Adopted(..) => {}
+                Effect::Send(peer, message) => self.links.send(peer, &message),
+                Effect::Disconnect(peer, why) => self.links.disconnect(peer, &why),
+                Effect::Adopted(record) => self.links.adopt(&record),
                 Effect::Reply(id, outcome) => {
                     let reply = self.handle.shared().waiting.borrow_mut().remove(id);
                     self.ended.extend(reply.map(|reply| Ended(reply, outcome)));
