@@ -132,3 +132,114 @@ impl TurnTask {
         self.disk.flush();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use moim_core::ring::{Member, PartitionCount};
+    use moim_core::{MachineId, NamespaceId, NodeId};
+    use moim_node::Request;
+    use moim_node::api::{Action, Expiry, Found};
+    use moim_node::membership::MemberInfo;
+    use moim_node::namespace::Namespaces;
+    use moim_node::options::Options;
+    use moim_storage::memory::MemoryEngine;
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    fn boot() -> Boot {
+        let member = Member {
+            node: NodeId(1),
+            machine: MachineId(1),
+            zone: "z".to_owned(),
+            dc: "d".to_owned(),
+            weight: 1,
+        };
+        let info = MemberInfo {
+            member,
+            peer_address: "127.0.0.1:1".to_owned(),
+            redis_address: String::new(),
+            cluster_address: String::new(),
+            http_address: String::new(),
+        };
+        Boot {
+            info,
+            run: 1,
+            seed: 1,
+            stored_record: None,
+            stored_clock_bound: None,
+            founding_members: 1,
+            partitions: PartitionCount::DEFAULT,
+            namespaces: Namespaces::default(),
+            options: Options::default(),
+        }
+    }
+
+    fn request(action: Action) -> Request {
+        let key = Bytes::from_static(b"key");
+        Request { namespace: NamespaceId(0), key, action, r: None, w: None, timeout_ms: None }
+    }
+
+    fn put(value: &'static str) -> Request {
+        request(Action::Put { value: value.into(), expiry: Expiry::Default, context: None })
+    }
+
+    fn run<F: Future>(test: impl FnOnce(NodeHandle) -> F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let local = LocalSet::new();
+        local.block_on(&runtime, async {
+            let (handle, task) = alone(boot(), Arc::new(MemoryEngine::new(None))).unwrap();
+            drop(tokio::task::spawn_local(task));
+            test(handle).await
+        })
+    }
+
+    fn value(outcome: Outcome) -> Option<Bytes> {
+        match outcome {
+            Outcome::Found(Found { versions, .. }) => {
+                versions.into_iter().next().and_then(|version| version.value().cloned())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_node_alone_keeps_what_it_is_given() {
+        run(|handle| async move {
+            while handle.view(|node| node.readiness().is_err()) {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(value(handle.request(request(Action::Get)).await), None);
+            let written = handle.request(put("1")).await;
+            assert!(matches!(written, Outcome::Written { .. }), "{written:?}");
+            assert_eq!(value(handle.request(request(Action::Get)).await).unwrap(), "1");
+        });
+    }
+
+    #[test]
+    fn requests_of_one_pass_share_a_turn_and_callbacks_may_ask_again() {
+        run(|handle| async move {
+            while handle.view(|node| node.readiness().is_err()) {
+                tokio::task::yield_now().await;
+            }
+            // The first write also brings the key into memory and persists the clock's bound.
+            handle.request(put("0")).await;
+            let before = handle.view(|node| node.figures().commits);
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            for _ in 0..10 {
+                handle.submit(put("1"), Box::new(|_| {}));
+            }
+            let again = handle.clone();
+            handle.submit(
+                put("2"),
+                Box::new(move |_| {
+                    let got = move |outcome| sender.send(outcome).unwrap();
+                    again.submit(request(Action::Get), Box::new(got));
+                }),
+            );
+            assert_eq!(value(receiver.await.unwrap()).unwrap(), "2");
+            assert_eq!(handle.view(|node| node.figures().commits) - before, 1, "one batch for all");
+        });
+    }
+}

@@ -125,6 +125,11 @@ impl Link {
         self.heard.get()
     }
 
+    #[cfg(test)]
+    pub(super) fn pretend_heard(&self, at: Instant) {
+        self.heard.set(at);
+    }
+
     /// Bytes that the kernel has not taken.
     pub(super) fn waiting_bytes(&self) -> usize {
         let out = self.out.borrow();

@@ -222,6 +222,8 @@ impl Links {
         let (link, reader) = Link::new(id, dialed, &hello, stream);
         if let Some(old) = self.peers.borrow_mut().insert(peer, Rc::clone(&link)) {
             old.abort();
+            // What was on its way over the old one is lost.
+            self.inbox.push(Input::PeerDown(peer));
         }
         info!(%peer, address = %link.address, dialed = ?dialed, "connected");
         self.inbox.push(Input::PeerUp(hello));

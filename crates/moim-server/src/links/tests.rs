@@ -194,7 +194,7 @@ fn a_new_run_replaces_the_link_of_the_old_one() {
         new.dial(&[&a]);
         until("the new run is linked", || new.linked(1)).await;
         until("the old one was replaced", || a.count(2).0 == 2).await;
-        assert_eq!(a.count(2).1, 0, "replaced, not lost");
+        assert_eq!(a.count(2).1, 1, "what was under way over the old link is lost");
         assert_talking(&a, &new).await;
     });
 }
@@ -248,6 +248,23 @@ fn a_peer_that_does_not_read_is_cut_off_before_the_memory_is_full() {
             tokio::task::yield_now().await;
         }
         assert_eq!(a.count(2), (1, 1, 0));
+    });
+}
+
+#[test]
+fn a_link_without_a_word_is_given_up() {
+    run(async {
+        let (a, b) = (End::new(1).await, End::new(2).await);
+        a.dial(&[&b]);
+        until("they are linked", || a.linked(2) && b.linked(1)).await;
+        let watch = tokio::task::spawn_local(Rc::clone(&a.links).watch());
+        tokio::time::sleep(SILENCE_CHECK * 3 / 2).await;
+        assert_eq!(a.count(2).1, 0, "a second of silence is nothing");
+        let link = a.links.peers.borrow().get(&NodeId(2)).cloned().unwrap();
+        link.pretend_heard(Instant::now().checked_sub(SILENCE_MAX).unwrap());
+        until("it is given up and dialed again", || a.count(2).0 == 2 && b.count(1).0 == 2).await;
+        assert_talking(&a, &b).await;
+        watch.abort();
     });
 }
 
