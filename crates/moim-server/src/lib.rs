@@ -11,10 +11,12 @@
 //! | `disk` | commits and reads beside the loop |
 //! | `links` | connections to peers |
 //! | `accept` | accepting connections |
+//! | [`config`] | what a server is told |
 //! | `clock` | the only reader of clocks |
 
 mod accept;
 mod clock;
+pub mod config;
 mod disk;
 mod handle;
 mod inbox;

@@ -98,7 +98,9 @@ impl End {
         self.accepting.take().unwrap().abort();
         self.links.dial(&[]);
         let links = std::mem::take(&mut *self.links.peers.borrow_mut());
-        links.values().for_each(|link| link.abort());
+        for link in links.values() {
+            link.abort();
+        }
     }
 }
 
