@@ -268,6 +268,7 @@ impl Node {
         match timer {
             Timer::Deadline(id) => self.on_deadline(id),
             Timer::ReadRetry(id) => self.on_read_retry(id),
+            Timer::Restamp(id) => self.on_restamp(id),
             Timer::PeerTick => self.on_peer_tick(),
             Timer::TaskRetry(node) => self.offer_tasks(node),
         }

@@ -13,6 +13,8 @@ pub(crate) enum Timer {
     Deadline(OpId),
     /// A read has waited long enough for the replicas it asked.
     ReadRetry(OpId),
+    /// A write that met a later version has waited long enough for the other owners.
+    Restamp(OpId),
     /// Look after the peers.
     PeerTick,
     /// Offer owed copies again.

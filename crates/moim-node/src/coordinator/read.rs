@@ -78,7 +78,8 @@ impl ReadOp {
         let asked = self.count(|copy| matches!(copy, Copy::Asked(_)));
         let unasked = self.count(|copy| matches!(copy, Copy::Unasked));
         if answered + asked + unasked < needed {
-            return Step::Impossible;
+            // Those that were asked are still heard, so that the error can say how many answered.
+            return if asked > 0 { Step::Wait } else { Step::Impossible };
         }
         if answered + asked < needed {
             return Step::AskMore(self.wanted());

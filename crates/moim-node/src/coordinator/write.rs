@@ -18,6 +18,7 @@ use crate::namespace::Conflict;
 use crate::node::Node;
 use crate::options::Mutation;
 use crate::store::Stored;
+use crate::timer::Timer;
 
 /// What an owner has said so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,6 +217,17 @@ impl Node {
         // A read that writes back is content: the owner holds something newer than what is returned.
         let reading = matches!(self.operations.get_mut(id), Some(Operation::Write(op)) if op.intent == Intent::Read);
         self.write_vote(id, node, if reading { Vote::Stored } else { Vote::Superseded });
+        if !reading {
+            let retry_at = self.now.mono_ms + u64::from(self.options.read_retry_ms);
+            self.timers.set(retry_at, Timer::Restamp(id));
+        }
+    }
+
+    /// A write that met a later version has waited long enough for plain acknowledgements of the others.
+    pub(crate) fn on_restamp(&mut self, id: OpId) {
+        if matches!(self.operations.get_mut(id), Some(Operation::Write(op)) if op.origin.is_some()) {
+            self.outranked(id);
+        }
     }
 
     fn write_vote(&mut self, id: OpId, node: NodeId, vote: Vote) {
@@ -241,6 +253,8 @@ impl Node {
                 }
             }
             Verdict::Impossible if op.origin.is_some() && outranked => return self.outranked(id),
+            // The others are still heard, so that the error can say how many hold the write.
+            Verdict::Impossible if !complete => {}
             Verdict::Impossible => {
                 if let Some(origin) = op.origin.take() {
                     let outcome = op.failure();

@@ -2,7 +2,7 @@
 
 use bytes::BufMut;
 use moim_core::codec::{DecodeError, Put, Reader};
-use moim_core::ring::{MEMBERS_MAX, Member, PartitionCount, Ring, SLOTS};
+use moim_core::ring::{MEMBERS_MAX, Member, PartitionCount, Ring};
 use moim_core::{MachineId, NodeId};
 
 use crate::membership::{Hello, MemberInfo, Record};
@@ -60,8 +60,6 @@ pub(super) fn record(reader: &mut Reader) -> Result<Record, DecodeError> {
     let ring = Ring::from_parts(version, partitions, placed, owners).or(Err(DecodeError::Invalid("ring")))?;
     Ok(Record { cluster, ring, members })
 }
-
-const _: () = assert!(SLOTS <= u16::MAX, "partition counts travel in sixteen bits");
 
 fn put_member(out: &mut Vec<u8>, info: &MemberInfo) {
     let Member { node, machine, zone, dc, weight } = &info.member;
