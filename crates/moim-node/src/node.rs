@@ -15,14 +15,16 @@ use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
 use crate::coordinator::{Operation, Operations, Serial};
 use crate::gate::{Gate, NOTHING, Outgoing};
 use crate::keyspace;
-use crate::membership::{Founding, FoundingStep, Hello, HelloRefused, MemberInfo, PROTOCOL, Record};
+use crate::membership::{
+    Founding, FoundingStep, Hello, HelloRefused, MemberInfo, PROTOCOL, Record,
+};
 use crate::message::{Message, OpId};
 use crate::namespace::Namespaces;
 use crate::options::{Mutation, Options};
 use crate::peers::Peers;
 use crate::replica::{Asker, Target};
 use crate::replication::{TaskId, Tasks};
-use crate::store::{Store, Stored};
+use crate::store::{Found, Store, Stored};
 use crate::timer::{Timer, Timers};
 use crate::views::{Figures, PeerView, TaskView};
 use crate::wire;
@@ -113,9 +115,9 @@ impl Node {
         let record = stored_record(&boot)?;
         let bound_ms = stored_clock_bound(&boot)?;
         let copies = boot.namespaces.all().map(|namespace| namespace.n).max().unwrap_or(1);
-        let founding = record
-            .is_none()
-            .then(|| Founding::new(boot.info.clone(), boot.founding_members.max(1), boot.partitions, copies));
+        let founding = record.is_none().then(|| {
+            Founding::new(boot.info.clone(), boot.founding_members.max(1), boot.partitions, copies)
+        });
         let mut node = Self {
             clock: HlcClock::starting_above(Hlc::from_millis(bound_ms)),
             leases: vec![Lease { until_ms: bound_ms, batch: NOTHING }],
@@ -203,7 +205,9 @@ impl Node {
             None if self.adopted => Ok(()),
             founding => {
                 let count = |of: fn(&Founding) -> usize| {
-                    founding.as_ref().map_or(0, |founding| u32::try_from(of(founding)).unwrap_or(u32::MAX))
+                    founding
+                        .as_ref()
+                        .map_or(0, |founding| u32::try_from(of(founding)).unwrap_or(u32::MAX))
                 };
                 let (met, expected) = (count(Founding::met), count(Founding::expected));
                 Err(Failure::NotReady(NotReady::Founding { met, expected }))
@@ -337,7 +341,9 @@ impl Node {
 
     fn leave(&mut self, outgoing: Outgoing) {
         match outgoing {
-            Outgoing::Peer(to, message) if to == self.info.member.node => self.local.push_back(message),
+            Outgoing::Peer(to, message) if to == self.info.member.node => {
+                self.local.push_back(message);
+            }
             Outgoing::Peer(to, message) => self.effects.push(Effect::Send(to, message)),
             Outgoing::Client(id, outcome) => self.effects.push(Effect::Reply(id, outcome)),
             Outgoing::Adopted => self.adopt(),
@@ -356,17 +362,20 @@ impl Node {
 
     fn on_loaded(&mut self, id: ReadId, result: Result<Option<Bytes>, String>) {
         let found = match result.map(|found| found.map(Stored::decode).transpose()) {
-            Ok(Ok(stored)) => Some(stored),
+            Ok(Ok(stored)) => Found::Read(stored),
             Ok(Err(_)) => {
                 self.figures.undecodable += 1;
-                None
+                Found::Unreadable
             }
-            Err(_) => None,
+            Err(_) => Found::Unreadable,
         };
-        let failed = found.is_none();
-        let Some((_, waiting)) = self.store.loaded(id, found) else { return };
-        for work in waiting {
-            if failed { self.refuse(work, Why::Disk) } else { self.work(work) }
+        let unreadable = matches!(found, Found::Unreadable);
+        for work in self.store.loaded(id, found) {
+            if unreadable {
+                self.refuse(work, Why::Disk);
+            } else {
+                self.work(work);
+            }
             self.run_local();
         }
     }
@@ -394,12 +403,12 @@ impl Node {
         }
         self.peers.up(&hello.info, self.now.mono_ms, &self.options);
         if let Some(founding) = &mut self.founding {
-            let step = founding.meet(hello.info.clone());
+            let step = founding.meet(&hello.info);
             self.founding_step(step);
-        } else if hello.cluster.is_none() && self.adopted {
-            if let Some(record) = self.record.clone() {
-                self.send_plain(node, Message::Record(Box::new(record)));
-            }
+        } else if hello.cluster.is_none()
+            && let Some(record) = self.record().cloned()
+        {
+            self.send_plain(node, Message::Record(Box::new(record)));
         }
         self.offer_tasks(node);
     }
@@ -408,10 +417,14 @@ impl Node {
         let own = self.info.member.node;
         let node = hello.info.member.node;
         match (&self.record, hello.cluster) {
-            _ if hello.protocol >> 8 != PROTOCOL >> 8 => Err(HelloRefused::Protocol(hello.protocol)),
+            _ if hello.protocol >> 8 != PROTOCOL >> 8 => {
+                Err(HelloRefused::Protocol(hello.protocol))
+            }
             _ if node == own => Err(HelloRefused::Duplicate),
             _ if hello.settings != self.settings() => Err(HelloRefused::Settings),
-            (Some(ours), Some(theirs)) if ours.cluster != theirs => Err(HelloRefused::Cluster(theirs)),
+            (Some(ours), Some(theirs)) if ours.cluster != theirs => {
+                Err(HelloRefused::Cluster(theirs))
+            }
             (Some(ours), _) if ours.member(node).is_none() => Err(HelloRefused::Stranger),
             _ => Ok(()),
         }
@@ -464,7 +477,9 @@ impl Node {
                 }
                 self.keep_record(*record);
             }
-            FoundingStep::Impossible(error) => self.halt(format!("this cluster cannot be founded: {error}")),
+            FoundingStep::Impossible(error) => {
+                self.halt(format!("this cluster cannot be founded: {error}"));
+            }
         }
     }
 
@@ -477,7 +492,8 @@ impl Node {
 
     /// Takes a record; it counts once it is durable.
     fn keep_record(&mut self, record: Record) {
-        let (key, value) = (Bytes::from_static(keyspace::META_RECORD), wire::encode_record(&record));
+        let (key, value) =
+            (Bytes::from_static(keyspace::META_RECORD), wire::encode_record(&record));
         let batch = self.store.write(Write::Put { family: Family::Meta, key, value });
         self.record = Some(record);
         self.founding = None;
@@ -502,7 +518,8 @@ impl Node {
 
     /// Equal on two nodes exactly when the settings are that must be.
     fn settings(&self) -> u64 {
-        let partitions = self.record.as_ref().map_or(self.partitions, |record| record.ring.partitions());
+        let partitions =
+            self.record.as_ref().map_or(self.partitions, |record| record.ring.partitions());
         let skew_ms = self.options.max_clock_skew_ms;
         let text = format!("{} {skew_ms} {:x}", partitions.get(), self.namespaces.fingerprint());
         moim_core::fingerprint(text.as_bytes())
@@ -520,7 +537,8 @@ impl Node {
         let mut value = BytesMut::with_capacity(8);
         value.put_u64(until_ms);
         let key = Bytes::from_static(keyspace::META_CLOCK_BOUND);
-        let batch = self.store.write(Write::Put { family: Family::Meta, key, value: value.freeze() });
+        let batch =
+            self.store.write(Write::Put { family: Family::Meta, key, value: value.freeze() });
         self.leases.retain(|lease| lease.until_ms > stamp.millis());
         self.leases.push(Lease { until_ms, batch });
     }
@@ -528,7 +546,7 @@ impl Node {
     /// The batch that a message with this stamp reveals: the earliest whose bound is above it.
     pub(crate) fn lease_batch(&self, stamp: Hlc) -> BatchId {
         let covering = self.leases.iter().find(|lease| stamp.millis() < lease.until_ms);
-        covering.or(self.leases.last()).map_or(NOTHING, |lease| lease.batch)
+        covering.or_else(|| self.leases.last()).map_or(NOTHING, |lease| lease.batch)
     }
 
     // Copies owed to owners.
@@ -538,7 +556,10 @@ impl Node {
         self.tasks.owe(node, target, stored, self.now.wall_ms);
         self.tasks.trim(&self.options, &mut self.figures);
         if first {
-            self.timers.set(self.now.mono_ms + u64::from(self.options.task_retry_ms), Timer::TaskRetry(node));
+            self.timers.set(
+                self.now.mono_ms + u64::from(self.options.task_retry_ms),
+                Timer::TaskRetry(node),
+            );
         }
     }
 
@@ -556,7 +577,10 @@ impl Node {
         for offer in self.tasks.offers(node, &self.options) {
             let id = self.register(deadline, Operation::Task(node, offer.id));
             let (namespace, key) = (offer.target.namespace, offer.target.key);
-            self.send_plain(node, Message::Write { op: id, namespace, key, object: offer.encoded, budget_ms });
+            self.send_plain(
+                node,
+                Message::Write { op: id, namespace, key, object: offer.encoded, budget_ms },
+            );
         }
     }
 
@@ -577,14 +601,16 @@ fn stored_record(boot: &Boot) -> Result<Option<Record>, BootError> {
         .map_err(|error| BootError(format!("the stored cluster record cannot be read: {error}")))?;
     let own = boot.info.member.node;
     if record.member(own).is_none() {
-        return Err(BootError(format!("node {own} is no member of the stored cluster record: the data directory and the identity file belong to different nodes")));
+        return Err(BootError(format!(
+            "node {own} is no member of the stored cluster record: the data directory and the identity file belong to different nodes"
+        )));
     }
     Ok(Some(record))
 }
 
 fn stored_clock_bound(boot: &Boot) -> Result<u64, BootError> {
     let Some(bytes) = &boot.stored_clock_bound else { return Ok(0) };
-    <[u8; 8]>::try_from(bytes.as_ref())
-        .map(u64::from_be_bytes)
-        .map_err(|_length| BootError(format!("the stored clock bound has {} bytes instead of 8", bytes.len())))
+    <[u8; 8]>::try_from(bytes.as_ref()).map(u64::from_be_bytes).map_err(|_length| {
+        BootError(format!("the stored clock bound has {} bytes instead of 8", bytes.len()))
+    })
 }

@@ -61,13 +61,15 @@ impl Tasks {
     /// Owes `node` this object; joins it with what is already owed of the key.
     pub(crate) fn owe(&mut self, node: NodeId, target: &Target, stored: Stored, wall_ms: u64) {
         let owed = self.owed.entry(node).or_default();
-        if let Some(task) = owed.by_key.get(&target.data_key).and_then(|id| owed.tasks.get_mut(id)) {
+        if let Some(task) = owed.by_key.get(&target.data_key).and_then(|id| owed.tasks.get_mut(id))
+        {
             let joined = match task.stored.object.join(&stored.object) {
                 Ok(Joined::Incoming) => stored,
                 Ok(Joined::Merged(object)) => Stored::new(object),
                 Ok(Joined::Unchanged) | Err(_) => return,
             };
-            self.bytes = self.bytes + joined.encoded.len() as u64 - task.stored.encoded.len() as u64;
+            self.bytes =
+                self.bytes + joined.encoded.len() as u64 - task.stored.encoded.len() as u64;
             task.stored = joined;
             // What is in flight is older: its answer must not end the task.
             if std::mem::take(&mut task.in_flight) {
@@ -80,14 +82,24 @@ impl Tasks {
         self.bytes += TASK_OVERHEAD_BYTES + stored.encoded.len() as u64;
         self.count += 1;
         owed.by_key.insert(target.data_key.clone(), id);
-        let task = Task { target: target.clone(), stored, created_ms: wall_ms, attempts: 0, in_flight: false };
+        let task = Task {
+            target: target.clone(),
+            stored,
+            created_ms: wall_ms,
+            attempts: 0,
+            in_flight: false,
+        };
         owed.tasks.insert(id, task);
     }
 
     /// Gives up the oldest tasks until the bound holds.
     pub(crate) fn trim(&mut self, options: &Options, figures: &mut Figures) {
         while self.bytes > options.tasks_bytes_max {
-            let oldest = self.owed.iter().filter_map(|(&node, owed)| Some((*owed.tasks.keys().next()?, node))).min();
+            let oldest = self
+                .owed
+                .iter()
+                .filter_map(|(&node, owed)| Some((*owed.tasks.keys().next()?, node)))
+                .min();
             let Some((id, node)) = oldest else { return };
             self.remove(node, id);
             figures.tasks_dropped += 1;
@@ -102,7 +114,11 @@ impl Tasks {
         for (&id, task) in owed.tasks.iter_mut().filter(|(_, task)| !task.in_flight).take(room) {
             task.in_flight = true;
             task.attempts += 1;
-            offers.push(Offer { id, target: task.target.clone(), encoded: task.stored.encoded.clone() });
+            offers.push(Offer {
+                id,
+                target: task.target.clone(),
+                encoded: task.stored.encoded.clone(),
+            });
         }
         owed.in_flight += offers.len();
         offers
@@ -110,7 +126,11 @@ impl Tasks {
 
     /// The owner has the offered copy (or something newer). Nothing happens if the task has grown since.
     pub(crate) fn delivered(&mut self, node: NodeId, id: TaskId, figures: &mut Figures) {
-        let in_flight = self.owed.get(&node).and_then(|owed| owed.tasks.get(&id)).is_some_and(|task| task.in_flight);
+        let in_flight = self
+            .owed
+            .get(&node)
+            .and_then(|owed| owed.tasks.get(&id))
+            .is_some_and(|task| task.in_flight);
         if in_flight {
             self.remove(node, id);
             figures.tasks_done += 1;
@@ -151,7 +171,10 @@ impl Tasks {
     }
 
     pub(crate) fn views(&self, limit: usize) -> Vec<TaskView> {
-        let all = self.owed.iter().flat_map(|(&node, owed)| owed.tasks.iter().map(move |task| (node, task)));
+        let all = self
+            .owed
+            .iter()
+            .flat_map(|(&node, owed)| owed.tasks.iter().map(move |task| (node, task)));
         let mut views: Vec<_> = all.map(|(node, (id, task))| view(node, *id, task)).collect();
         views.sort_by_key(|view| view.id);
         views.truncate(limit);

@@ -36,7 +36,9 @@ impl Timers {
     /// Removes and returns what is due, earliest first.
     pub(crate) fn due(&mut self, mono_ms: u64) -> Vec<Timer> {
         let mut due = Vec::new();
-        while let Some(entry) = self.by_mono_ms.first_entry().filter(|entry| *entry.key() <= mono_ms) {
+        while let Some(entry) =
+            self.by_mono_ms.first_entry().filter(|entry| *entry.key() <= mono_ms)
+        {
             due.extend(entry.remove());
         }
         due
