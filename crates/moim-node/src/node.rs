@@ -274,7 +274,10 @@ impl Node {
             Timer::ReadRetry(id) => self.on_read_retry(id),
             Timer::Restamp(id) => self.on_restamp(id),
             Timer::PeerTick => self.on_peer_tick(),
-            Timer::TaskRetry(node) => self.offer_tasks(node),
+            Timer::TaskRetry(node) => {
+                self.tasks.disarm(node, self.now.mono_ms);
+                self.offer_tasks(node);
+            }
         }
     }
 
@@ -400,6 +403,10 @@ impl Node {
         if let Err(refused) = self.check_hello(hello) {
             self.effects.push(Effect::Disconnect(node, refused.to_string()));
             return;
+        }
+        if self.peers.is_connected(node) {
+            // What was asked on the connection that this one replaces may never be answered.
+            self.give_up_on(node);
         }
         self.peers.up(&hello.info, self.now.mono_ms, &self.options);
         if let Some(founding) = &mut self.founding {
@@ -552,14 +559,15 @@ impl Node {
     // Copies owed to owners.
 
     pub(crate) fn owe(&mut self, node: NodeId, target: &Target, stored: Stored) {
-        let first = !self.tasks.owes(node);
         self.tasks.owe(node, target, stored, self.now.wall_ms);
         self.tasks.trim(&self.options, &mut self.figures);
-        if first {
-            self.timers.set(
-                self.now.mono_ms + u64::from(self.options.task_retry_ms),
-                Timer::TaskRetry(node),
-            );
+        self.offer_later(node, self.options.task_retry_ms);
+    }
+
+    fn offer_later(&mut self, node: NodeId, wait_ms: u32) {
+        let at = self.now.mono_ms + u64::from(wait_ms);
+        if self.tasks.arm(node, at) {
+            self.timers.set(at, Timer::TaskRetry(node));
         }
     }
 
@@ -569,18 +577,16 @@ impl Node {
             return;
         }
         if !self.can_ask(node) {
-            let retry_at = self.now.mono_ms + u64::from(self.options.task_retry_max_ms);
-            return self.timers.set(retry_at, Timer::TaskRetry(node));
+            return self.offer_later(node, self.options.task_retry_max_ms);
         }
         let deadline = self.now.mono_ms + u64::from(self.options.request_timeout_ms);
         let budget_ms = self.options.request_timeout_ms;
         for offer in self.tasks.offers(node, &self.options) {
             let id = self.register(deadline, Operation::Task(node, offer.id));
             let (namespace, key) = (offer.target.namespace, offer.target.key);
-            self.send_plain(
-                node,
-                Message::Write { op: id, namespace, key, object: offer.encoded, budget_ms },
-            );
+            let message =
+                Message::Write { op: id, namespace, key, object: offer.encoded, budget_ms };
+            self.send_plain(node, message);
         }
     }
 
@@ -591,7 +597,7 @@ impl Node {
 
     pub(crate) fn task_failed(&mut self, node: NodeId, task: TaskId) {
         let wait_ms = self.tasks.failed(node, task, &self.options);
-        self.timers.set(self.now.mono_ms + u64::from(wait_ms), Timer::TaskRetry(node));
+        self.offer_later(node, wait_ms);
     }
 }
 

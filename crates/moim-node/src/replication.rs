@@ -38,6 +38,8 @@ struct Owed {
     by_key: BTreeMap<Bytes, TaskId>,
     in_flight: usize,
     failures: u32,
+    /// When it is offered again; there is one timer for it.
+    retry_mono_ms: Option<u64>,
 }
 
 /// All copies owed by this node.
@@ -151,6 +153,25 @@ impl Tasks {
         owed.failures = owed.failures.saturating_add(1);
         let doublings = owed.failures.min(10) - 1;
         options.task_retry_ms.saturating_mul(1 << doublings).min(options.task_retry_max_ms)
+    }
+
+    /// Whether a timer is needed to offer again at this moment; an earlier one that is set already will do.
+    pub(crate) fn arm(&mut self, node: NodeId, at_mono_ms: u64) -> bool {
+        let Some(owed) = self.owed.get_mut(&node) else { return false };
+        let needed = owed.retry_mono_ms.is_none_or(|set| at_mono_ms < set);
+        if needed {
+            owed.retry_mono_ms = Some(at_mono_ms);
+        }
+        needed
+    }
+
+    /// The timer rang.
+    pub(crate) fn disarm(&mut self, node: NodeId, mono_ms: u64) {
+        if let Some(owed) = self.owed.get_mut(&node)
+            && owed.retry_mono_ms.is_some_and(|at| at <= mono_ms)
+        {
+            owed.retry_mono_ms = None;
+        }
     }
 
     /// Whether anything is owed to `node`.

@@ -81,6 +81,16 @@ pub enum Condition {
     IfPresent,
 }
 
+impl Condition {
+    fn holds(self, present: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::IfMissing => !present,
+            Self::IfPresent => present,
+        }
+    }
+}
+
 /// When [`Update::Expire`] changes the expiry. No expiry counts as an infinite one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpiryCondition {
@@ -171,16 +181,11 @@ pub fn apply(
     };
     Ok(match update {
         Update::Set { value: new, expiry, condition } => {
-            let applied = match condition {
-                Condition::Always => true,
-                Condition::IfMissing => value.is_none(),
-                Condition::IfPresent => value.is_some(),
-            };
+            let applied = condition.holds(value.is_some());
             let change = match expiry {
                 _ if !applied => Change::None,
-                None if value.is_none() => due(new.clone(), Expiry::Default),
-                None => keep(new.clone()),
-                Some(expiry) => due(new.clone(), *expiry),
+                None if value.is_some() => keep(new.clone()),
+                expiry => due(new.clone(), expiry.unwrap_or(Expiry::Default)),
             };
             (change, Reply::Set { applied, previous: value })
         }

@@ -238,6 +238,7 @@ impl Node {
         };
         let owners: Vec<_> = record.ring.owners_of(partition, policy.n).collect();
         let timeout_ms = request.timeout_ms.unwrap_or(self.options.request_timeout_ms);
+        let timeout_ms = timeout_ms.min(self.options.request_timeout_max_ms);
         let (r, w) = (request.r.unwrap_or(policy.r), request.w.unwrap_or(policy.w));
         Ok(Admitted {
             write_back: write_back(policy, r, owners.len()),
