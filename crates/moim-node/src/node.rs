@@ -5,25 +5,22 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use moim_core::NodeId;
 use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
-use moim_storage::{Family, Write};
 
 use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
 use crate::coordinator::{Operation, Operations, Serial};
-use crate::gate::{Gate, NOTHING, Outgoing};
-use crate::keyspace;
-use crate::membership::{
-    Founding, FoundingStep, Hello, HelloRefused, MemberInfo, PROTOCOL, Record,
-};
+use crate::gate::{Gate, Outgoing};
+use crate::lease::Lease;
+use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
 use crate::message::{Message, OpId};
 use crate::namespace::Namespaces;
 use crate::options::{Mutation, Options};
 use crate::peers::Peers;
-use crate::replica::{Asker, Target};
-use crate::replication::{TaskId, Tasks};
+use crate::replica::Asker;
+use crate::replication::Tasks;
 use crate::store::{Found, Store, Stored};
 use crate::timer::{Timer, Timers};
 use crate::views::{Figures, PeerView, TaskView};
@@ -64,14 +61,6 @@ impl std::fmt::Display for BootError {
 
 impl std::error::Error for BootError {}
 
-/// The persisted bound of the clock: no stamp above it leaves before the bound that covers it is durable, so that no
-/// restart goes back in time.
-#[derive(Clone, Copy, Debug)]
-struct Lease {
-    until_ms: u64,
-    batch: BatchId,
-}
-
 /// One node: one loop, one member of the ring.
 #[derive(Debug)]
 pub struct Node {
@@ -79,16 +68,16 @@ pub struct Node {
     pub(crate) run: u64,
     pub(crate) namespaces: Namespaces,
     pub(crate) options: Options,
-    partitions: PartitionCount,
+    pub(crate) partitions: PartitionCount,
 
     pub(crate) now: Now,
     pub(crate) record: Option<Record>,
     /// The record is durable: this node serves.
-    adopted: bool,
-    founding: Option<Founding>,
+    pub(crate) adopted: bool,
+    pub(crate) founding: Option<Founding>,
     pub(crate) clock: HlcClock,
     /// Bounds still in use, in order.
-    leases: Vec<Lease>,
+    pub(crate) leases: Vec<Lease>,
     pub(crate) lww_counter: u64,
     pub(crate) epoch_serial: u32,
 
@@ -120,7 +109,7 @@ impl Node {
         });
         let mut node = Self {
             clock: HlcClock::starting_above(Hlc::from_millis(bound_ms)),
-            leases: vec![Lease { until_ms: bound_ms, batch: NOTHING }],
+            leases: vec![Lease::stored(bound_ms)],
             lww_counter: 0,
             epoch_serial: 0,
             store: Store::new(boot.seed, boot.options.cache_bytes),
@@ -384,7 +373,7 @@ impl Node {
     }
 
     /// The disk failed: what was held back will never be true, and nothing more is served.
-    fn halt(&mut self, reason: String) {
+    pub(crate) fn halt(&mut self, reason: String) {
         if self.halted.is_some() {
             return;
         }
@@ -394,210 +383,6 @@ impl Node {
             self.on_deadline(id);
         }
         self.effects.push(Effect::Halted(reason));
-    }
-
-    // Membership.
-
-    fn on_peer_up(&mut self, hello: &Hello) {
-        let node = hello.info.member.node;
-        if let Err(refused) = self.check_hello(hello) {
-            self.effects.push(Effect::Disconnect(node, refused.to_string()));
-            return;
-        }
-        if self.peers.is_connected(node) {
-            // What was asked on the connection that this one replaces may never be answered.
-            self.give_up_on(node);
-        }
-        self.peers.up(&hello.info, self.now.mono_ms, &self.options);
-        if let Some(founding) = &mut self.founding {
-            let step = founding.meet(&hello.info);
-            self.founding_step(step);
-        } else if hello.cluster.is_none()
-            && let Some(record) = self.record().cloned()
-        {
-            self.send_plain(node, Message::Record(Box::new(record)));
-        }
-        self.offer_tasks(node);
-    }
-
-    fn check_hello(&self, hello: &Hello) -> Result<(), HelloRefused> {
-        let own = self.info.member.node;
-        let node = hello.info.member.node;
-        match (&self.record, hello.cluster) {
-            _ if hello.protocol >> 8 != PROTOCOL >> 8 => {
-                Err(HelloRefused::Protocol(hello.protocol))
-            }
-            _ if node == own => Err(HelloRefused::Duplicate),
-            _ if hello.settings != self.settings() => Err(HelloRefused::Settings),
-            (Some(ours), Some(theirs)) if ours.cluster != theirs => {
-                Err(HelloRefused::Cluster(theirs))
-            }
-            (Some(ours), _) if ours.member(node).is_none() => Err(HelloRefused::Stranger),
-            _ => Ok(()),
-        }
-    }
-
-    fn on_peer_down(&mut self, node: NodeId) {
-        self.peers.down(node, self.now.mono_ms, &self.options);
-        self.give_up_on(node);
-    }
-
-    fn on_peer_tick(&mut self) {
-        for node in self.peers.tick(self.now.mono_ms, &self.options) {
-            self.send_plain(node, Message::Ping);
-        }
-        if let Some(founding) = &mut self.founding {
-            let step = founding.step();
-            self.founding_step(step);
-        }
-        let next = self.now.mono_ms + u64::from(self.options.ping_interval_ms);
-        self.timers.set(next, Timer::PeerTick);
-    }
-
-    fn on_founding(&mut self, from: NodeId, digest: u64) {
-        match (&mut self.founding, &self.record) {
-            (Some(founding), _) => {
-                let step = founding.announced(from, digest);
-                self.founding_step(step);
-            }
-            // It has not heard that all agree.
-            (None, Some(record)) if record.member(from).is_some() => {
-                let record = record.clone();
-                self.send_plain(from, Message::Record(Box::new(record)));
-            }
-            (None, _) => {}
-        }
-    }
-
-    fn founding_step(&mut self, step: FoundingStep) {
-        match step {
-            FoundingStep::Wait => {}
-            FoundingStep::Announce(digest) => {
-                for node in self.peers.connected() {
-                    self.send_plain(node, Message::Founding { digest });
-                }
-            }
-            FoundingStep::Adopt(record) => {
-                // The others may not have heard us yet, and from now on we answer with the record.
-                for node in self.peers.connected() {
-                    self.send_plain(node, Message::Founding { digest: record.cluster });
-                }
-                self.keep_record(*record);
-            }
-            FoundingStep::Impossible(error) => {
-                self.halt(format!("this cluster cannot be founded: {error}"));
-            }
-        }
-    }
-
-    fn on_record(&mut self, record: Record) {
-        let newer = self.record.is_none();
-        if newer && record.member(self.info.member.node).is_some() {
-            self.keep_record(record);
-        }
-    }
-
-    /// Takes a record; it counts once it is durable.
-    fn keep_record(&mut self, record: Record) {
-        let (key, value) =
-            (Bytes::from_static(keyspace::META_RECORD), wire::encode_record(&record));
-        let batch = self.store.write(Write::Put { family: Family::Meta, key, value });
-        self.record = Some(record);
-        self.founding = None;
-        self.know_members();
-        self.send(batch, Outgoing::Adopted);
-    }
-
-    fn adopt(&mut self) {
-        self.adopted = true;
-        if let Some(record) = self.record.clone() {
-            self.effects.push(Effect::Adopted(record));
-        }
-    }
-
-    fn know_members(&mut self) {
-        let own = self.info.member.node;
-        let members = self.record.iter().flat_map(|record| &record.members);
-        for info in members.filter(|info| info.member.node != own) {
-            self.peers.know(info, self.now.mono_ms);
-        }
-    }
-
-    /// Equal on two nodes exactly when the settings are that must be.
-    fn settings(&self) -> u64 {
-        let partitions =
-            self.record.as_ref().map_or(self.partitions, |record| record.ring.partitions());
-        let skew_ms = self.options.max_clock_skew_ms;
-        let text = format!("{} {skew_ms} {:x}", partitions.get(), self.namespaces.fingerprint());
-        moim_core::fingerprint(text.as_bytes())
-    }
-
-    // The clock's bound.
-
-    /// Persists a later bound when a stamp comes near the present one.
-    pub(crate) fn extend_lease(&mut self, stamp: Hlc) {
-        let lease_ms = self.options.clock_lease_ms;
-        if self.leases.last().is_some_and(|lease| stamp.millis() + lease_ms / 2 < lease.until_ms) {
-            return;
-        }
-        let until_ms = stamp.millis() + lease_ms;
-        let mut value = BytesMut::with_capacity(8);
-        value.put_u64(until_ms);
-        let key = Bytes::from_static(keyspace::META_CLOCK_BOUND);
-        let batch =
-            self.store.write(Write::Put { family: Family::Meta, key, value: value.freeze() });
-        self.leases.retain(|lease| lease.until_ms > stamp.millis());
-        self.leases.push(Lease { until_ms, batch });
-    }
-
-    /// The batch that a message with this stamp reveals: the earliest whose bound is above it.
-    pub(crate) fn lease_batch(&self, stamp: Hlc) -> BatchId {
-        let covering = self.leases.iter().find(|lease| stamp.millis() < lease.until_ms);
-        covering.or_else(|| self.leases.last()).map_or(NOTHING, |lease| lease.batch)
-    }
-
-    // Copies owed to owners.
-
-    pub(crate) fn owe(&mut self, node: NodeId, target: &Target, stored: Stored) {
-        self.tasks.owe(node, target, stored, self.now.wall_ms);
-        self.tasks.trim(&self.options, &mut self.figures);
-        self.offer_later(node, self.options.task_retry_ms);
-    }
-
-    fn offer_later(&mut self, node: NodeId, wait_ms: u32) {
-        let at = self.now.mono_ms + u64::from(wait_ms);
-        if self.tasks.arm(node, at) {
-            self.timers.set(at, Timer::TaskRetry(node));
-        }
-    }
-
-    /// Offers what is owed to `node`, if it can be reached.
-    pub(crate) fn offer_tasks(&mut self, node: NodeId) {
-        if !self.tasks.owes(node) {
-            return;
-        }
-        if !self.can_ask(node) {
-            return self.offer_later(node, self.options.task_retry_max_ms);
-        }
-        let deadline = self.now.mono_ms + u64::from(self.options.request_timeout_ms);
-        let budget_ms = self.options.request_timeout_ms;
-        for offer in self.tasks.offers(node, &self.options) {
-            let id = self.register(deadline, Operation::Task(node, offer.id));
-            let (namespace, key) = (offer.target.namespace, offer.target.key);
-            let message =
-                Message::Write { op: id, namespace, key, object: offer.encoded, budget_ms };
-            self.send_plain(node, message);
-        }
-    }
-
-    pub(crate) fn task_delivered(&mut self, node: NodeId, task: TaskId) {
-        self.tasks.delivered(node, task, &mut self.figures);
-        self.offer_tasks(node);
-    }
-
-    pub(crate) fn task_failed(&mut self, node: NodeId, task: TaskId) {
-        let wait_ms = self.tasks.failed(node, task, &self.options);
-        self.offer_later(node, wait_ms);
     }
 }
 

@@ -10,9 +10,13 @@ use bytes::Bytes;
 use moim_core::NodeId;
 use moim_core::object::Joined;
 
+use crate::coordinator::Operation;
+use crate::message::Message;
+use crate::node::Node;
 use crate::options::Options;
 use crate::replica::Target;
 use crate::store::Stored;
+use crate::timer::Timer;
 use crate::views::{Figures, TaskView};
 
 /// Bytes that a task costs beside its object.
@@ -220,5 +224,49 @@ fn view(node: NodeId, id: TaskId, task: &Task) -> TaskView {
         target: node,
         created_ms: task.created_ms,
         attempts: task.attempts,
+    }
+}
+
+impl Node {
+    pub(crate) fn owe(&mut self, node: NodeId, target: &Target, stored: Stored) {
+        self.tasks.owe(node, target, stored, self.now.wall_ms);
+        self.tasks.trim(&self.options, &mut self.figures);
+        self.offer_later(node, self.options.task_retry_ms);
+    }
+
+    fn offer_later(&mut self, node: NodeId, wait_ms: u32) {
+        let at = self.now.mono_ms + u64::from(wait_ms);
+        if self.tasks.arm(node, at) {
+            self.timers.set(at, Timer::TaskRetry(node));
+        }
+    }
+
+    /// Offers what is owed to `node`, if it can be reached.
+    pub(crate) fn offer_tasks(&mut self, node: NodeId) {
+        if !self.tasks.owes(node) {
+            return;
+        }
+        if !self.can_ask(node) {
+            return self.offer_later(node, self.options.task_retry_max_ms);
+        }
+        let deadline = self.now.mono_ms + u64::from(self.options.request_timeout_ms);
+        let budget_ms = self.options.request_timeout_ms;
+        for offer in self.tasks.offers(node, &self.options) {
+            let id = self.register(deadline, Operation::Task(node, offer.id));
+            let (namespace, key) = (offer.target.namespace, offer.target.key);
+            let message =
+                Message::Write { op: id, namespace, key, object: offer.encoded, budget_ms };
+            self.send_plain(node, message);
+        }
+    }
+
+    pub(crate) fn task_delivered(&mut self, node: NodeId, task: TaskId) {
+        self.tasks.delivered(node, task, &mut self.figures);
+        self.offer_tasks(node);
+    }
+
+    pub(crate) fn task_failed(&mut self, node: NodeId, task: TaskId) {
+        let wait_ms = self.tasks.failed(node, task, &self.options);
+        self.offer_later(node, wait_ms);
     }
 }

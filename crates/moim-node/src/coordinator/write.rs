@@ -375,13 +375,6 @@ impl Node {
         }
     }
 
-    /// A stamp above everything seen; keeps the persisted bound of the clock ahead of it.
-    pub(crate) fn stamp(&mut self) -> Hlc {
-        let written = self.clock.tick(self.now.wall_ms);
-        self.extend_lease(written);
-        written
-    }
-
     /// Whether a request to this node is worth sending: it is this one, or it can be reached.
     pub(crate) fn can_ask(&self, node: NodeId) -> bool {
         node == self.info.member.node || self.peers.is_reachable(node)

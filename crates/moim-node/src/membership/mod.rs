@@ -4,6 +4,7 @@
 //! Left out for now: gossip (a peer is judged by its connection, see `peers`) and changes of the record.
 
 mod founding;
+mod meeting;
 
 pub use founding::{Founding, FoundingStep};
 
