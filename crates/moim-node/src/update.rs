@@ -81,6 +81,16 @@ pub enum Condition {
     IfPresent,
 }
 
+impl Condition {
+    fn holds(self, present: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::IfMissing => !present,
+            Self::IfPresent => present,
+        }
+    }
+}
+
 /// When [`Update::Expire`] changes the expiry. No expiry counts as an infinite one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpiryCondition {
@@ -171,39 +181,48 @@ pub fn apply(
     };
     Ok(match update {
         Update::Set { value: new, expiry, condition } => {
-            let applied = match condition {
-                Condition::Always => true,
-                Condition::IfMissing => value.is_none(),
-                Condition::IfPresent => value.is_some(),
-            };
+            let applied = condition.holds(value.is_some());
             let change = match expiry {
                 _ if !applied => Change::None,
-                None if value.is_none() => due(new.clone(), Expiry::Default),
-                None => keep(new.clone()),
-                Some(expiry) => due(new.clone(), *expiry),
+                None if value.is_some() => keep(new.clone()),
+                expiry => due(new.clone(), expiry.unwrap_or(Expiry::Default)),
             };
             (change, Reply::Set { applied, previous: value })
         }
-        Update::Delete => (value.as_ref().map_or(Change::None, |_| Change::Delete), Reply::Value(value)),
+        Update::Delete => {
+            (value.as_ref().map_or(Change::None, |_| Change::Delete), Reply::Value(value))
+        }
         Update::DeleteIfEqual(expected) => when(value.as_ref() == Some(expected), Change::Delete),
         Update::Append(tail) => {
             let joined = [value.as_deref().unwrap_or_default(), tail].concat();
-            (keep_or_new(&value, joined, held, &deadline), length(value.as_ref(), tail.len()))
+            (
+                keep_or_new(value.as_ref(), joined, held, &deadline),
+                length(value.as_ref(), tail.len()),
+            )
         }
-        Update::SetRange { patch, .. } if patch.is_empty() => (Change::None, length(value.as_ref(), 0)),
+        Update::SetRange { patch, .. } if patch.is_empty() => {
+            (Change::None, length(value.as_ref(), 0))
+        }
         Update::SetRange { offset, patch } => {
             let patched = set_range(value.as_deref().unwrap_or_default(), *offset as usize, patch);
             let reply = Reply::Integer(i64::try_from(patched.len()).unwrap_or(i64::MAX));
-            (keep_or_new(&value, patched, held, &deadline), reply)
+            (keep_or_new(value.as_ref(), patched, held, &deadline), reply)
         }
         Update::Add(amount) => {
-            let sum = integer(value.as_deref())?.checked_add(*amount).ok_or(UpdateError::Overflow)?;
-            (keep_or_new(&value, sum.to_string().into_bytes(), held, &deadline), Reply::Integer(sum))
+            let sum =
+                integer(value.as_deref())?.checked_add(*amount).ok_or(UpdateError::Overflow)?;
+            (
+                keep_or_new(value.as_ref(), sum.to_string().into_bytes(), held, &deadline),
+                Reply::Integer(sum),
+            )
         }
         Update::AddFloat(bits) => {
             let sum = float(value.as_deref())? + f64::from_bits(*bits);
             let text = finite(sum)?.to_string().into_bytes();
-            (keep_or_new(&value, text.clone(), held, &deadline), Reply::Value(Some(text.into())))
+            (
+                keep_or_new(value.as_ref(), text.clone(), held, &deadline),
+                Reply::Value(Some(text.into())),
+            )
         }
         Update::Expire { expiry, condition } => match value {
             Some(value) if expiry_changes(*expiry, *condition, held, deadline(*expiry)) => {
@@ -227,7 +246,7 @@ fn when(holds: bool, change: Change) -> (Change, Reply) {
 
 /// Commands that edit a value keep its expiry; when they make a new one, the namespace's rule applies.
 fn keep_or_new(
-    value: &Option<Bytes>,
+    value: Option<&Bytes>,
     edited: Vec<u8>,
     held: u64,
     deadline: &impl Fn(Expiry) -> u64,
