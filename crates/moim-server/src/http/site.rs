@@ -13,7 +13,7 @@ use super::failure;
 use super::metrics::{Histogram, Metric, Rates, Totals};
 use super::problem::{Kind, Refusal};
 use super::settings::Settings;
-use crate::handle::NodeHandle;
+use crate::NodeHandle;
 
 /// What the HTTP server works on.
 pub struct Context {
