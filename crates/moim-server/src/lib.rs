@@ -12,13 +12,17 @@
 //! | `links` | connections to peers |
 //! | `accept` | accepting connections |
 //! | [`config`] | what a server is told |
+//! | [`http`] | values, state, metrics and dashboard over HTTP |
+//! | [`context_text`] | the causal context as clients carry it |
 //! | `clock` | the only reader of clocks |
 
 mod accept;
 mod clock;
 pub mod config;
+pub mod context_text;
 mod disk;
 mod handle;
+pub mod http;
 mod inbox;
 mod links;
 mod turn;
