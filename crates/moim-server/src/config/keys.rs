@@ -199,6 +199,10 @@ pub(super) const KEYS: &[Key<Config>] = &[
         "After how much silence a peer is asked last. At least twice ping_interval_ms."
     ),
     key!(node.stop_timeout_ms, "How long requests in progress may take when this node stops."),
+    key!(
+        node.experiments,
+        "Lets HTTP cut this node off from its peers, to see what happens. Never where data matters."
+    ),
 ];
 
 /// The keys of `[cluster.namespaces.NAME]`.

@@ -90,6 +90,7 @@ pub struct NodeConfig {
     pub ping_interval_ms: u32,
     pub silence_ms: u32,
     pub stop_timeout_ms: u32,
+    pub experiments: bool,
 }
 
 impl Default for ClusterConfig {
@@ -143,6 +144,7 @@ impl Default for NodeConfig {
             ping_interval_ms: options.ping_interval_ms,
             silence_ms: options.silence_ms,
             stop_timeout_ms: 10_000,
+            experiments: false,
         }
     }
 }

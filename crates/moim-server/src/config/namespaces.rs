@@ -134,8 +134,8 @@ impl Config {
         Ok(())
     }
 
-    /// `NAME:key=value,…`, as flags and variables have it.
-    pub(super) fn add_namespace(&mut self, text: &str) -> Result<(), String> {
+    /// Defines or redefines a namespace by `NAME:key=value,…`, as flags and variables have it.
+    pub fn add_namespace(&mut self, text: &str) -> Result<(), String> {
         let (name, settings) = text.split_once(':').unwrap_or((text, ""));
         let namespace = self.cluster.namespace_mut(name)?;
         for setting in settings.split(',').filter(|setting| !setting.is_empty()) {

@@ -55,7 +55,7 @@ impl End {
 
     fn accept(&self, listener: TcpListener) {
         let links = Rc::clone(&self.links);
-        let accepting = crate::accept::accept_forever(listener, "peer", move |stream| {
+        let accepting = crate::server::accept::accept_forever(listener, "peer", move |stream| {
             drop(tokio::task::spawn_local(Rc::clone(&links).welcome(stream)));
         });
         self.accepting.replace(Some(tokio::task::spawn_local(accepting).abort_handle()));
