@@ -202,7 +202,7 @@ fn boot(
     let random = || {
         getrandom::u64().map_err(|error| ServerError::System {
             what: "draw random numbers",
-            error: error.into(),
+            error: std::io::Error::other(error.to_string()),
         })
     };
     let namespaces = config.cluster.namespaces();
