@@ -2,7 +2,7 @@
 //!
 //! | module | concept | where the idea comes from |
 //! |---|---|---|
-//! 
+//!
 //! | [`clock`] | hybrid logical clock, dot, version vector | Kulkarni et al. 2014; Preguiça et al., dotted version vectors, 2012 |
 //! | [`object`] | what a replica holds of one key, and `join` | Riak's siblings and causal context |
 //! | [`quorum`] | N/R/W, levels, three-valued tally | Gifford 1979; etcd's `quorum` package |
@@ -16,5 +16,10 @@ mod id;
 pub mod object;
 pub mod quorum;
 pub mod ring;
+
+/// 64 bits of a hash that is the same on every machine and in every version of Moim. Not for secrets.
+pub fn fingerprint(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytes)
+}
 
 pub use id::{MachineId, NamespaceId, NodeId};

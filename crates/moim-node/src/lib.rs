@@ -1,1 +1,45 @@
-//! Placeholder.
+//! One node of Moim as a state machine: [`Node::turn`] takes the time and what has arrived, and gives back what to do.
+//!
+//! No clock, randomness, thread or socket in here (INV-1): time is an argument, chance comes from a seed given at
+//! [`Boot`], disk and network are effects whose completions are inputs. So the code that ships is the code that the
+//! simulator runs. Start reading at `node.rs` ([`Node::turn`]); then follow a write through `coordinator`, `replica`
+//! and `gate`.
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`api`] | what a node is asked and what it answers: requests, outcomes, inputs, effects |
+//! | [`message`], [`wire`] | what nodes say to each other, and its bytes |
+//! | [`namespace`], [`options`] | policies and limits |
+//! | [`membership`] | who is in the cluster: founding, the cluster record, hello |
+//! | [`update`] | commands that read and write in one |
+//! | [`keyspace`] | persisted keys, and nowhere else |
+//! | `coordinator` | write path, read path, read repair |
+//! | `replica` | join into local state |
+//! | `store` | the cache of objects, what is not yet durable, reads from disk |
+//! | `gate` | nothing leaves before what it reveals is durable |
+//! | `replication` | copies that are still owed to an owner |
+//! | `lease` | the clock's persisted bound |
+//! | `peers` | who can be reached |
+//! | `timer` | deadlines |
+
+pub mod api;
+mod coordinator;
+mod gate;
+pub mod keyspace;
+mod lease;
+pub mod membership;
+pub mod message;
+pub mod namespace;
+mod node;
+pub mod options;
+mod peers;
+mod replica;
+mod replication;
+mod store;
+mod timer;
+pub mod update;
+pub mod views;
+pub mod wire;
+
+pub use api::{Effect, Input, Now, Outcome, Request, RequestId};
+pub use node::{Boot, BootError, Node};

@@ -1,0 +1,158 @@
+//! What nodes say to each other. [`crate::wire`] gives it bytes.
+//!
+//! Requests carry an [`OpId`] of the asking node and the time left for them; replies carry the id back. Every message
+//! may be lost, repeated or come late: replicas join, so repeating is harmless, and a reply to an unknown id is dropped.
+
+use bytes::Bytes;
+use moim_core::NamespaceId;
+use moim_core::clock::Hlc;
+use moim_core::ring::Partition;
+
+use crate::api::{Outcome, Request, Why};
+use crate::membership::Record;
+
+/// Names an operation of the node that asks. Begins at random each run, so that answers to an earlier run match nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u64);
+
+/// One message between nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Are you there?
+    Ping,
+    /// Yes.
+    Pong,
+    /// Join this object into your copy.
+    Write {
+        /// Answer to this.
+        op: OpId,
+        /// Where the key lives.
+        namespace: NamespaceId,
+        /// The key.
+        key: Bytes,
+        /// An encoded object.
+        object: Bytes,
+        /// Milliseconds that the asker still waits.
+        budget_ms: u32,
+    },
+    /// What became of a [`Message::Write`].
+    WriteReply {
+        /// The operation.
+        op: OpId,
+        /// How it ended.
+        result: WriteResult,
+    },
+    /// Tell me of your copy.
+    Read {
+        /// Answer to this.
+        op: OpId,
+        /// Where the key lives.
+        namespace: NamespaceId,
+        /// The key.
+        key: Bytes,
+        /// How much of it.
+        want: Want,
+        /// Milliseconds that the asker still waits.
+        budget_ms: u32,
+    },
+    /// What a replica holds.
+    ReadReply {
+        /// The operation.
+        op: OpId,
+        /// What it holds.
+        result: ReadResult,
+    },
+    /// Coordinate this in my place: you are the key's first reachable owner.
+    Forward {
+        /// Answer to this.
+        op: OpId,
+        /// What the client asked.
+        request: Request,
+        /// Milliseconds that the asker still waits.
+        budget_ms: u32,
+    },
+    /// How a forwarded request ended.
+    ForwardReply {
+        /// The operation.
+        op: OpId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// List keys of a partition.
+    Keys {
+        /// Answer to this.
+        op: OpId,
+        /// Of this namespace.
+        namespace: NamespaceId,
+        /// Of this partition.
+        partition: Partition,
+        /// From this hash on.
+        from_hash: u32,
+        /// About so many.
+        limit: u16,
+    },
+    /// Keys of a partition.
+    KeysReply {
+        /// The operation.
+        op: OpId,
+        /// The page.
+        result: Result<KeyEntries, Why>,
+    },
+    /// I have met all founding members, and this is the hash of what they are.
+    Founding {
+        /// Hash of the founding record.
+        digest: u64,
+    },
+    /// The cluster record, for a node that has none or an older one.
+    Record(Box<Record>),
+    /// A message of a newer version; [`Message::Unsupported`] answers it if it carries an operation.
+    Unknown {
+        /// The operation, if the message carries one.
+        op: Option<OpId>,
+    },
+    /// I do not understand the message that carried this operation.
+    Unsupported {
+        /// The operation.
+        op: OpId,
+    },
+}
+
+/// What became of a write at a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteResult {
+    /// The replica holds it (or in `siblings` more than it).
+    Stored,
+    /// The replica holds a version with this higher time (`lww` only).
+    Superseded(Hlc),
+    /// The replica did not take it.
+    Refused(Why),
+}
+
+/// How much of an object a read wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// All of it.
+    Object,
+    /// [`moim_core::object::Object::digest`] only.
+    Digest,
+}
+
+/// What a replica holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadResult {
+    /// The encoded object, `None` if never written.
+    Object(Option<Bytes>),
+    /// The digest, `None` if never written.
+    Digest(Option<u128>),
+    /// The replica did not say.
+    Refused(Why),
+}
+
+/// Keys of one replica in the order of their hashes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyEntries {
+    /// Keys, the time of their newest write, and whether there is a live value.
+    pub keys: Vec<(Bytes, Hlc, bool)>,
+    /// All keys with hashes below this are listed; `None`: all keys.
+    pub complete_below: Option<u32>,
+}

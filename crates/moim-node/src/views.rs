@@ -1,0 +1,100 @@
+//! What a node shows of itself: to status pages, metrics and the simulator's checkers. Reading changes nothing.
+
+use bytes::Bytes;
+use moim_core::{NamespaceId, NodeId};
+
+use crate::membership::MemberInfo;
+
+/// How a peer looks from here. Local and quick; nothing moves because of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// Connected and talking.
+    Up,
+    /// Connected, but silent for longer than `silence_ms`: asked last.
+    Silent,
+    /// Connected, but several requests in a row had no answer: skipped until it speaks.
+    Skipped,
+    /// Not connected.
+    Unreachable,
+}
+
+/// A peer as seen from here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerView {
+    /// Who.
+    pub info: MemberInfo,
+    /// How it looks.
+    pub state: PeerState,
+    /// Since when it looks so, on the monotonic clock of [`crate::Now`], in milliseconds.
+    pub since_mono_ms: u64,
+    /// Copies owed to it.
+    pub tasks: u64,
+}
+
+/// A copy that is still owed to an owner (REQ-13).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskView {
+    /// Names the task on this node.
+    pub id: u64,
+    /// Where the key lives.
+    pub namespace: NamespaceId,
+    /// The key.
+    pub key: Bytes,
+    /// The owner that lacks it.
+    pub target: NodeId,
+    /// When it was missed, in Unix milliseconds.
+    pub created_ms: u64,
+    /// How often it was offered since.
+    pub attempts: u32,
+}
+
+/// Counters since the start, and levels now. Names follow the metrics (`moim_…`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Reads coordinated here.
+    pub reads: u64,
+    /// Writes coordinated here, deletes and updates included.
+    pub writes: u64,
+    /// Requests that ended as unavailable.
+    pub unavailable: u64,
+    /// Requests that ended as timeout.
+    pub timeouts: u64,
+    /// Requests refused as overload.
+    pub overloaded: u64,
+    /// Acknowledged `lww` writes that a concurrent write outranked.
+    pub lww_discarded: u64,
+    /// Writes that were stamped anew above a version they met.
+    pub restamped: u64,
+    /// Reads whose replicas did not agree.
+    pub read_mismatches: u64,
+    /// Copies brought up to date by reads.
+    pub read_repairs: u64,
+    /// Reads that asked one more replica because another was late.
+    pub read_retries: u64,
+    /// Objects in memory that a request found there.
+    pub cache_hits: u64,
+    /// Objects that had to be read from disk.
+    pub cache_misses: u64,
+    /// Bytes of objects in memory now.
+    pub cache_bytes: u64,
+    /// Objects in memory now.
+    pub cache_objects: u64,
+    /// Batches handed to the disk.
+    pub commits: u64,
+    /// Bytes of writes that wait for their sync now.
+    pub unsynced_bytes: u64,
+    /// Requests in progress now.
+    pub operations: u64,
+    /// Copies owed to owners now.
+    pub tasks: u64,
+    /// Bytes of those copies now.
+    pub tasks_bytes: u64,
+    /// Copies owed that were given up for lack of room; read repair brings them.
+    pub tasks_dropped: u64,
+    /// Copies owed that arrived.
+    pub tasks_done: u64,
+    /// Messages refused because their stamp was too far ahead.
+    pub clock_skew_refused: u64,
+    /// Stored objects that could not be decoded.
+    pub undecodable: u64,
+}
