@@ -10,19 +10,22 @@
 //! | `inbox` | inputs that wait for the next turn |
 //! | `disk` | commits and reads beside the loop |
 //! | `links` | connections to peers |
-//! | `accept` | accepting connections |
+//! | [`server`] | start, stop, ports, data directory, identity |
+//! | [`config`] | what a server is told |
 //! | [`http`] | values, state, metrics and dashboard over HTTP |
 //! | [`context_text`] | the causal context as clients carry it |
 //! | `clock` | the only reader of clocks |
 
-mod accept;
 mod clock;
+pub mod config;
 pub mod context_text;
 mod disk;
 mod handle;
 pub mod http;
 mod inbox;
 mod links;
+pub mod resp;
+pub mod server;
 mod turn;
 
 pub use handle::NodeHandle;

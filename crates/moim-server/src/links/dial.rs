@@ -130,6 +130,9 @@ impl Links {
         if node == self.own && theirs.run == self.run {
             return Ok(Attempt::Own);
         }
+        if self.is_cut.get() {
+            return Ok(Attempt::Failed("cut off for an experiment".to_owned()));
+        }
         if !self.is_linked(node) {
             hello::say_at_once(&stream, &(self.hello)())?;
             assert!(self.admit(stream, theirs, Dialed::Here), "there was no link a moment ago");

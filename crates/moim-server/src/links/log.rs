@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long the same words about the same subject are not repeated.
-const REPEAT: Duration = Duration::from_secs(60);
+const REPEAT: Duration = Duration::from_mins(1);
 
 /// Subjects remembered; beyond it all are forgotten, which costs a few repeated lines.
 const SUBJECTS_MAX: usize = 2_000;

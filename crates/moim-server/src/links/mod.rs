@@ -74,6 +74,8 @@ pub(crate) struct Links {
     dialers: RefCell<BTreeMap<String, AbortHandle>>,
     next_link: Cell<u64>,
     guests: Cell<usize>,
+    /// No connections at all, for experiments.
+    is_cut: Cell<bool>,
     random: RefCell<Random>,
     log: RefCell<LogLimit>,
 }
@@ -111,6 +113,7 @@ impl Links {
             dialers: RefCell::default(),
             next_link: Cell::new(1),
             guests: Cell::new(0),
+            is_cut: Cell::new(false),
             random: RefCell::new(Random::new(seed)),
             log: RefCell::default(),
         })
@@ -163,8 +166,22 @@ impl Links {
         }
     }
 
+    /// Closes all connections and makes no new ones, or lets them be made again: for experiments.
+    pub(crate) fn cut(&self, cut: bool) {
+        self.is_cut.set(cut);
+        if cut {
+            let links: Vec<_> = self.peers.borrow().values().cloned().collect();
+            for link in links {
+                self.close(&link, "cut off for an experiment");
+            }
+        }
+    }
+
     /// Takes a connection that somebody else opened.
     pub(crate) async fn welcome(self: Rc<Self>, mut stream: TcpStream) {
+        if self.is_cut.get() {
+            return;
+        }
         if self.guests.get() >= GUESTS_MAX {
             return self.log_guest(&format!("{GUESTS_MAX} connections have not said hello yet"));
         }
@@ -206,9 +223,13 @@ impl Links {
         self.peers.borrow().contains_key(&peer)
     }
 
-    /// Makes a link of a connection on which both hellos were said, unless rule 2 of the module is against it.
+    /// Makes a link of a connection on which both hellos were said, unless rule 2 of the module (or an
+    /// experiment) is against it.
     fn admit(self: &Rc<Self>, stream: TcpStream, hello: Hello, dialed: Dialed) -> bool {
         let peer = hello.info.member.node;
+        if self.is_cut.get() {
+            return false;
+        }
         let old = self.peers.borrow().get(&peer).cloned();
         if old.as_ref().is_some_and(|old| {
             old.dialed == Dialed::Here

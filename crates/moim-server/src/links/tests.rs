@@ -55,7 +55,7 @@ impl End {
 
     fn accept(&self, listener: TcpListener) {
         let links = Rc::clone(&self.links);
-        let accepting = crate::accept::accept_forever(listener, "peer", move |stream| {
+        let accepting = crate::server::accept::accept_forever(listener, "peer", move |stream| {
             drop(tokio::task::spawn_local(Rc::clone(&links).welcome(stream)));
         });
         self.accepting.replace(Some(tokio::task::spawn_local(accepting).abort_handle()));
@@ -98,7 +98,9 @@ impl End {
         self.accepting.take().unwrap().abort();
         self.links.dial(&[]);
         let links = std::mem::take(&mut *self.links.peers.borrow_mut());
-        links.values().for_each(|link| link.abort());
+        for link in links.values() {
+            link.abort();
+        }
     }
 }
 
