@@ -22,12 +22,19 @@
 //! | `timer` | deadlines |
 
 pub mod api;
+mod coordinator;
+mod gate;
 pub mod keyspace;
 pub mod membership;
 pub mod message;
 pub mod namespace;
 mod node;
 pub mod options;
+mod peers;
+mod replica;
+mod replication;
+mod store;
+mod timer;
 pub mod update;
 pub mod views;
 pub mod wire;

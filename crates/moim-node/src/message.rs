@@ -105,6 +105,11 @@ pub enum Message {
     },
     /// The cluster record, for a node that has none or an older one.
     Record(Box<Record>),
+    /// A message of a newer version; [`Message::Unsupported`] answers it if it carries an operation.
+    Unknown {
+        /// The operation, if the message carries one.
+        op: Option<OpId>,
+    },
     /// I do not understand the message that carried this operation.
     Unsupported {
         /// The operation.

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use moim_core::object::Version;
 
 use crate::api::Expiry;
 
@@ -54,6 +55,19 @@ pub enum Update {
         /// The new expiry.
         expiry: Expiry,
     },
+}
+
+impl Update {
+    /// Bytes that the value has at least when this is done: what can be refused before the value is known.
+    pub(crate) fn bytes_at_least(&self) -> u64 {
+        match self {
+            Self::Set { value, .. } => value.len() as u64,
+            Self::Append(tail) => tail.len() as u64,
+            Self::SetRange { patch, .. } if patch.is_empty() => 0,
+            Self::SetRange { offset, patch } => u64::from(*offset) + patch.len() as u64,
+            _ => 0,
+        }
+    }
 }
 
 /// When [`Update::Set`] sets.
@@ -138,4 +152,132 @@ pub enum Change {
     },
     /// A tombstone.
     Delete,
+}
+
+/// Decides what `update` does to the live version at hand. `deadline` turns an expiry into Unix milliseconds by the
+/// namespace's rules.
+pub fn apply(
+    update: &Update,
+    current: Option<&Version>,
+    wall_ms: u64,
+    deadline: impl Fn(Expiry) -> u64,
+) -> Result<(Change, Reply), UpdateError> {
+    let value = current.and_then(|version| version.value().cloned());
+    let held = current.map_or(0, |version| version.expires_ms);
+    let keep = |value: Bytes| Change::Put { value, expires_ms: held };
+    let due = |value: Bytes, expiry: Expiry| match deadline(expiry) {
+        expires_ms if expires_ms != 0 && expires_ms <= wall_ms => Change::Delete,
+        expires_ms => Change::Put { value, expires_ms },
+    };
+    Ok(match update {
+        Update::Set { value: new, expiry, condition } => {
+            let applied = match condition {
+                Condition::Always => true,
+                Condition::IfMissing => value.is_none(),
+                Condition::IfPresent => value.is_some(),
+            };
+            let change = match expiry {
+                _ if !applied => Change::None,
+                None if value.is_none() => due(new.clone(), Expiry::Default),
+                None => keep(new.clone()),
+                Some(expiry) => due(new.clone(), *expiry),
+            };
+            (change, Reply::Set { applied, previous: value })
+        }
+        Update::Delete => (value.as_ref().map_or(Change::None, |_| Change::Delete), Reply::Value(value)),
+        Update::DeleteIfEqual(expected) => when(value.as_ref() == Some(expected), Change::Delete),
+        Update::Append(tail) => {
+            let joined = [value.as_deref().unwrap_or_default(), tail].concat();
+            (keep_or_new(&value, joined, held, &deadline), length(value.as_ref(), tail.len()))
+        }
+        Update::SetRange { patch, .. } if patch.is_empty() => (Change::None, length(value.as_ref(), 0)),
+        Update::SetRange { offset, patch } => {
+            let patched = set_range(value.as_deref().unwrap_or_default(), *offset as usize, patch);
+            let reply = Reply::Integer(i64::try_from(patched.len()).unwrap_or(i64::MAX));
+            (keep_or_new(&value, patched, held, &deadline), reply)
+        }
+        Update::Add(amount) => {
+            let sum = integer(value.as_deref())?.checked_add(*amount).ok_or(UpdateError::Overflow)?;
+            (keep_or_new(&value, sum.to_string().into_bytes(), held, &deadline), Reply::Integer(sum))
+        }
+        Update::AddFloat(bits) => {
+            let sum = float(value.as_deref())? + f64::from_bits(*bits);
+            let text = finite(sum)?.to_string().into_bytes();
+            (keep_or_new(&value, text.clone(), held, &deadline), Reply::Value(Some(text.into())))
+        }
+        Update::Expire { expiry, condition } => match value {
+            Some(value) if expiry_changes(*expiry, *condition, held, deadline(*expiry)) => {
+                (due(value, *expiry), Reply::Integer(1))
+            }
+            _ => (Change::None, Reply::Integer(0)),
+        },
+        Update::GetAndExpire(expiry) => {
+            let change = value.clone().map_or(Change::None, |value| due(value, *expiry));
+            (change, Reply::Value(value))
+        }
+        Update::ExpireIfEqual { expected, expiry } => {
+            when(value.as_ref() == Some(expected), due(expected.clone(), *expiry))
+        }
+    })
+}
+
+fn when(holds: bool, change: Change) -> (Change, Reply) {
+    if holds { (change, Reply::Integer(1)) } else { (Change::None, Reply::Integer(0)) }
+}
+
+/// Commands that edit a value keep its expiry; when they make a new one, the namespace's rule applies.
+fn keep_or_new(
+    value: &Option<Bytes>,
+    edited: Vec<u8>,
+    held: u64,
+    deadline: &impl Fn(Expiry) -> u64,
+) -> Change {
+    let expires_ms = if value.is_some() { held } else { deadline(Expiry::Default) };
+    Change::Put { value: edited.into(), expires_ms }
+}
+
+fn length(value: Option<&Bytes>, more: usize) -> Reply {
+    let bytes = value.map_or(0, Bytes::len) + more;
+    Reply::Integer(i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+fn set_range(value: &[u8], offset: usize, patch: &[u8]) -> Vec<u8> {
+    let mut patched = value.to_vec();
+    patched.resize(patched.len().max(offset + patch.len()), 0);
+    patched[offset..offset + patch.len()].copy_from_slice(patch);
+    patched
+}
+
+fn expiry_changes(expiry: Expiry, condition: ExpiryCondition, held: u64, due_ms: u64) -> bool {
+    // No expiry counts as an infinite one.
+    let infinite = |ms: u64| if ms == 0 { u64::MAX } else { ms };
+    if expiry == Expiry::Never && held == 0 {
+        return false;
+    }
+    match condition {
+        ExpiryCondition::Always => true,
+        ExpiryCondition::IfNone => held == 0,
+        ExpiryCondition::IfSome => held != 0,
+        ExpiryCondition::IfLater => infinite(due_ms) > infinite(held),
+        ExpiryCondition::IfEarlier => infinite(due_ms) < infinite(held),
+    }
+}
+
+/// A decimal integer in the one form that Redis accepts: no sign but minus, no leading zeros, no spaces.
+fn integer(value: Option<&[u8]>) -> Result<i64, UpdateError> {
+    let Some(digits) = value else { return Ok(0) };
+    let text = std::str::from_utf8(digits).or(Err(UpdateError::NotAnInteger))?;
+    let number: i64 = text.parse().or(Err(UpdateError::NotAnInteger))?;
+    if number.to_string() == text { Ok(number) } else { Err(UpdateError::NotAnInteger) }
+}
+
+fn float(value: Option<&[u8]>) -> Result<f64, UpdateError> {
+    let Some(digits) = value else { return Ok(0.0) };
+    let text = std::str::from_utf8(digits).or(Err(UpdateError::NotAFloat))?;
+    let number: f64 = text.parse().or(Err(UpdateError::NotAFloat))?;
+    if number.is_nan() { Err(UpdateError::NotAFloat) } else { Ok(number) }
+}
+
+fn finite(sum: f64) -> Result<f64, UpdateError> {
+    if sum.is_finite() { Ok(sum) } else { Err(UpdateError::NotFinite) }
 }

@@ -51,25 +51,37 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
+fn next_dot(at: &Siblings, node: u64, seen: &VersionVector, serial: &mut u32) -> Dot {
+    at.next_dot(NodeId(node), node, seen, || {
+        *serial += 1;
+        Epoch { run: node, serial: *serial }
+    })
+}
+
 /// Runs a history and returns every object that any replica ever held.
 fn siblings_history(steps: &[Step]) -> Vec<Object> {
     let mut replicas = vec![Siblings::new(); REPLICAS];
     let mut held = Vec::new();
+    let mut serial = 0;
     for (time, step) in steps.iter().enumerate() {
         let written = Hlc::from_millis(time as u64 + 1);
         match *step {
             Step::Put { at, seen_at, expires } => {
                 let seen = seen_at.map_or_else(VersionVector::new, |from| replicas[from].context().clone());
                 let node = at as u64;
-                let dot = replicas[at].next_dot(NodeId(node), node, &seen, || Epoch { run: node, serial: 0 });
+                let dot = next_dot(&replicas[at], node, &seen, &mut serial);
+                let mut context = seen.clone();
+                context.insert(dot);
                 let mut version = Version::of_value(written, dot, value("v"));
                 version.expires_ms = u64::from(expires);
                 replicas[at].put(version, &seen);
+                let others = replicas[at].versions().iter().filter(|held| held.dot != dot);
+                assert!(others.into_iter().all(|held| !context.contains(held.dot)), "covers what was not read");
             }
             Step::Delete { at, seen_at } => {
                 let seen = replicas[seen_at].context().clone();
                 let node = at as u64;
-                let dot = replicas[at].next_dot(NodeId(node), node, &seen, || Epoch { run: node, serial: 0 });
+                let dot = next_dot(&replicas[at], node, &seen, &mut serial);
                 replicas[at].delete(dot, written, &seen);
             }
             Step::Sync { from, to } => {

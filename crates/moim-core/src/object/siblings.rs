@@ -50,12 +50,16 @@ impl Siblings {
     }
 
     /// The dot of the next write that `node` coordinates, by the rule of [`Epoch`]: go on counting only under an epoch
-    /// of this `run` that the object at hand contains, otherwise begin the `fresh` one (INV-3).
+    /// of this `run` that the object at hand contains, otherwise begin a `fresh` one (INV-3).
+    ///
+    /// An epoch under which a version survives that the writer has not `seen` is passed over: so `seen` and the new
+    /// dot together cover no more than the writer knows, and can be handed back as its new context.
     pub fn next_dot(&self, node: NodeId, run: u64, seen: &VersionVector, fresh: impl FnOnce() -> Epoch) -> Dot {
-        let minted = self.context.entries().iter().map(|&(actor, _)| actor);
-        let actor = minted
+        let unseen = |actor| self.versions.iter().any(|held| held.dot.actor == actor && !seen.contains(held.dot));
+        let own = self.context.entries().iter().map(|&(actor, _)| actor);
+        let actor = own
             .filter(|actor| actor.node == node && actor.epoch.run == run)
-            .max()
+            .find(|&actor| !unseen(actor))
             .unwrap_or_else(|| Actor { node, epoch: fresh() });
         let counter = 1 + self.context.get(actor).max(seen.get(actor));
         let dot = Dot { actor, counter };

@@ -1,0 +1,333 @@
+//! The bytes of what nodes say: frames are built and taken apart here and nowhere else. `docs/peer-protocol.md`
+//! describes them.
+//!
+//! A frame is `length (u32) | checksum (u32) | kind (u8) | fields`. The length counts what follows it; the checksum is
+//! the upper half of XXH3 over what follows *it* (TCP's own is too weak for a store to rely on). Kinds below
+//! [`NO_OPERATION`] begin with an operation's id, so that a node can tell an older peer's unknown message back by name
+//! instead of closing the connection: mixed versions run side by side during an upgrade.
+//!
+//! Written by hand rather than derived: bodies are sliced out of the frame without a copy, and new fields go to the
+//! end, where older nodes do not look.
+
+mod cluster;
+mod outcome;
+mod request;
+
+#[cfg(test)]
+mod tests;
+
+use bytes::{BufMut, Bytes};
+use moim_core::NamespaceId;
+use moim_core::clock::Hlc;
+use moim_core::codec::{DecodeError, Put, Reader};
+use moim_core::ring::PartitionCount;
+
+use crate::membership::Hello;
+use crate::message::{KeyEntries, Message, OpId, ReadResult, Want, WriteResult};
+
+/// The largest frame, in bytes: an object of many siblings fits; a stranger's word for more is refused unread.
+pub const FRAME_BYTES_MAX: usize = 80 * 1024 * 1024;
+
+/// The largest first frame of a connection, in bytes, before anybody is known.
+pub const HELLO_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of the length that begins every frame; it counts what follows it.
+pub const LENGTH_BYTES: usize = 4;
+
+const CHECKSUM_BYTES: usize = 4;
+
+/// Keys in one page that a peer may send.
+const PAGE_KEYS_MAX: usize = 1 << 17;
+
+/// Kinds from here on carry no operation.
+const NO_OPERATION: u8 = 0x80;
+
+mod kind {
+    pub(super) const WRITE: u8 = 0x01;
+    pub(super) const WRITE_REPLY: u8 = 0x02;
+    pub(super) const READ: u8 = 0x03;
+    pub(super) const READ_REPLY: u8 = 0x04;
+    pub(super) const FORWARD: u8 = 0x05;
+    pub(super) const FORWARD_REPLY: u8 = 0x06;
+    pub(super) const KEYS: u8 = 0x07;
+    pub(super) const KEYS_REPLY: u8 = 0x08;
+    pub(super) const UNSUPPORTED: u8 = 0x09;
+    pub(super) const HELLO: u8 = 0x80;
+    pub(super) const PING: u8 = 0x81;
+    pub(super) const PONG: u8 = 0x82;
+    pub(super) const FOUNDING: u8 = 0x83;
+    pub(super) const RECORD: u8 = 0x84;
+}
+
+/// Appends a whole frame.
+pub fn encode(message: &Message, frame: &mut Vec<u8>) {
+    framed(frame, |out| put_message(out, message));
+}
+
+/// Takes apart what follows the length of a frame. Values share its allocation.
+pub fn decode(body: Bytes) -> Result<Message, DecodeError> {
+    let mut reader = checked(body)?;
+    let kind = reader.u8("kind")?;
+    if kind < NO_OPERATION {
+        let op = OpId(reader.u64("operation")?);
+        return operation(kind, op, reader);
+    }
+    match kind {
+        kind::PING => Ok(Message::Ping),
+        kind::PONG => Ok(Message::Pong),
+        kind::FOUNDING => Ok(Message::Founding { digest: reader.u64("digest")? }),
+        kind::RECORD => Ok(Message::Record(Box::new(cluster::record(&mut reader)?))),
+        _ => Ok(Message::Unknown { op: None }),
+    }
+}
+
+/// Appends a whole hello frame.
+pub fn encode_hello(hello: &Hello, frame: &mut Vec<u8>) {
+    framed(frame, |out| {
+        out.put_u8(kind::HELLO);
+        cluster::put_hello(out, hello);
+    });
+}
+
+/// Takes apart what follows the length of a hello frame.
+pub fn decode_hello(body: Bytes) -> Result<Hello, DecodeError> {
+    let mut reader = checked(body)?;
+    match reader.u8("kind")? {
+        kind::HELLO => cluster::hello(&mut reader),
+        _ => Err(DecodeError::Invalid("first frame (not a hello)")),
+    }
+}
+
+/// The bytes of a cluster record, as they are kept on disk.
+pub fn encode_record(record: &crate::membership::Record) -> Bytes {
+    let mut bytes = Vec::new();
+    cluster::put_record(&mut bytes, record);
+    bytes.into()
+}
+
+/// The counterpart of [`encode_record`].
+pub fn decode_record(bytes: Bytes) -> Result<crate::membership::Record, DecodeError> {
+    cluster::record(&mut Reader::new(bytes))
+}
+
+fn framed(frame: &mut Vec<u8>, put_body: impl FnOnce(&mut Vec<u8>)) {
+    let start = frame.len();
+    let body_at = start + LENGTH_BYTES + CHECKSUM_BYTES;
+    frame.resize(body_at, 0);
+    put_body(frame);
+    let length = frame.len() - start - LENGTH_BYTES;
+    assert!(length <= FRAME_BYTES_MAX, "a message outgrew its frame: the limits of what it carries do not add up");
+    let length = u32::try_from(length).expect("FRAME_BYTES_MAX fits into 32 bits");
+    let checksum = checksum(&frame[body_at..]);
+    frame[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+    frame[start + LENGTH_BYTES..body_at].copy_from_slice(&checksum.to_be_bytes());
+}
+
+fn checked(body: Bytes) -> Result<Reader, DecodeError> {
+    let mut reader = Reader::new(body.clone());
+    let expected = reader.u32("checksum")?;
+    if checksum(&body[CHECKSUM_BYTES..]) != expected {
+        return Err(DecodeError::Invalid("checksum"));
+    }
+    Ok(reader)
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    let [a, b, c, d, ..] = moim_core::fingerprint(bytes).to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+fn put_message(out: &mut Vec<u8>, message: &Message) {
+    match message {
+        Message::Ping => out.put_u8(kind::PING),
+        Message::Pong => out.put_u8(kind::PONG),
+        Message::Write { op, namespace, key, object, budget_ms } => {
+            put_head(out, kind::WRITE, *op);
+            put_target(out, *namespace, key, *budget_ms);
+            out.put_slice(object);
+        }
+        Message::WriteReply { op, result } => {
+            put_head(out, kind::WRITE_REPLY, *op);
+            put_write_result(out, result);
+        }
+        Message::Read { op, namespace, key, want, budget_ms } => {
+            put_head(out, kind::READ, *op);
+            put_target(out, *namespace, key, *budget_ms);
+            out.put_u8(u8::from(*want == Want::Object));
+        }
+        Message::ReadReply { op, result } => {
+            put_head(out, kind::READ_REPLY, *op);
+            put_read_result(out, result);
+        }
+        Message::Forward { op, request, budget_ms } => {
+            put_head(out, kind::FORWARD, *op);
+            out.put_u32(*budget_ms);
+            request::put(out, request);
+        }
+        Message::ForwardReply { op, outcome } => {
+            put_head(out, kind::FORWARD_REPLY, *op);
+            outcome::put(out, outcome);
+        }
+        Message::Keys { op, namespace, partition, from_hash, limit } => {
+            put_head(out, kind::KEYS, *op);
+            out.put_u32(namespace.0);
+            out.put_u16(partition.get());
+            out.put_u32(*from_hash);
+            out.put_u16(*limit);
+        }
+        Message::KeysReply { op, result } => {
+            put_head(out, kind::KEYS_REPLY, *op);
+            put_keys_result(out, result);
+        }
+        Message::Founding { digest } => {
+            out.put_u8(kind::FOUNDING);
+            out.put_u64(*digest);
+        }
+        Message::Record(record) => {
+            out.put_u8(kind::RECORD);
+            cluster::put_record(out, record);
+        }
+        Message::Unsupported { op } => put_head(out, kind::UNSUPPORTED, *op),
+        Message::Unknown { op } => put_head(out, kind::UNSUPPORTED, op.unwrap_or(OpId(0))),
+    }
+}
+
+fn operation(kind: u8, op: OpId, mut reader: Reader) -> Result<Message, DecodeError> {
+    match kind {
+        kind::WRITE => {
+            let (namespace, key, budget_ms) = target(&mut reader)?;
+            Ok(Message::Write { op, namespace, key, object: reader.rest(), budget_ms })
+        }
+        kind::WRITE_REPLY => Ok(Message::WriteReply { op, result: write_result(&mut reader)? }),
+        kind::READ => {
+            let (namespace, key, budget_ms) = target(&mut reader)?;
+            let want = if reader.u8("wanted part")? == 0 { Want::Digest } else { Want::Object };
+            Ok(Message::Read { op, namespace, key, want, budget_ms })
+        }
+        kind::READ_REPLY => Ok(Message::ReadReply { op, result: read_result(reader)? }),
+        kind::FORWARD => {
+            let budget_ms = reader.u32("budget")?;
+            Ok(Message::Forward { op, request: request::take(&mut reader)?, budget_ms })
+        }
+        kind::FORWARD_REPLY => Ok(Message::ForwardReply { op, outcome: outcome::take(&mut reader)? }),
+        kind::KEYS => {
+            let namespace = NamespaceId(reader.u32("namespace")?);
+            // Every partition number of any cluster is below the largest count; the node checks it against its ring.
+            let widest = PartitionCount::new(u64::from(moim_core::ring::SLOTS));
+            let number = reader.u16("partition")?;
+            let partition = widest.ok().and_then(|count| count.partition(number));
+            let partition = partition.ok_or(DecodeError::Invalid("partition"))?;
+            let (from_hash, limit) = (reader.u32("hash")?, reader.u16("limit")?);
+            Ok(Message::Keys { op, namespace, partition, from_hash, limit })
+        }
+        kind::KEYS_REPLY => Ok(Message::KeysReply { op, result: keys_result(&mut reader)? }),
+        kind::UNSUPPORTED => Ok(Message::Unsupported { op }),
+        _ => Ok(Message::Unknown { op: Some(op) }),
+    }
+}
+
+fn put_head(out: &mut Vec<u8>, kind: u8, op: OpId) {
+    assert!(kind < NO_OPERATION, "a message with an operation has a kind that says so");
+    out.put_u8(kind);
+    out.put_u64(op.0);
+}
+
+fn put_target(out: &mut Vec<u8>, namespace: NamespaceId, key: &[u8], budget_ms: u32) {
+    out.put_u32(namespace.0);
+    out.put_u32(budget_ms);
+    out.put_length_prefixed(key);
+}
+
+fn target(reader: &mut Reader) -> Result<(NamespaceId, Bytes, u32), DecodeError> {
+    let namespace = NamespaceId(reader.u32("namespace")?);
+    let budget_ms = reader.u32("budget")?;
+    Ok((namespace, reader.slice("key")?, budget_ms))
+}
+
+fn put_write_result(out: &mut Vec<u8>, result: &WriteResult) {
+    match result {
+        WriteResult::Stored => out.put_u8(0),
+        WriteResult::Superseded(by) => {
+            out.put_u8(1);
+            out.put_u64(by.as_u64());
+        }
+        WriteResult::Refused(why) => {
+            out.put_u8(2);
+            outcome::put_why(out, why);
+        }
+    }
+}
+
+fn write_result(reader: &mut Reader) -> Result<WriteResult, DecodeError> {
+    match reader.u8("write result")? {
+        0 => Ok(WriteResult::Stored),
+        1 => Ok(WriteResult::Superseded(Hlc::from_u64(reader.u64("time")?))),
+        2 => Ok(WriteResult::Refused(outcome::why(reader)?)),
+        _ => Err(DecodeError::Invalid("write result")),
+    }
+}
+
+fn put_read_result(out: &mut Vec<u8>, result: &ReadResult) {
+    match result {
+        ReadResult::Object(None) => out.put_u8(0),
+        ReadResult::Object(Some(object)) => {
+            out.put_u8(1);
+            out.put_slice(object);
+        }
+        ReadResult::Digest(None) => out.put_u8(2),
+        ReadResult::Digest(Some(digest)) => {
+            out.put_u8(3);
+            out.put_u128(*digest);
+        }
+        ReadResult::Refused(why) => {
+            out.put_u8(4);
+            outcome::put_why(out, why);
+        }
+    }
+}
+
+fn read_result(mut reader: Reader) -> Result<ReadResult, DecodeError> {
+    match reader.u8("read result")? {
+        0 => Ok(ReadResult::Object(None)),
+        1 => Ok(ReadResult::Object(Some(reader.rest()))),
+        2 => Ok(ReadResult::Digest(None)),
+        3 => Ok(ReadResult::Digest(Some(reader.u128("digest")?))),
+        4 => Ok(ReadResult::Refused(outcome::why(&mut reader)?)),
+        _ => Err(DecodeError::Invalid("read result")),
+    }
+}
+
+fn put_keys_result(out: &mut Vec<u8>, result: &Result<KeyEntries, crate::api::Why>) {
+    match result {
+        Err(why) => {
+            out.put_u8(0);
+            outcome::put_why(out, why);
+        }
+        Ok(KeyEntries { keys, complete_below }) => {
+            out.put_u8(1);
+            out.put_u8(u8::from(complete_below.is_some()));
+            out.put_u32(complete_below.unwrap_or(0));
+            out.put_varint(keys.len() as u64);
+            for (key, written, live) in keys {
+                out.put_length_prefixed(key);
+                out.put_u64(written.as_u64());
+                out.put_u8(u8::from(*live));
+            }
+        }
+    }
+}
+
+fn keys_result(reader: &mut Reader) -> Result<Result<KeyEntries, crate::api::Why>, DecodeError> {
+    if reader.u8("keys result")? == 0 {
+        return Ok(Err(outcome::why(reader)?));
+    }
+    let bounded = reader.u8("end of keys")? != 0;
+    let below = reader.u32("end of keys")?;
+    let count = reader.count("number of keys", PAGE_KEYS_MAX)?;
+    let mut keys = Vec::with_capacity(count.min(1_024));
+    for _ in 0..count {
+        let key = reader.slice("key")?;
+        keys.push((key, Hlc::from_u64(reader.u64("time")?), reader.u8("live")? != 0));
+    }
+    Ok(Ok(KeyEntries { keys, complete_below: bounded.then_some(below) }))
+}

@@ -1,0 +1,170 @@
+use bytes::Bytes;
+use moim_core::clock::VersionVector;
+use moim_core::object::Context;
+use moim_core::quorum::Level;
+use moim_core::ring::{Member, PartitionCount};
+use moim_core::{MachineId, NodeId};
+use proptest::prelude::*;
+
+use super::*;
+use crate::api::{Action, Expiry, Failure, Intent, NotReady, Outcome, Queue, Request, Why};
+use crate::membership::{Founding, FoundingStep, MemberInfo, PROTOCOL};
+use crate::update::{Condition, ExpiryCondition, Reply, Update, UpdateError};
+
+fn info(node: u64) -> MemberInfo {
+    MemberInfo {
+        member: Member {
+            node: NodeId(node),
+            machine: MachineId(node),
+            zone: "a".to_owned(),
+            dc: "서울".to_owned(),
+            weight: 1,
+        },
+        peer_address: "127.0.0.1:9001".to_owned(),
+        redis_address: "127.0.0.1:7001".to_owned(),
+        cluster_address: "127.0.0.1:7101".to_owned(),
+        http_address: "127.0.0.1:8001".to_owned(),
+    }
+}
+
+fn updates() -> Vec<Update> {
+    let value = Bytes::from_static(b"v");
+    let at = Expiry::At(77);
+    vec![
+        Update::Set { value: value.clone(), expiry: None, condition: Condition::IfMissing },
+        Update::Set { value: value.clone(), expiry: Some(at), condition: Condition::IfPresent },
+        Update::Delete,
+        Update::DeleteIfEqual(value.clone()),
+        Update::Append(value.clone()),
+        Update::SetRange { offset: 7, patch: value.clone() },
+        Update::Add(-1),
+        Update::AddFloat(1.5_f64.to_bits()),
+        Update::Expire { expiry: Expiry::Never, condition: ExpiryCondition::IfLater },
+        Update::GetAndExpire(Expiry::Default),
+        Update::ExpireIfEqual { expected: value, expiry: at },
+    ]
+}
+
+fn failures() -> Vec<Failure> {
+    let whys = [Why::Unreachable, Why::NoAnswer(9), Why::ClockSkew(1 << 40), Why::Disk, Why::Unsupported];
+    let missing = whys.into_iter().map(|why| (NodeId(7), why)).collect();
+    vec![
+        Failure::Unavailable { intent: Intent::Write, level: Level::All, needed: 3, got: 2, missing },
+        Failure::Timeout { node: NodeId(1), waited_ms: 5 },
+        Failure::Overloaded { queue: Queue::UpdatesPerKey, limit: 3 },
+        Failure::TooLarge { pair_bytes: 10_241, limit_bytes: 10_240 },
+        Failure::Conflict { siblings: 2 },
+        Failure::NotReady(NotReady::Founding { met: 1, expected: 3 }),
+        Failure::NotReady(NotReady::Stopping),
+        Failure::Stopped("full".to_owned()),
+        Failure::NoSuchNamespace,
+        Failure::BadContext,
+        Failure::Update(UpdateError::NotFinite),
+    ]
+}
+
+fn messages() -> Vec<Message> {
+    let op = OpId(42);
+    let namespace = NamespaceId(3);
+    let key = Bytes::from_static(b"key");
+    let object = Bytes::from_static(b"object");
+    let partition = PartitionCount::DEFAULT.partition(4_095).expect("the last one");
+    let request = |action| Request {
+        namespace, key: key.clone(), action, r: Some(Level::Quorum), w: Some(Level::TWO), timeout_ms: Some(9),
+    };
+    let context = Some(Context::Siblings(VersionVector::new()));
+    let put = Action::Put { value: object.clone(), expiry: Expiry::At(5), context: context.clone() };
+    let mut actions = vec![put, Action::Delete { context }];
+    actions.extend(updates().into_iter().map(Action::Update));
+    let mut outcomes: Vec<_> = failures().into_iter().map(Outcome::Failed).collect();
+    outcomes.push(Outcome::Written { context: Context::Lww(Hlc::from_millis(3)), version: Hlc::from_millis(3) });
+    outcomes.push(Outcome::Updated(Reply::Integer(-3)));
+    outcomes.push(Outcome::Updated(Reply::Value(None)));
+    outcomes.push(Outcome::Updated(Reply::Set { applied: true, previous: Some(key.clone()) }));
+    let entries = KeyEntries { keys: vec![(key.clone(), Hlc::from_millis(1), true)], complete_below: Some(9) };
+    let mut founding = Founding::new(info(1), 1, PartitionCount::DEFAULT, 3);
+    let FoundingStep::Adopt(record) = founding.step() else { panic!("alone, so agreed") };
+    let mut all = vec![
+        Message::Ping,
+        Message::Pong,
+        Message::Write { op, namespace, key: key.clone(), object: object.clone(), budget_ms: 1 },
+        Message::WriteReply { op, result: WriteResult::Stored },
+        Message::WriteReply { op, result: WriteResult::Superseded(Hlc::from_millis(5)) },
+        Message::WriteReply { op, result: WriteResult::Refused(Why::Overloaded) },
+        Message::Read { op, namespace, key: key.clone(), want: Want::Object, budget_ms: 2 },
+        Message::Read { op, namespace, key: key.clone(), want: Want::Digest, budget_ms: 2 },
+        Message::ReadReply { op, result: ReadResult::Object(None) },
+        Message::ReadReply { op, result: ReadResult::Object(Some(object)) },
+        Message::ReadReply { op, result: ReadResult::Digest(None) },
+        Message::ReadReply { op, result: ReadResult::Digest(Some(u128::MAX)) },
+        Message::ReadReply { op, result: ReadResult::Refused(Why::NotReady) },
+        Message::Keys { op, namespace, partition, from_hash: 1, limit: 10 },
+        Message::KeysReply { op, result: Ok(entries) },
+        Message::KeysReply { op, result: Err(Why::Namespace) },
+        Message::Founding { digest: 8 },
+        Message::Record(record),
+        Message::Unsupported { op },
+    ];
+    all.extend(actions.into_iter().map(|action| Message::Forward { op, request: request(action), budget_ms: 3 }));
+    all.extend(outcomes.into_iter().map(|outcome| Message::ForwardReply { op, outcome }));
+    all
+}
+
+fn body(frame: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(&frame[LENGTH_BYTES..])
+}
+
+#[test]
+fn every_message_round_trips() {
+    for message in messages() {
+        let mut frame = Vec::new();
+        encode(&message, &mut frame);
+        let length = u32::from_be_bytes(frame[..LENGTH_BYTES].try_into().unwrap());
+        assert_eq!(length as usize, frame.len() - LENGTH_BYTES);
+        assert_eq!(decode(body(&frame)), Ok(message));
+    }
+}
+
+#[test]
+fn hello_round_trips_and_is_told_from_other_frames() {
+    for cluster in [None, Some(5)] {
+        let hello = Hello { protocol: PROTOCOL, cluster, settings: 1, run: 2, info: info(3) };
+        let mut frame = Vec::new();
+        encode_hello(&hello, &mut frame);
+        assert_eq!(decode_hello(body(&frame)), Ok(hello));
+    }
+    let mut ping = Vec::new();
+    encode(&Message::Ping, &mut ping);
+    assert!(decode_hello(body(&ping)).is_err());
+}
+
+#[test]
+fn a_flipped_bit_is_noticed() {
+    for message in messages() {
+        let mut frame = Vec::new();
+        encode(&message, &mut frame);
+        for at in LENGTH_BYTES..frame.len() {
+            frame[at] ^= 0x10;
+            assert!(decode(body(&frame)).is_err(), "{message:?} at {at}");
+            frame[at] ^= 0x10;
+        }
+    }
+}
+
+#[test]
+fn an_unknown_message_keeps_its_operation() {
+    let mut frame = Vec::new();
+    framed(&mut frame, |out| out.extend([0x7f, 0, 0, 0, 0, 0, 0, 0, 9, 1, 2, 3]));
+    assert_eq!(decode(body(&frame)), Ok(Message::Unknown { op: Some(OpId(9)) }));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_fields_never_panic(kind: u8, fields: Vec<u8>) {
+        let mut frame = Vec::new();
+        framed(&mut frame, |out| { out.push(kind); out.extend(&fields); });
+        drop(decode(body(&frame)));
+        drop(decode_hello(body(&frame)));
+        drop(decode(Bytes::from(fields)));
+    }
+}
