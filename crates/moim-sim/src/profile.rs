@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::check::Property;
 use crate::random::Random;
 
 /// A kind of run.
@@ -37,12 +38,14 @@ pub enum Profile {
     N5W1R5,
     /// Five nodes and copies, W=5 and R=1.
     N5W5R1,
+    /// Five nodes and copies, W=1 and R=1.
+    N5W1R1,
     /// Three copies, W=1 and R=1: eventual consistency.
     Weak,
 }
 
 /// Every profile.
-pub const PROFILES: [Profile; 14] = [
+pub const PROFILES: [Profile; 15] = [
     Profile::Calm,
     Profile::Lossy,
     Profile::Partitions,
@@ -56,6 +59,7 @@ pub const PROFILES: [Profile; 14] = [
     Profile::N5W2R4,
     Profile::N5W1R5,
     Profile::N5W5R1,
+    Profile::N5W1R1,
     Profile::Weak,
 ];
 
@@ -153,6 +157,25 @@ const FIVE: Shape = Shape {
     ..USUAL
 };
 
+impl Shape {
+    /// Whether nothing makes a node forget what it owes to others: no crash and no lost disk.
+    pub fn keeps_owed(&self) -> bool {
+        let forgets = [Fault::Crash, Fault::Blackout, Fault::DiskFailure];
+        self.lost_disks == 0 && self.faults.iter().all(|(_, fault)| !forgets.contains(fault))
+    }
+
+    /// What these levels promise or not, of what depends on levels.
+    pub fn promises(&self) -> [(Property, bool); 3] {
+        let Self { n, r, w, .. } = *self;
+        let left = r.min(w);
+        [
+            (Property::ReadsSeeWrites, r + w > n),
+            (Property::ReadsNeverGoBack, left + r > n),
+            (Property::LaterWritesWin, 2 * w > n),
+        ]
+    }
+}
+
 impl Profile {
     /// Chooses one, the kinds that find most more often.
     pub fn draw(random: &mut Random) -> Self {
@@ -170,6 +193,7 @@ impl Profile {
             (3, Self::N5W2R4),
             (3, Self::N5W1R5),
             (3, Self::N5W5R1),
+            (1, Self::N5W1R1),
             (3, Self::Weak),
         ])
     }
@@ -210,6 +234,7 @@ impl Profile {
             Self::N5W2R4 => Shape { w: 2, r: 4, ..FIVE },
             Self::N5W1R5 => Shape { w: 1, r: 5, ..FIVE },
             Self::N5W5R1 => Shape { w: 5, r: 1, ..FIVE },
+            Self::N5W1R1 => Shape { w: 1, r: 1, ..FIVE },
             Self::Weak => Shape { w: 1, r: 1, faults: LEVEL_FAULTS, ..USUAL },
         }
     }
@@ -230,6 +255,7 @@ impl Profile {
             Self::N5W2R4 => "n5-w2-r4",
             Self::N5W1R5 => "n5-w1-r5",
             Self::N5W5R1 => "n5-w5-r1",
+            Self::N5W1R1 => "n5-w1-r1",
             Self::Weak => "weak",
         }
     }

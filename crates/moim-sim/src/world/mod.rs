@@ -89,7 +89,7 @@ enum Event {
 
 /// Everything there is.
 #[derive(Debug)]
-pub struct World {
+pub(crate) struct World {
     pub(crate) plan: Plan,
     now_us: u64,
     steps: u64,
@@ -133,7 +133,7 @@ struct Chance {
 
 impl World {
     /// Machines that are down, and clients that wait.
-    pub fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         let random = Random::new(settings.seed);
         let plan = Plan::draw(settings, &mut random.fork("plan"));
         let (usual_us, longest_us) = plan.latency_us;
@@ -258,9 +258,38 @@ impl World {
         self.servers.iter().position(|server| server.id() == id)
     }
 
-    /// The node with this index, while it runs.
-    pub(crate) fn node(&self, index: usize) -> Option<&moim_node::Node> {
-        self.servers[index].node.as_ref()
+    /// Whether every node runs and serves, and is connected with every other.
+    pub(crate) fn is_ready(&self) -> bool {
+        let count = self.servers.len();
+        self.servers.iter().all(|server| {
+            let serves = server.node.as_ref().is_some_and(|node| node.readiness().is_ok());
+            serves && server.peers.len() + 1 == count
+        })
+    }
+
+    /// Copies that nodes still owe to owners.
+    pub(crate) fn owed(&self) -> u64 {
+        self.nodes().map(|node| node.figures().tasks).sum()
+    }
+
+    /// Copies that nodes gave up for lack of room.
+    pub(crate) fn copies_given_up(&self) -> u64 {
+        self.nodes().map(|node| node.figures().tasks_dropped).sum()
+    }
+
+    /// Nodes that run.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &moim_node::Node> {
+        self.servers.iter().filter_map(|server| server.node.as_ref())
+    }
+
+    /// Requests that clients may still make.
+    pub(crate) fn budget(&self) -> usize {
+        self.budget
+    }
+
+    /// How long a node with an empty disk is left alone, in microseconds.
+    pub(crate) fn begin_oblivion(&mut self) -> u64 {
+        self.chance.faults.between(100_000, 2_000_000)
     }
 
     /// Unix milliseconds that a node's clock shows.
