@@ -45,12 +45,14 @@ impl Gate {
     }
 
     /// Everything up to `batch` is durable: returns what may leave now, in the order of batches.
-    pub(crate) fn durable_up_to(&mut self, batch: BatchId) -> impl Iterator<Item = Outgoing> + use<> {
+    pub(crate) fn durable_up_to(
+        &mut self,
+        batch: BatchId,
+    ) -> impl Iterator<Item = Outgoing> + use<> {
         self.durable = self.durable.max(batch);
         let still_held = self.held.split_off(&BatchId(self.durable.0 + 1));
         std::mem::replace(&mut self.held, still_held).into_values().flatten()
     }
-
 
     /// After a failed sync nothing that was held will ever be true.
     pub(crate) fn drop_held(&mut self) {

@@ -18,6 +18,7 @@
 //! | `store` | the cache of objects, what is not yet durable, reads from disk |
 //! | `gate` | nothing leaves before what it reveals is durable |
 //! | `replication` | copies that are still owed to an owner |
+//! | `lease` | the clock's persisted bound |
 //! | `peers` | who can be reached |
 //! | `timer` | deadlines |
 
@@ -25,6 +26,7 @@ pub mod api;
 mod coordinator;
 mod gate;
 pub mod keyspace;
+mod lease;
 pub mod membership;
 pub mod message;
 pub mod namespace;

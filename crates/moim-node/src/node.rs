@@ -5,24 +5,23 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use moim_core::NodeId;
 use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
-use moim_storage::{Family, Write};
 
 use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
 use crate::coordinator::{Operation, Operations, Serial};
-use crate::gate::{Gate, NOTHING, Outgoing};
-use crate::keyspace;
-use crate::membership::{Founding, FoundingStep, Hello, HelloRefused, MemberInfo, PROTOCOL, Record};
+use crate::gate::{Gate, Outgoing};
+use crate::lease::Lease;
+use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
 use crate::message::{Message, OpId};
 use crate::namespace::Namespaces;
 use crate::options::{Mutation, Options};
 use crate::peers::Peers;
-use crate::replica::{Asker, Target};
-use crate::replication::{TaskId, Tasks};
-use crate::store::{Store, Stored};
+use crate::replica::Asker;
+use crate::replication::Tasks;
+use crate::store::{Found, Store, Stored};
 use crate::timer::{Timer, Timers};
 use crate::views::{Figures, PeerView, TaskView};
 use crate::wire;
@@ -62,14 +61,6 @@ impl std::fmt::Display for BootError {
 
 impl std::error::Error for BootError {}
 
-/// The persisted bound of the clock: no stamp above it leaves before the bound that covers it is durable, so that no
-/// restart goes back in time.
-#[derive(Clone, Copy, Debug)]
-struct Lease {
-    until_ms: u64,
-    batch: BatchId,
-}
-
 /// One node: one loop, one member of the ring.
 #[derive(Debug)]
 pub struct Node {
@@ -77,16 +68,16 @@ pub struct Node {
     pub(crate) run: u64,
     pub(crate) namespaces: Namespaces,
     pub(crate) options: Options,
-    partitions: PartitionCount,
+    pub(crate) partitions: PartitionCount,
 
     pub(crate) now: Now,
     pub(crate) record: Option<Record>,
     /// The record is durable: this node serves.
-    adopted: bool,
-    founding: Option<Founding>,
+    pub(crate) adopted: bool,
+    pub(crate) founding: Option<Founding>,
     pub(crate) clock: HlcClock,
     /// Bounds still in use, in order.
-    leases: Vec<Lease>,
+    pub(crate) leases: Vec<Lease>,
     pub(crate) lww_counter: u64,
     pub(crate) epoch_serial: u32,
 
@@ -113,12 +104,12 @@ impl Node {
         let record = stored_record(&boot)?;
         let bound_ms = stored_clock_bound(&boot)?;
         let copies = boot.namespaces.all().map(|namespace| namespace.n).max().unwrap_or(1);
-        let founding = record
-            .is_none()
-            .then(|| Founding::new(boot.info.clone(), boot.founding_members.max(1), boot.partitions, copies));
+        let founding = record.is_none().then(|| {
+            Founding::new(boot.info.clone(), boot.founding_members.max(1), boot.partitions, copies)
+        });
         let mut node = Self {
             clock: HlcClock::starting_above(Hlc::from_millis(bound_ms)),
-            leases: vec![Lease { until_ms: bound_ms, batch: NOTHING }],
+            leases: vec![Lease::stored(bound_ms)],
             lww_counter: 0,
             epoch_serial: 0,
             store: Store::new(boot.seed, boot.options.cache_bytes),
@@ -203,7 +194,9 @@ impl Node {
             None if self.adopted => Ok(()),
             founding => {
                 let count = |of: fn(&Founding) -> usize| {
-                    founding.as_ref().map_or(0, |founding| u32::try_from(of(founding)).unwrap_or(u32::MAX))
+                    founding
+                        .as_ref()
+                        .map_or(0, |founding| u32::try_from(of(founding)).unwrap_or(u32::MAX))
                 };
                 let (met, expected) = (count(Founding::met), count(Founding::expected));
                 Err(Failure::NotReady(NotReady::Founding { met, expected }))
@@ -268,8 +261,12 @@ impl Node {
         match timer {
             Timer::Deadline(id) => self.on_deadline(id),
             Timer::ReadRetry(id) => self.on_read_retry(id),
+            Timer::Restamp(id) => self.on_restamp(id),
             Timer::PeerTick => self.on_peer_tick(),
-            Timer::TaskRetry(node) => self.offer_tasks(node),
+            Timer::TaskRetry(node) => {
+                self.tasks.disarm(node, self.now.mono_ms);
+                self.offer_tasks(node);
+            }
         }
     }
 
@@ -336,7 +333,9 @@ impl Node {
 
     fn leave(&mut self, outgoing: Outgoing) {
         match outgoing {
-            Outgoing::Peer(to, message) if to == self.info.member.node => self.local.push_back(message),
+            Outgoing::Peer(to, message) if to == self.info.member.node => {
+                self.local.push_back(message);
+            }
             Outgoing::Peer(to, message) => self.effects.push(Effect::Send(to, message)),
             Outgoing::Client(id, outcome) => self.effects.push(Effect::Reply(id, outcome)),
             Outgoing::Adopted => self.adopt(),
@@ -355,23 +354,26 @@ impl Node {
 
     fn on_loaded(&mut self, id: ReadId, result: Result<Option<Bytes>, String>) {
         let found = match result.map(|found| found.map(Stored::decode).transpose()) {
-            Ok(Ok(stored)) => Some(stored),
+            Ok(Ok(stored)) => Found::Read(stored),
             Ok(Err(_)) => {
                 self.figures.undecodable += 1;
-                None
+                Found::Unreadable
             }
-            Err(_) => None,
+            Err(_) => Found::Unreadable,
         };
-        let failed = found.is_none();
-        let Some((_, waiting)) = self.store.loaded(id, found) else { return };
-        for work in waiting {
-            if failed { self.refuse(work, Why::Disk) } else { self.work(work) }
+        let unreadable = matches!(found, Found::Unreadable);
+        for work in self.store.loaded(id, found) {
+            if unreadable {
+                self.refuse(work, Why::Disk);
+            } else {
+                self.work(work);
+            }
             self.run_local();
         }
     }
 
     /// The disk failed: what was held back will never be true, and nothing more is served.
-    fn halt(&mut self, reason: String) {
+    pub(crate) fn halt(&mut self, reason: String) {
         if self.halted.is_some() {
             return;
         }
@@ -382,192 +384,6 @@ impl Node {
         }
         self.effects.push(Effect::Halted(reason));
     }
-
-    // Membership.
-
-    fn on_peer_up(&mut self, hello: &Hello) {
-        let node = hello.info.member.node;
-        if let Err(refused) = self.check_hello(hello) {
-            self.effects.push(Effect::Disconnect(node, refused.to_string()));
-            return;
-        }
-        self.peers.up(&hello.info, self.now.mono_ms, &self.options);
-        if let Some(founding) = &mut self.founding {
-            let step = founding.meet(hello.info.clone());
-            self.founding_step(step);
-        } else if hello.cluster.is_none() && self.adopted {
-            if let Some(record) = self.record.clone() {
-                self.send_plain(node, Message::Record(Box::new(record)));
-            }
-        }
-        self.offer_tasks(node);
-    }
-
-    fn check_hello(&self, hello: &Hello) -> Result<(), HelloRefused> {
-        let own = self.info.member.node;
-        let node = hello.info.member.node;
-        match (&self.record, hello.cluster) {
-            _ if hello.protocol >> 8 != PROTOCOL >> 8 => Err(HelloRefused::Protocol(hello.protocol)),
-            _ if node == own => Err(HelloRefused::Duplicate),
-            _ if hello.settings != self.settings() => Err(HelloRefused::Settings),
-            (Some(ours), Some(theirs)) if ours.cluster != theirs => Err(HelloRefused::Cluster(theirs)),
-            (Some(ours), _) if ours.member(node).is_none() => Err(HelloRefused::Stranger),
-            _ => Ok(()),
-        }
-    }
-
-    fn on_peer_down(&mut self, node: NodeId) {
-        self.peers.down(node, self.now.mono_ms, &self.options);
-        self.give_up_on(node);
-    }
-
-    fn on_peer_tick(&mut self) {
-        for node in self.peers.tick(self.now.mono_ms, &self.options) {
-            self.send_plain(node, Message::Ping);
-        }
-        if let Some(founding) = &mut self.founding {
-            let step = founding.step();
-            self.founding_step(step);
-        }
-        let next = self.now.mono_ms + u64::from(self.options.ping_interval_ms);
-        self.timers.set(next, Timer::PeerTick);
-    }
-
-    fn on_founding(&mut self, from: NodeId, digest: u64) {
-        match (&mut self.founding, &self.record) {
-            (Some(founding), _) => {
-                let step = founding.announced(from, digest);
-                self.founding_step(step);
-            }
-            // It has not heard that all agree.
-            (None, Some(record)) if record.member(from).is_some() => {
-                let record = record.clone();
-                self.send_plain(from, Message::Record(Box::new(record)));
-            }
-            (None, _) => {}
-        }
-    }
-
-    fn founding_step(&mut self, step: FoundingStep) {
-        match step {
-            FoundingStep::Wait => {}
-            FoundingStep::Announce(digest) => {
-                for node in self.peers.connected() {
-                    self.send_plain(node, Message::Founding { digest });
-                }
-            }
-            FoundingStep::Adopt(record) => {
-                // The others may not have heard us yet, and from now on we answer with the record.
-                for node in self.peers.connected() {
-                    self.send_plain(node, Message::Founding { digest: record.cluster });
-                }
-                self.keep_record(*record);
-            }
-            FoundingStep::Impossible(error) => self.halt(format!("this cluster cannot be founded: {error}")),
-        }
-    }
-
-    fn on_record(&mut self, record: Record) {
-        let newer = self.record.is_none();
-        if newer && record.member(self.info.member.node).is_some() {
-            self.keep_record(record);
-        }
-    }
-
-    /// Takes a record; it counts once it is durable.
-    fn keep_record(&mut self, record: Record) {
-        let (key, value) = (Bytes::from_static(keyspace::META_RECORD), wire::encode_record(&record));
-        let batch = self.store.write(Write::Put { family: Family::Meta, key, value });
-        self.record = Some(record);
-        self.founding = None;
-        self.know_members();
-        self.send(batch, Outgoing::Adopted);
-    }
-
-    fn adopt(&mut self) {
-        self.adopted = true;
-        if let Some(record) = self.record.clone() {
-            self.effects.push(Effect::Adopted(record));
-        }
-    }
-
-    fn know_members(&mut self) {
-        let own = self.info.member.node;
-        let members = self.record.iter().flat_map(|record| &record.members);
-        for info in members.filter(|info| info.member.node != own) {
-            self.peers.know(info, self.now.mono_ms);
-        }
-    }
-
-    /// Equal on two nodes exactly when the settings are that must be.
-    fn settings(&self) -> u64 {
-        let partitions = self.record.as_ref().map_or(self.partitions, |record| record.ring.partitions());
-        let skew_ms = self.options.max_clock_skew_ms;
-        let text = format!("{} {skew_ms} {:x}", partitions.get(), self.namespaces.fingerprint());
-        moim_core::fingerprint(text.as_bytes())
-    }
-
-    // The clock's bound.
-
-    /// Persists a later bound when a stamp comes near the present one.
-    pub(crate) fn extend_lease(&mut self, stamp: Hlc) {
-        let lease_ms = self.options.clock_lease_ms;
-        if self.leases.last().is_some_and(|lease| stamp.millis() + lease_ms / 2 < lease.until_ms) {
-            return;
-        }
-        let until_ms = stamp.millis() + lease_ms;
-        let mut value = BytesMut::with_capacity(8);
-        value.put_u64(until_ms);
-        let key = Bytes::from_static(keyspace::META_CLOCK_BOUND);
-        let batch = self.store.write(Write::Put { family: Family::Meta, key, value: value.freeze() });
-        self.leases.retain(|lease| lease.until_ms > stamp.millis());
-        self.leases.push(Lease { until_ms, batch });
-    }
-
-    /// The batch that a message with this stamp reveals: the earliest whose bound is above it.
-    pub(crate) fn lease_batch(&self, stamp: Hlc) -> BatchId {
-        let covering = self.leases.iter().find(|lease| stamp.millis() < lease.until_ms);
-        covering.or(self.leases.last()).map_or(NOTHING, |lease| lease.batch)
-    }
-
-    // Copies owed to owners.
-
-    pub(crate) fn owe(&mut self, node: NodeId, target: &Target, stored: Stored) {
-        let first = !self.tasks.owes(node);
-        self.tasks.owe(node, target, stored, self.now.wall_ms);
-        self.tasks.trim(&self.options, &mut self.figures);
-        if first {
-            self.timers.set(self.now.mono_ms + u64::from(self.options.task_retry_ms), Timer::TaskRetry(node));
-        }
-    }
-
-    /// Offers what is owed to `node`, if it can be reached.
-    pub(crate) fn offer_tasks(&mut self, node: NodeId) {
-        if !self.tasks.owes(node) {
-            return;
-        }
-        if !self.can_ask(node) {
-            let retry_at = self.now.mono_ms + u64::from(self.options.task_retry_max_ms);
-            return self.timers.set(retry_at, Timer::TaskRetry(node));
-        }
-        let deadline = self.now.mono_ms + u64::from(self.options.request_timeout_ms);
-        let budget_ms = self.options.request_timeout_ms;
-        for offer in self.tasks.offers(node, &self.options) {
-            let id = self.register(deadline, Operation::Task(node, offer.id));
-            let (namespace, key) = (offer.target.namespace, offer.target.key);
-            self.send_plain(node, Message::Write { op: id, namespace, key, object: offer.encoded, budget_ms });
-        }
-    }
-
-    pub(crate) fn task_delivered(&mut self, node: NodeId, task: TaskId) {
-        self.tasks.delivered(node, task, &mut self.figures);
-        self.offer_tasks(node);
-    }
-
-    pub(crate) fn task_failed(&mut self, node: NodeId, task: TaskId) {
-        let wait_ms = self.tasks.failed(node, task, &self.options);
-        self.timers.set(self.now.mono_ms + u64::from(wait_ms), Timer::TaskRetry(node));
-    }
 }
 
 fn stored_record(boot: &Boot) -> Result<Option<Record>, BootError> {
@@ -576,14 +392,16 @@ fn stored_record(boot: &Boot) -> Result<Option<Record>, BootError> {
         .map_err(|error| BootError(format!("the stored cluster record cannot be read: {error}")))?;
     let own = boot.info.member.node;
     if record.member(own).is_none() {
-        return Err(BootError(format!("node {own} is no member of the stored cluster record: the data directory and the identity file belong to different nodes")));
+        return Err(BootError(format!(
+            "node {own} is no member of the stored cluster record: the data directory and the identity file belong to different nodes"
+        )));
     }
     Ok(Some(record))
 }
 
 fn stored_clock_bound(boot: &Boot) -> Result<u64, BootError> {
     let Some(bytes) = &boot.stored_clock_bound else { return Ok(0) };
-    <[u8; 8]>::try_from(bytes.as_ref())
-        .map(u64::from_be_bytes)
-        .map_err(|_length| BootError(format!("the stored clock bound has {} bytes instead of 8", bytes.len())))
+    <[u8; 8]>::try_from(bytes.as_ref()).map(u64::from_be_bytes).map_err(|_length| {
+        BootError(format!("the stored clock bound has {} bytes instead of 8", bytes.len()))
+    })
 }

@@ -5,6 +5,8 @@
 pub struct Options {
     /// How long a request may take, in milliseconds, when the client does not say.
     pub request_timeout_ms: u32,
+    /// The longest that a client may ask a request to take, in milliseconds: an operation that waits holds memory.
+    pub request_timeout_max_ms: u32,
     /// How long a read waits for a replica before it asks the next one as well, in milliseconds. Below
     /// `request_timeout_ms`, or it would never.
     pub read_retry_ms: u32,
@@ -42,6 +44,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             request_timeout_ms: 1_000,
+            request_timeout_max_ms: 60_000,
             read_retry_ms: 50,
             ping_interval_ms: 100,
             silence_ms: 500,

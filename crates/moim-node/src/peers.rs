@@ -103,6 +103,10 @@ impl Peers {
         matches!(self.state(node), PeerState::Up | PeerState::Silent)
     }
 
+    pub(crate) fn is_connected(&self, node: NodeId) -> bool {
+        self.by_id.get(&node).is_some_and(|peer| peer.connected)
+    }
+
     /// Everybody connected.
     pub(crate) fn connected(&self) -> Vec<NodeId> {
         self.by_id.iter().filter(|(_, peer)| peer.connected).map(|(&node, _)| node).collect()

@@ -66,7 +66,13 @@ impl Work {
 
 impl Node {
     /// A coordinator wants its object joined into ours.
-    pub(crate) fn on_write(&mut self, asker: Asker, namespace: NamespaceId, key: &[u8], object: Bytes) {
+    pub(crate) fn on_write(
+        &mut self,
+        asker: Asker,
+        namespace: NamespaceId,
+        key: &[u8],
+        object: Bytes,
+    ) {
         match self.admit_write(namespace, key, object) {
             Ok((target, incoming)) => self.work(Work::Join { asker, target, incoming }),
             Err(why) => self.answer_write(asker.node, asker.op, WriteResult::Refused(why), NOTHING),
@@ -95,8 +101,12 @@ impl Node {
     /// The key of this work could not be read.
     pub(crate) fn refuse(&mut self, work: Work, why: Why) {
         match work {
-            Work::Join { asker, .. } => self.answer_write(asker.node, asker.op, WriteResult::Refused(why), NOTHING),
-            Work::Tell { asker, .. } => self.answer_read(asker.node, asker.op, ReadResult::Refused(why), NOTHING),
+            Work::Join { asker, .. } => {
+                self.answer_write(asker.node, asker.op, WriteResult::Refused(why), NOTHING);
+            }
+            Work::Tell { asker, .. } => {
+                self.answer_read(asker.node, asker.op, ReadResult::Refused(why), NOTHING);
+            }
             Work::Mint(mint) => self.mint_failed(*mint, why),
         }
     }
@@ -118,14 +128,22 @@ impl Node {
         }
     }
 
-    fn join(&mut self, target: &Target, held: Option<Stored>, batch: BatchId, incoming: Stored) -> (WriteResult, BatchId) {
+    fn join(
+        &mut self,
+        target: &Target,
+        held: Option<Stored>,
+        batch: BatchId,
+        incoming: Stored,
+    ) -> (WriteResult, BatchId) {
         self.clock.observe(incoming.object.written());
         let Some(held) = held else {
             return (WriteResult::Stored, self.store.put(&target.data_key, incoming));
         };
         let joined = self.joined(&held.object, &incoming.object);
         match joined {
-            Ok(Joined::Incoming) => (WriteResult::Stored, self.store.put(&target.data_key, incoming)),
+            Ok(Joined::Incoming) => {
+                (WriteResult::Stored, self.store.put(&target.data_key, incoming))
+            }
             Ok(Joined::Merged(both)) => {
                 (WriteResult::Stored, self.store.put(&target.data_key, Stored::new(both)))
             }
@@ -137,7 +155,9 @@ impl Node {
     fn joined(&self, held: &Object, incoming: &Object) -> Result<Joined, Why> {
         let joined = held.join(incoming).map_err(|_differ| Why::Namespace)?;
         Ok(match joined {
-            Joined::Merged(both) if self.options.mutation == Some(Mutation::DropConcurrentSibling) => {
+            Joined::Merged(both)
+                if self.options.mutation == Some(Mutation::DropConcurrentSibling) =>
+            {
                 // The planted fault keeps one side of two concurrent histories.
                 if held.written() >= both.written() { Joined::Unchanged } else { Joined::Incoming }
             }
@@ -159,7 +179,12 @@ impl Node {
         }
     }
 
-    fn admit_write(&mut self, namespace: NamespaceId, key: &[u8], object: Bytes) -> Result<(Target, Stored), Why> {
+    fn admit_write(
+        &mut self,
+        namespace: NamespaceId,
+        key: &[u8],
+        object: Bytes,
+    ) -> Result<(Target, Stored), Why> {
         let target = self.local_target(namespace, key)?;
         if self.store.unsynced_bytes() >= self.options.unsynced_bytes_max {
             return Err(Why::Overloaded);
@@ -188,7 +213,8 @@ impl Node {
     fn check_kind(&self, namespace: NamespaceId, object: &Object) -> Result<(), Why> {
         let conflict = self.namespaces.get(namespace).map(|policy| policy.conflict);
         match (conflict, object) {
-            (Some(Conflict::Lww), Object::Lww(_)) | (Some(Conflict::Siblings), Object::Siblings(_)) => Ok(()),
+            (Some(Conflict::Lww), Object::Lww(_))
+            | (Some(Conflict::Siblings), Object::Siblings(_)) => Ok(()),
             _ => Err(Why::Namespace),
         }
     }
@@ -203,7 +229,13 @@ impl Node {
         Err(Why::ClockSkew(ahead_ms))
     }
 
-    pub(crate) fn answer_write(&mut self, to: NodeId, op: OpId, result: WriteResult, reveals: BatchId) {
+    pub(crate) fn answer_write(
+        &mut self,
+        to: NodeId,
+        op: OpId,
+        result: WriteResult,
+        reveals: BatchId,
+    ) {
         self.send(reveals, Outgoing::Peer(to, Message::WriteReply { op, result }));
     }
 

@@ -4,8 +4,8 @@
 //! everything that needs it queues behind in order, and what arrives from disk never replaces something newer; memory
 //! is bounded by `cache_bytes` and what is not yet durable. Left out: which writes are right (the replica's business).
 
-use std::collections::VecDeque;
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
@@ -62,7 +62,19 @@ pub(crate) enum Looked {
     Absent,
 }
 
-#[expect(clippy::disallowed_types, reason = "the hasher is seeded by an argument and the map is never iterated")]
+/// What a read from disk brought.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// The object, or that there is none.
+    Read(Option<Stored>),
+    /// Nothing that can be trusted.
+    Unreadable,
+}
+
+#[expect(
+    clippy::disallowed_types,
+    reason = "the hasher is seeded by an argument and the map is never iterated"
+)]
 type Map<V> = std::collections::HashMap<Bytes, V, FixedState>;
 
 /// Memory of one node's replica.
@@ -120,7 +132,13 @@ impl Store {
     }
 
     /// Queues work until `key` has been read; begins to read it if nobody has.
-    pub(crate) fn wait(&mut self, key: &Bytes, work: Work, effects: &mut Vec<Effect>, figures: &mut Figures) {
+    pub(crate) fn wait(
+        &mut self,
+        key: &Bytes,
+        work: Work,
+        effects: &mut Vec<Effect>,
+        figures: &mut Figures,
+    ) {
         if let Some(queue) = self.loading.get_mut(key) {
             queue.push_back(work);
             return;
@@ -139,15 +157,15 @@ impl Store {
         id
     }
 
-    /// A read has ended: keeps what it brought and returns the key and what waited for it.
-    pub(crate) fn loaded(&mut self, id: ReadId, found: Option<Option<Stored>>) -> Option<(Bytes, VecDeque<Work>)> {
-        let key = self.reads.remove(&id)?;
+    /// A read has ended: keeps what it brought and returns what waited for it.
+    pub(crate) fn loaded(&mut self, id: ReadId, found: Found) -> VecDeque<Work> {
+        let Some(key) = self.reads.remove(&id) else { return VecDeque::new() };
         let waiting = self.loading.remove(&key).unwrap_or_default();
-        if let Some(stored) = found {
+        if let Found::Read(stored) = found {
             assert!(!self.entries.contains_key(&key), "a key was written while it was being read");
-            self.insert(key.clone(), stored, BatchId(0));
+            self.insert(key, stored, BatchId(0));
         }
-        Some((key, waiting))
+        waiting
     }
 
     /// Writes an object: it is in memory at once and in this turn's batch. Returns the batch.
@@ -156,7 +174,8 @@ impl Store {
         self.write(Write::Put { family: Family::Data, key: key.clone(), value });
         let batch = self.next_batch;
         if let Some(entry) = self.entries.get_mut(key) {
-            self.bytes = self.bytes + stored.encoded.len() as u64 - object_bytes(entry.stored.as_ref());
+            self.bytes =
+                self.bytes + stored.encoded.len() as u64 - object_bytes(entry.stored.as_ref());
             *entry = Entry { stored: Some(stored), batch, used: true };
         } else {
             self.insert(key.clone(), Some(stored), batch);
@@ -190,7 +209,9 @@ impl Store {
 
     /// Everything up to `batch` is durable: it may be evicted.
     pub(crate) fn durable_up_to(&mut self, batch: BatchId) {
-        while let Some(&(oldest, bytes)) = self.unsynced.front().filter(|(oldest, _)| *oldest <= batch) {
+        while let Some(&(oldest, bytes)) =
+            self.unsynced.front().filter(|(oldest, _)| *oldest <= batch)
+        {
             assert!(oldest <= batch, "batches become durable in order");
             self.unsynced_bytes -= bytes;
             self.unsynced.pop_front();

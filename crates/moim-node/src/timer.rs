@@ -13,6 +13,8 @@ pub(crate) enum Timer {
     Deadline(OpId),
     /// A read has waited long enough for the replicas it asked.
     ReadRetry(OpId),
+    /// A write that met a later version has waited long enough for the other owners.
+    Restamp(OpId),
     /// Look after the peers.
     PeerTick,
     /// Offer owed copies again.
@@ -34,7 +36,9 @@ impl Timers {
     /// Removes and returns what is due, earliest first.
     pub(crate) fn due(&mut self, mono_ms: u64) -> Vec<Timer> {
         let mut due = Vec::new();
-        while let Some(entry) = self.by_mono_ms.first_entry().filter(|entry| *entry.key() <= mono_ms) {
+        while let Some(entry) =
+            self.by_mono_ms.first_entry().filter(|entry| *entry.key() <= mono_ms)
+        {
             due.extend(entry.remove());
         }
         due

@@ -4,6 +4,7 @@
 //!
 //! A script drives real nodes over a network and disks that do what they are told: everything is delivered and synced
 //! at once, unless a script holds it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -114,7 +115,8 @@ impl World {
         let founding_members = self.machines.len();
         let machine = self.machines.get_mut(&id).expect("known");
         machine.starts += 1;
-        let stored = |key: &[u8]| machine.disk.get(Family::Meta, key).expect("memory does not fail");
+        let stored =
+            |key: &[u8]| machine.disk.get(Family::Meta, key).expect("memory does not fail");
         let boot = Boot {
             info: info(id),
             run: id * 0x10 + machine.starts,
@@ -169,7 +171,10 @@ impl World {
             }
             Effect::List { id: read, from, to, limit } => {
                 let limit = PageLimit { entries_max: limit, bytes_max: 1 << 20 };
-                let page = machine.disk.scan(Family::Data, &from..&to, limit).expect("memory does not fail");
+                let page = machine
+                    .disk
+                    .scan(Family::Data, &from..&to, limit)
+                    .expect("memory does not fail");
                 let page = moim_node::api::ListedPage { entries: page.entries, more: page.more };
                 machine.inputs.push(Input::Listed(read, Ok(page)));
             }
@@ -177,7 +182,9 @@ impl World {
             Effect::Reply(request, outcome) => {
                 self.answers.insert(request, outcome);
             }
-            Effect::Disconnect(peer, why) => writeln!(self.out, "{id} disconnects {}: {why}", peer.0).unwrap(),
+            Effect::Disconnect(peer, why) => {
+                writeln!(self.out, "{id} disconnects {}: {why}", peer.0).unwrap();
+            }
             Effect::Adopted(_) => {}
             Effect::Halted(why) => writeln!(self.out, "{id} halts: {why}").unwrap(),
         }
@@ -202,7 +209,8 @@ impl World {
             }
             let busy = |machine: &Machine| {
                 machine.node.is_some()
-                    && (!machine.inputs.is_empty() || (!machine.unsynced.is_empty() && !machine.holds_disk))
+                    && (!machine.inputs.is_empty()
+                        || (!machine.unsynced.is_empty() && !machine.holds_disk))
             };
             if self.network.is_empty() && !self.machines.values().any(busy) {
                 return;
@@ -261,16 +269,25 @@ impl World {
                     self.contexts.insert(key.to_owned(), context);
                 }
                 let values: Vec<_> = found.versions.iter().map(text).collect();
-                if values.is_empty() { format!("(nothing{})", if seen { ", but written once" } else { "" }) } else { values.join(" | ") }
+                if values.is_empty() {
+                    format!("(nothing{})", if seen { ", but written once" } else { "" })
+                } else {
+                    values.join(" | ")
+                }
             }
             Outcome::Written { context, .. } => {
                 self.contexts.insert(format!("{key}'"), context);
                 "written".to_owned()
             }
             Outcome::Updated(Reply::Integer(number)) => number.to_string(),
-            Outcome::Updated(Reply::Value(value)) => format!("{:?}", value.map(|v| String::from_utf8_lossy(&v).into_owned())),
+            Outcome::Updated(Reply::Value(value)) => {
+                format!("{:?}", value.map(|v| String::from_utf8_lossy(&v).into_owned()))
+            }
             Outcome::Updated(Reply::Set { applied, previous }) => {
-                format!("applied {applied}, before {:?}", previous.map(|v| String::from_utf8_lossy(&v).into_owned()))
+                format!(
+                    "applied {applied}, before {:?}",
+                    previous.map(|v| String::from_utf8_lossy(&v).into_owned())
+                )
             }
             Outcome::Inspected(inspection) => {
                 let copy = |(node, copy): (NodeId, Copy)| match copy {
@@ -281,11 +298,13 @@ impl World {
                 inspection.copies.into_iter().map(copy).collect::<Vec<_>>().join(", ")
             }
             Outcome::Keys(page) => {
-                let keys: Vec<_> = page.keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
+                let keys: Vec<_> =
+                    page.keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
                 format!("{keys:?}")
             }
             Outcome::Failed(Failure::Unavailable { level, needed, got, missing, .. }) => {
-                let missing: Vec<_> = missing.iter().map(|(node, why)| format!("{} {why}", node.0)).collect();
+                let missing: Vec<_> =
+                    missing.iter().map(|(node, why)| format!("{} {why}", node.0)).collect();
                 format!("unavailable: {level} needs {needed}, got {got}; {}", missing.join(", "))
             }
             Outcome::Failed(failure) => format!("failed: {failure:?}"),
@@ -295,7 +314,8 @@ impl World {
     /// Runs one command line and returns its output.
     fn command(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let (options, words): (Vec<&str>, Vec<&str>) = words.into_iter().partition(|word| word.contains('='));
+        let (options, words): (Vec<&str>, Vec<&str>) =
+            words.into_iter().partition(|word| word.contains('='));
         let option = |name: &str| {
             options.iter().find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
         };
@@ -303,13 +323,30 @@ impl World {
         match words[0] {
             "trace" => self.trace = words[1] == "on",
             "pass" => self.pass(words[1].parse().expect("milliseconds")),
-            "crash" => { self.crash(node(1)); self.settle(); }
-            "start" => { self.start(node(1)); self.settle(); }
-            "lose-disk" => self.machines.get_mut(&node(1)).expect("known").disk = MemoryEngine::new(None),
+            "crash" => {
+                self.crash(node(1));
+                self.settle();
+            }
+            "start" => {
+                self.start(node(1));
+                self.settle();
+            }
+            "lose-disk" => {
+                self.machines.get_mut(&node(1)).expect("known").disk = MemoryEngine::new(None);
+            }
             "hold-disk" => self.machines.get_mut(&node(1)).expect("known").holds_disk = true,
-            "free-disk" => { self.machines.get_mut(&node(1)).expect("known").holds_disk = false; self.settle(); }
-            "skew" => self.machines.get_mut(&node(1)).expect("known").skew_ms = words[2].parse().expect("ms"),
-            "hang" => { self.cut.insert((node(1), node(2))); self.cut.insert((node(2), node(1))); }
+            "free-disk" => {
+                self.machines.get_mut(&node(1)).expect("known").holds_disk = false;
+                self.settle();
+            }
+            "skew" => {
+                self.machines.get_mut(&node(1)).expect("known").skew_ms =
+                    words[2].parse().expect("ms");
+            }
+            "hang" => {
+                self.cut.insert((node(1), node(2)));
+                self.cut.insert((node(2), node(1)));
+            }
             "cut" => {
                 self.cut.insert((node(1), node(2)));
                 self.cut.insert((node(2), node(1)));
@@ -330,7 +367,12 @@ impl World {
                     None => "(none)".to_owned(),
                 };
             }
-            "tasks" => return format!("{} owed", self.machines[&node(1)].node.as_ref().expect("up").figures().tasks),
+            "tasks" => {
+                return format!(
+                    "{} owed",
+                    self.machines[&node(1)].node.as_ref().expect("up").figures().tasks
+                );
+            }
             _ => return self.ask(&words, &option),
         }
         String::new()
@@ -352,7 +394,11 @@ impl World {
             "put" => Action::Put { value: bytes(words[3]), expiry, context },
             "del" => Action::Delete { context },
             "incr" => Action::Update(Update::Add(1)),
-            "setnx" => Action::Update(Update::Set { value: bytes(words[3]), expiry: Some(expiry), condition: Condition::IfMissing }),
+            "setnx" => Action::Update(Update::Set {
+                value: bytes(words[3]),
+                expiry: Some(expiry),
+                condition: Condition::IfMissing,
+            }),
             "getdel" => Action::Update(Update::Delete),
             "append" => Action::Update(Update::Append(bytes(words[3]))),
             "inspect" => Action::Inspect,
@@ -364,7 +410,14 @@ impl World {
             other => panic!("no command '{other}'"),
         };
         let namespace = NamespaceId::of_name(option("ns").unwrap_or("0"));
-        let request = Request { namespace, key: bytes(key), action, r: level("r"), w: level("w"), timeout_ms: None };
+        let request = Request {
+            namespace,
+            key: bytes(key),
+            action,
+            r: level("r"),
+            w: level("w"),
+            timeout_ms: None,
+        };
         self.request(node, request)
     }
 }
@@ -377,7 +430,9 @@ fn name(message: &Message) -> String {
     let text = format!("{message:?}");
     let end = text.find([' ', '{', '(']).unwrap_or(text.len());
     let detail = match message {
-        Message::WriteReply { result, .. } => format!(" {}", format!("{result:?}").split('(').next().unwrap_or("")),
+        Message::WriteReply { result, .. } => {
+            format!(" {}", format!("{result:?}").split('(').next().unwrap_or(""))
+        }
         Message::Read { want, .. } => format!(" {want:?}"),
         _ => String::new(),
     };
@@ -413,7 +468,8 @@ fn run(script: &str) -> String {
 #[test]
 fn every_script_says_what_was_recorded() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
-    let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(!paths.is_empty(), "no scripts were found");
     let record = std::env::var_os("MOIM_RECORD").is_some();

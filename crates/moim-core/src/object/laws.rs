@@ -33,10 +33,22 @@ fn joined(a: &Object, b: &Object) -> Object {
 #[derive(Clone, Debug)]
 enum Step {
     /// A client that had read replica `seen_at` (or nothing) writes through replica `at`.
-    Put { at: usize, seen_at: Option<usize>, expires: bool },
-    Delete { at: usize, seen_at: usize },
-    Sync { from: usize, to: usize },
-    Reclaim { at: usize },
+    Put {
+        at: usize,
+        seen_at: Option<usize>,
+        expires: bool,
+    },
+    Delete {
+        at: usize,
+        seen_at: usize,
+    },
+    Sync {
+        from: usize,
+        to: usize,
+    },
+    Reclaim {
+        at: usize,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -67,7 +79,8 @@ fn siblings_history(steps: &[Step]) -> Vec<Object> {
         let written = Hlc::from_millis(time as u64 + 1);
         match *step {
             Step::Put { at, seen_at, expires } => {
-                let seen = seen_at.map_or_else(VersionVector::new, |from| replicas[from].context().clone());
+                let seen = seen_at
+                    .map_or_else(VersionVector::new, |from| replicas[from].context().clone());
                 let node = at as u64;
                 let dot = next_dot(&replicas[at], node, &seen, &mut serial);
                 let mut context = seen.clone();
@@ -76,7 +89,10 @@ fn siblings_history(steps: &[Step]) -> Vec<Object> {
                 version.expires_ms = u64::from(expires);
                 replicas[at].put(version, &seen);
                 let others = replicas[at].versions().iter().filter(|held| held.dot != dot);
-                assert!(others.into_iter().all(|held| !context.contains(held.dot)), "covers what was not read");
+                assert!(
+                    others.into_iter().all(|held| !context.contains(held.dot)),
+                    "covers what was not read"
+                );
             }
             Step::Delete { at, seen_at } => {
                 let seen = replicas[seen_at].context().clone();
@@ -89,7 +105,9 @@ fn siblings_history(steps: &[Step]) -> Vec<Object> {
                     &Object::Siblings(replicas[to].clone()),
                     &Object::Siblings(replicas[from].clone()),
                 );
-                let Object::Siblings(both) = both else { unreachable!("joining siblings gives siblings") };
+                let Object::Siblings(both) = both else {
+                    unreachable!("joining siblings gives siblings")
+                };
                 replicas[to] = both;
             }
             Step::Reclaim { at } => replicas[at] = replicas[at].without_expired(10),
@@ -183,11 +201,15 @@ fn the_textbook_history() {
     const SX: u64 = 1;
     const SY: u64 = 2;
     const SZ: u64 = 3;
-    let clock = |pairs: &[(u64, u64)]| pairs.iter().map(|&(node, counter)| dot(node, counter)).collect();
+    let clock =
+        |pairs: &[(u64, u64)]| pairs.iter().map(|&(node, counter)| dot(node, counter)).collect();
     let nothing = VersionVector::new();
     let put = |base: &Siblings, node, counter, seen: &VersionVector, text| {
         let mut after = base.clone();
-        after.put(Version::of_value(Hlc::from_millis(counter), dot(node, counter), value(text)), seen);
+        after.put(
+            Version::of_value(Hlc::from_millis(counter), dot(node, counter), value(text)),
+            seen,
+        );
         after
     };
 
@@ -203,8 +225,11 @@ fn the_textbook_history() {
     assert_eq!(*d4.context(), clock(&[(SX, 2), (SZ, 1)]));
     assert_eq!(d3.context().compare(d4.context()), Causality::Concurrent);
 
-    let Object::Siblings(both) = joined(&Object::Siblings(d3), &Object::Siblings(d4)) else { unreachable!() };
-    let texts: Vec<_> = both.versions().iter().filter_map(|version| version.value().cloned()).collect();
+    let Object::Siblings(both) = joined(&Object::Siblings(d3), &Object::Siblings(d4)) else {
+        unreachable!()
+    };
+    let texts: Vec<_> =
+        both.versions().iter().filter_map(|version| version.value().cloned()).collect();
     assert_eq!(texts, [value("D3"), value("D4")], "both are kept and handed to the client");
 
     let d5 = put(&both, SX, 3, both.context(), "D5");
@@ -228,8 +253,10 @@ fn blind_pruning_makes_false_siblings() {
     let whole = Object::Siblings(replica.clone());
     assert_eq!(joined(&whole, &ancestor), whole, "a whole context knows the first write");
 
-    let kept = replica.context().entries()[1..].iter().map(|&(actor, counter)| Dot { actor, counter });
-    let pruned = Siblings::from_parts(kept.collect(), replica.versions().to_vec(), replica.written());
+    let kept =
+        replica.context().entries()[1..].iter().map(|&(actor, counter)| Dot { actor, counter });
+    let pruned =
+        Siblings::from_parts(kept.collect(), replica.versions().to_vec(), replica.written());
     let pruned = Object::Siblings(pruned.expect("the newest dot is still covered"));
     assert_eq!(joined(&pruned, &ancestor).versions().len(), 2, "the overwritten version came back");
 }

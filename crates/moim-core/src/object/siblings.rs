@@ -27,7 +27,11 @@ impl Siblings {
     }
 
     /// From decoded parts, if they keep the invariant that every dot is in the context, each once.
-    pub(super) fn from_parts(context: VersionVector, versions: Vec<Version>, written: Hlc) -> Option<Self> {
+    pub(super) fn from_parts(
+        context: VersionVector,
+        versions: Vec<Version>,
+        written: Hlc,
+    ) -> Option<Self> {
         let covered = versions.iter().all(|version| context.contains(version.dot));
         let sorted = versions.windows(2).all(|pair| pair[0].dot < pair[1].dot);
         let valued = versions.iter().all(|version| version.value().is_some());
@@ -54,8 +58,16 @@ impl Siblings {
     ///
     /// An epoch under which a version survives that the writer has not `seen` is passed over: so `seen` and the new
     /// dot together cover no more than the writer knows, and can be handed back as its new context.
-    pub fn next_dot(&self, node: NodeId, run: u64, seen: &VersionVector, fresh: impl FnOnce() -> Epoch) -> Dot {
-        let unseen = |actor| self.versions.iter().any(|held| held.dot.actor == actor && !seen.contains(held.dot));
+    pub fn next_dot(
+        &self,
+        node: NodeId,
+        run: u64,
+        seen: &VersionVector,
+        fresh: impl FnOnce() -> Epoch,
+    ) -> Dot {
+        let unseen = |actor| {
+            self.versions.iter().any(|held| held.dot.actor == actor && !seen.contains(held.dot))
+        };
         let own = self.context.entries().iter().map(|&(actor, _)| actor);
         let actor = own
             .filter(|actor| actor.node == node && actor.epoch.run == run)
@@ -85,11 +97,10 @@ impl Siblings {
     /// Joins two histories: a version survives if the other side holds it too or has never seen it.
     pub(super) fn join(&self, incoming: &Self) -> Joined {
         match self.context.compare(&incoming.context) {
-            Causality::Equal if self.versions.len() <= incoming.versions.len() => Joined::Unchanged,
-            // Equal histories, but expiry has dropped a value there that is still held here.
-            Causality::Equal => Joined::Incoming,
             Causality::Descendant => Joined::Unchanged,
-            Causality::Ancestor => Joined::Incoming,
+            Causality::Equal if self.versions.len() <= incoming.versions.len() => Joined::Unchanged,
+            // Equal histories, but expiry has dropped a value there that is still held here; or a longer one.
+            Causality::Equal | Causality::Ancestor => Joined::Incoming,
             Causality::Concurrent => Joined::Merged(Object::Siblings(self.merged(incoming))),
         }
     }

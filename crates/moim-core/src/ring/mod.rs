@@ -63,7 +63,9 @@ impl std::fmt::Display for RingError {
         match self {
             Self::Members(count) => write!(f, "a ring has 1 to {MEMBERS_MAX} members, not {count}"),
             Self::Duplicate(node) => write!(f, "node {node} is in the ring twice"),
-            Self::Owners => f.write_str("the owner table does not name one member for each partition"),
+            Self::Owners => {
+                f.write_str("the owner table does not name one member for each partition")
+            }
         }
     }
 }
@@ -73,7 +75,11 @@ impl std::error::Error for RingError {}
 impl Ring {
     /// The first ring of a cluster: members in the order of their ids, partitions claimed by weight. The same members
     /// give the same ring on every node.
-    pub fn found(partitions: PartitionCount, mut members: Vec<Member>, copies: u8) -> Result<Self, RingError> {
+    pub fn found(
+        partitions: PartitionCount,
+        mut members: Vec<Member>,
+        copies: u8,
+    ) -> Result<Self, RingError> {
         members.sort_by_key(|member| member.node);
         check_members(&members)?;
         let owners = claim(partitions, &members, copies);
@@ -92,7 +98,8 @@ impl Ring {
         if !known || owners.len() != usize::from(partitions.get()) {
             return Err(RingError::Owners);
         }
-        let preferences = (0..owners.len()).map(|at| preference_order(&members, &owners, at)).collect();
+        let preferences =
+            (0..owners.len()).map(|at| preference_order(&members, &owners, at)).collect();
         Ok(Self { version, partitions, members, owners, preferences })
     }
 
@@ -140,7 +147,11 @@ impl Ring {
     }
 
     /// The owners of a partition for `n` copies: the head of its preference list.
-    pub fn owners_of(&self, partition: Partition, n: u8) -> impl ExactSizeIterator<Item = NodeId> + Clone {
+    pub fn owners_of(
+        &self,
+        partition: Partition,
+        n: u8,
+    ) -> impl ExactSizeIterator<Item = NodeId> + Clone {
         let order = &self.preferences[usize::from(partition.get())];
         let count = order.len().min(usize::from(n));
         order[..count].iter().map(|&member| self.members[usize::from(member)].node)
@@ -185,7 +196,8 @@ fn spread_over_zones(members: &[Member], mut candidates: Vec<u16>) -> Vec<u16> {
     let zone = |index: u16| (&members[usize::from(index)].dc, &members[usize::from(index)].zone);
     let mut order: Vec<u16> = Vec::with_capacity(candidates.len());
     while !candidates.is_empty() {
-        let fresh = candidates.iter().position(|&next| order.iter().all(|&used| zone(used) != zone(next)));
+        let fresh =
+            candidates.iter().position(|&next| order.iter().all(|&used| zone(used) != zone(next)));
         order.push(candidates.remove(fresh.unwrap_or(0)));
     }
     order

@@ -36,7 +36,8 @@ impl Node {
     }
 
     pub(crate) fn on_forward_reply(&mut self, from: NodeId, id: OpId, outcome: Outcome) {
-        let awaited = matches!(self.operations.get_mut(id), Some(Operation::Forward(op)) if op.node == from);
+        let awaited =
+            matches!(self.operations.get_mut(id), Some(Operation::Forward(op)) if op.node == from);
         if awaited && let Some(Operation::Forward(op)) = self.operations.remove(id) {
             self.finish(op.origin, outcome);
         }

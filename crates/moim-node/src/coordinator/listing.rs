@@ -49,7 +49,13 @@ impl InspectOp {
 }
 
 impl Node {
-    pub(crate) fn begin_listing(&mut self, job: Job, partition: Partition, from_hash: u32, limit: u16) {
+    pub(crate) fn begin_listing(
+        &mut self,
+        job: Job,
+        partition: Partition,
+        from_hash: u32,
+        limit: u16,
+    ) {
         // All owners are asked at once; the page is answered as soon as R have.
         let owners = job.admitted.owners.clone();
         let (deadline, namespace) = (job.admitted.deadline_mono_ms, job.admitted.target.namespace);
@@ -58,7 +64,10 @@ impl Node {
         let limit = limit.clamp(1, PAGE_KEYS_MAX);
         for owner in owners {
             if self.can_ask(owner) {
-                self.send_plain(owner, Message::Keys { op: id, namespace, partition, from_hash, limit });
+                self.send_plain(
+                    owner,
+                    Message::Keys { op: id, namespace, partition, from_hash, limit },
+                );
             } else {
                 self.on_keys_reply(owner, id, Err(self.why_not(owner)));
             }
@@ -66,7 +75,12 @@ impl Node {
     }
 
     /// A coordinator wants a page of what we hold.
-    pub(crate) fn on_keys(&mut self, asker: Asker, namespace: NamespaceId, page: (Partition, u32, u16)) {
+    pub(crate) fn on_keys(
+        &mut self,
+        asker: Asker,
+        namespace: NamespaceId,
+        page: (Partition, u32, u16),
+    ) {
         let (partition, from_hash, limit) = page;
         if self.record.is_none() || self.halted.is_some() {
             let result = Err(if self.halted.is_some() { Why::Disk } else { Why::NotReady });
@@ -99,13 +113,21 @@ impl Node {
             }
         }
         let complete_below = page.more.then(|| last_whole_hash(&keys)).flatten();
-        let kept = keys.into_iter().filter(|(hash, _)| complete_below.is_none_or(|end| *hash < end));
+        let kept =
+            keys.into_iter().filter(|(hash, _)| complete_below.is_none_or(|end| *hash < end));
         KeyEntries { keys: kept.map(|(_, entry)| entry).collect(), complete_below }
     }
 
-    pub(crate) fn on_keys_reply(&mut self, from: NodeId, id: OpId, result: Result<KeyEntries, Why>) {
+    pub(crate) fn on_keys_reply(
+        &mut self,
+        from: NodeId,
+        id: OpId,
+        result: Result<KeyEntries, Why>,
+    ) {
         let Some(Operation::Listing(op)) = self.operations.get_mut(id) else { return };
-        if let Some(slot) = op.answers.iter_mut().find(|(owner, answer)| *owner == from && answer.is_none()) {
+        if let Some(slot) =
+            op.answers.iter_mut().find(|(owner, answer)| *owner == from && answer.is_none())
+        {
             slot.1 = Some(result);
         }
         let needed = usize::from(op.job.admitted.needs_r());
@@ -160,7 +182,8 @@ impl Node {
         for owner in owners {
             if self.can_ask(owner) {
                 let (namespace, key) = (target.namespace, target.key.clone());
-                let message = Message::Read { op: id, namespace, key, want: Want::Object, budget_ms };
+                let message =
+                    Message::Read { op: id, namespace, key, want: Want::Object, budget_ms };
                 self.send_plain(owner, message);
             } else {
                 self.inspect_refused(id, owner, self.why_not(owner));
@@ -172,7 +195,9 @@ impl Node {
         let copy = match result {
             ReadResult::Object(None) => Copy::Missing,
             ReadResult::Object(Some(encoded)) => match Object::decode(encoded) {
-                Ok(object) => Copy::Held(object.context(), object.versions().iter().map(emptied).collect()),
+                Ok(object) => {
+                    Copy::Held(object.context(), object.versions().iter().map(emptied).collect())
+                }
                 Err(_) => Copy::Unknown(Why::Unsupported),
             },
             ReadResult::Digest(_) => Copy::Unknown(Why::Unsupported),
@@ -187,7 +212,9 @@ impl Node {
 
     fn inspected(&mut self, node: NodeId, id: OpId, copy: Copy) {
         let Some(Operation::Inspect(op)) = self.operations.get_mut(id) else { return };
-        if let Some(slot) = op.copies.iter_mut().find(|(owner, copy)| *owner == node && copy.is_none()) {
+        if let Some(slot) =
+            op.copies.iter_mut().find(|(owner, copy)| *owner == node && copy.is_none())
+        {
             slot.1 = Some(copy);
         }
         if op.copies.iter().all(|(_, copy)| copy.is_some())
@@ -208,7 +235,11 @@ impl Node {
         let inspection = Inspection {
             slot: Slot::of_key(&target.key).get(),
             partition: target.partition.get(),
-            copies: op.copies.into_iter().map(|(node, copy)| (node, copy.unwrap_or_else(silent))).collect(),
+            copies: op
+                .copies
+                .into_iter()
+                .map(|(node, copy)| (node, copy.unwrap_or_else(silent)))
+                .collect(),
         };
         self.finish(op.job.origin, Outcome::Inspected(inspection));
     }

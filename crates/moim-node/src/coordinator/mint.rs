@@ -55,9 +55,12 @@ impl Node {
         let mut siblings = match held.map(|held| held.object) {
             None => Siblings::new(),
             Some(Object::Siblings(siblings)) => siblings,
-            Some(Object::Lww(_)) => return self.finish(origin, Outcome::Failed(Failure::BadContext)),
+            Some(Object::Lww(_)) => {
+                return self.finish(origin, Outcome::Failed(Failure::BadContext));
+            }
         };
-        let survivors = siblings.versions().iter().filter(|version| !seen.contains(version.dot)).count();
+        let survivors =
+            siblings.versions().iter().filter(|version| !seen.contains(version.dot)).count();
         if survivors >= SIBLINGS_MAX {
             let siblings = u32::try_from(survivors).unwrap_or(u32::MAX);
             return self.finish(origin, Outcome::Failed(Failure::Conflict { siblings }));
@@ -69,7 +72,8 @@ impl Node {
         let dot = siblings.next_dot(self.info.member.node, run, &seen, || Epoch { run, serial });
         match fresh.content {
             Content::Value(_) => {
-                let created_ms = created_ms(&siblings, &seen, self.now.wall_ms).unwrap_or_else(|| written.millis());
+                let created_ms = created_ms(&siblings, &seen, self.now.wall_ms)
+                    .unwrap_or_else(|| written.millis());
                 let Fresh { content, expires_ms } = fresh;
                 siblings.put(Version { written, dot, created_ms, expires_ms, content }, &seen);
             }
@@ -86,7 +90,8 @@ impl Node {
     pub(crate) fn mint_failed(&mut self, mint: Mint, why: Why) {
         let own = self.info.member.node;
         let needed = mint.admitted.needs_w();
-        let outcome = unavailable(Intent::Write, mint.admitted.w, (needed, 0), std::iter::once((own, why)));
+        let outcome =
+            unavailable(Intent::Write, mint.admitted.w, (needed, 0), std::iter::once((own, why)));
         self.finish(mint.origin, outcome);
     }
 
@@ -109,6 +114,9 @@ impl Mint {
 
 /// A version that replaces live ones continues the life of the oldest.
 fn created_ms(siblings: &Siblings, seen: &VersionVector, wall_ms: u64) -> Option<u64> {
-    let replaced = siblings.versions().iter().filter(|version| seen.contains(version.dot) && version.is_live(wall_ms));
+    let replaced = siblings
+        .versions()
+        .iter()
+        .filter(|version| seen.contains(version.dot) && version.is_live(wall_ms));
     replaced.map(|version| version.created_ms).min()
 }

@@ -26,11 +26,13 @@ pub(crate) use serial::Serial;
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
+use moim_core::NodeId;
 use moim_core::object::{Content, Context, Object};
 use moim_core::quorum::Level;
-use moim_core::NodeId;
 
-use crate::api::{Action, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId, Why};
+use crate::api::{
+    Action, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId, Why,
+};
 use crate::gate::{NOTHING, Outgoing};
 use crate::message::{Message, OpId};
 use crate::namespace::{Conflict, Namespace};
@@ -66,7 +68,10 @@ pub(crate) enum Operation {
     Task(NodeId, TaskId),
 }
 
-#[expect(clippy::disallowed_types, reason = "the hasher is seeded by an argument; whoever iterates sorts")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "the hasher is seeded by an argument; whoever iterates sorts"
+)]
 type Map = std::collections::HashMap<OpId, Operation, FixedState>;
 
 /// Operations under way, by id.
@@ -190,7 +195,9 @@ impl Node {
             Action::Delete { context } => self.begin_delete(job, context),
             Action::Update(update) => self.begin_update(job, update),
             Action::Inspect => self.begin_inspect(job),
-            Action::Keys { partition, from_hash, limit } => self.begin_listing(job, partition, from_hash, limit),
+            Action::Keys { partition, from_hash, limit } => {
+                self.begin_listing(job, partition, from_hash, limit);
+            }
         }
     }
 
@@ -231,6 +238,7 @@ impl Node {
         };
         let owners: Vec<_> = record.ring.owners_of(partition, policy.n).collect();
         let timeout_ms = request.timeout_ms.unwrap_or(self.options.request_timeout_ms);
+        let timeout_ms = timeout_ms.min(self.options.request_timeout_max_ms);
         let (r, w) = (request.r.unwrap_or(policy.r), request.w.unwrap_or(policy.w));
         Ok(Admitted {
             write_back: write_back(policy, r, owners.len()),
@@ -266,7 +274,7 @@ impl Node {
     /// Gives a read its result: the object, for those that go on from it.
     pub(crate) fn finish_read(&mut self, origin: Origin, object: Option<Object>) {
         match origin {
-            Origin::Serial(key) => self.serial_read(&key, object),
+            Origin::Serial(key) => self.serial_read(&key, object.as_ref()),
             Origin::DeleteOfRead(mint) => self.delete_what_was_read(*mint, object.as_ref()),
             origin => {
                 let found = object.map_or_else(Found::default, |object| Found {
@@ -296,8 +304,12 @@ impl Node {
         for id in self.operations.ids() {
             let why = Why::Unreachable;
             match self.operations.get_mut(id) {
-                Some(Operation::Write(write)) if write.waits_for(node) => self.write_refused(id, node, why),
-                Some(Operation::Read(read)) if read.waits_for(node) => self.read_refused(id, node, why),
+                Some(Operation::Write(write)) if write.waits_for(node) => {
+                    self.write_refused(id, node, why);
+                }
+                Some(Operation::Read(read)) if read.waits_for(node) => {
+                    self.read_refused(id, node, why);
+                }
                 Some(Operation::Forward(forward)) if forward.node == node => self.on_deadline(id),
                 Some(Operation::Listing(listing)) if listing.waits_for(node) => {
                     self.on_keys_reply(node, id, Err(why));
@@ -330,7 +342,9 @@ impl Node {
         let policy = self.namespaces.get(namespace);
         let wanted = match expiry {
             Expiry::Never => 0,
-            Expiry::Default => policy.and_then(|policy| policy.ttl_ms).map_or(0, |ttl_ms| now_ms + ttl_ms),
+            Expiry::Default => {
+                policy.and_then(|policy| policy.ttl_ms).map_or(0, |ttl_ms| now_ms + ttl_ms)
+            }
             Expiry::At(at_ms) => at_ms.max(1),
         };
         match policy.and_then(|policy| policy.max_ttl_ms) {
@@ -354,7 +368,9 @@ fn write_back(policy: &Namespace, r: Level, owners: usize) -> u8 {
 }
 
 /// The seen part of a context, if it fits the namespace's kind.
-pub(crate) fn seen_by(context: Option<Context>) -> Result<moim_core::clock::VersionVector, Failure> {
+pub(crate) fn seen_by(
+    context: Option<Context>,
+) -> Result<moim_core::clock::VersionVector, Failure> {
     match context {
         None => Ok(moim_core::clock::VersionVector::new()),
         Some(Context::Siblings(vector)) => Ok(vector),
@@ -365,7 +381,11 @@ pub(crate) fn seen_by(context: Option<Context>) -> Result<moim_core::clock::Vers
 pub(crate) fn check_pair(policy: &Namespace, key: &[u8], value_bytes: u64) -> Result<(), Failure> {
     let pair_bytes = key.len() as u64 + value_bytes;
     let limit_bytes = policy.max_pair_bytes;
-    if pair_bytes > limit_bytes { Err(Failure::TooLarge { pair_bytes, limit_bytes }) } else { Ok(()) }
+    if pair_bytes > limit_bytes {
+        Err(Failure::TooLarge { pair_bytes, limit_bytes })
+    } else {
+        Ok(())
+    }
 }
 
 fn check_size(policy: &Namespace, request: &Request) -> Result<(), Failure> {

@@ -23,12 +23,25 @@ enum Copy {
 }
 
 impl Copy {
-    fn digest(&self) -> Option<Option<u128>> {
+    fn state(&self) -> State {
         match self {
-            Self::Digest(digest) => Some(*digest),
-            Self::Object(stored) => Some(stored.as_ref().map(|stored| stored.object.digest())),
-            Self::Unasked | Self::Asked(_) | Self::Failed(_) => None,
+            Self::Digest(digest) => State::Known(*digest),
+            Self::Object(stored) => State::of(stored.as_ref()),
+            Self::Unasked | Self::Asked(_) | Self::Failed(_) => State::Unknown,
         }
+    }
+}
+
+/// What is known of an owner's version: it may be known that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Unknown,
+    Known(Option<u128>),
+}
+
+impl State {
+    fn of(stored: Option<&Stored>) -> Self {
+        Self::Known(stored.map(|stored| stored.object.digest()))
     }
 }
 
@@ -69,7 +82,8 @@ impl ReadOp {
     }
 
     fn answered(&self) -> u8 {
-        u8::try_from(self.count(|copy| copy.digest().is_some())).expect("owners are at most COPIES_MAX")
+        u8::try_from(self.count(|copy| copy.state() != State::Unknown))
+            .expect("owners are at most COPIES_MAX")
     }
 
     fn step(&self) -> Step {
@@ -78,7 +92,8 @@ impl ReadOp {
         let asked = self.count(|copy| matches!(copy, Copy::Asked(_)));
         let unasked = self.count(|copy| matches!(copy, Copy::Unasked));
         if answered + asked + unasked < needed {
-            return Step::Impossible;
+            // Those that were asked are still heard, so that the error can say how many answered.
+            return if asked > 0 { Step::Wait } else { Step::Impossible };
         }
         if answered + asked < needed {
             return Step::AskMore(self.wanted());
@@ -98,9 +113,9 @@ impl ReadOp {
     /// Enough have answered: is everything they hold at hand?
     fn reconcile(&self) -> Step {
         let at_hand = self.copies.iter().filter(|(_, copy)| matches!(copy, Copy::Object(_)));
-        let objects: Vec<_> = at_hand.filter_map(|(_, copy)| copy.digest()).collect();
+        let objects: Vec<_> = at_hand.map(|(_, copy)| copy.state()).collect();
         let unknown = self.copies.iter().filter(|(_, copy)| match copy {
-            Copy::Digest(digest) => !objects.contains(digest),
+            Copy::Digest(_) => !objects.contains(&copy.state()),
             _ => false,
         });
         let mut fetch: Vec<NodeId> = unknown.map(|(node, _)| *node).collect();
@@ -227,7 +242,8 @@ impl Node {
     fn ask(&mut self, id: OpId, node: NodeId, want: Want) {
         let Some(Operation::Read(read)) = self.operations.get_mut(id) else { return };
         read.set(node, Copy::Asked(want));
-        let (namespace, key) = (read.job.admitted.target.namespace, read.job.admitted.target.key.clone());
+        let (namespace, key) =
+            (read.job.admitted.target.namespace, read.job.admitted.target.key.clone());
         let deadline = read.job.admitted.deadline_mono_ms;
         let budget_ms = self.budget_ms(deadline);
         self.send_plain(node, Message::Read { op: id, namespace, key, want, budget_ms });
@@ -252,14 +268,20 @@ impl Node {
     fn read_done(&mut self, id: OpId) {
         let Some(Operation::Read(read)) = self.operations.remove(id) else { return };
         let joined = read.joined();
-        let digest = joined.as_ref().map(|stored| stored.object.digest());
-        let holds = |copy: &Copy| copy.digest() == Some(digest);
-        let agreed = read.copies.iter().all(|(_, copy)| copy.digest().is_none() || holds(copy));
+        let state = State::of(joined.as_ref());
+        let holds = |copy: &Copy| copy.state() == state;
+        let agreed =
+            read.copies.iter().all(|(_, copy)| copy.state() == State::Unknown || holds(copy));
         let Some(stored) = joined.filter(|_| !agreed) else {
             return self.finish_read(read.job.origin, agreed_object(&read.copies));
         };
         let holders = u8::try_from(read.count(holds)).expect("owners are at most COPIES_MAX");
-        let stale = read.copies.iter().filter(|(_, copy)| !holds(copy)).map(|(node, _)| *node).collect::<Vec<_>>();
+        let stale = read
+            .copies
+            .iter()
+            .filter(|(_, copy)| !holds(copy))
+            .map(|(node, _)| *node)
+            .collect::<Vec<_>>();
         self.figures.read_repairs += stale.len() as u64;
         let missing = read.job.admitted.write_back.saturating_sub(holders);
         if missing > 0 {
@@ -301,9 +323,9 @@ impl Node {
 fn copy_of(result: ReadResult) -> Result<Copy, Why> {
     match result {
         ReadResult::Object(None) => Ok(Copy::Object(None)),
-        ReadResult::Object(Some(encoded)) => {
-            Stored::decode(encoded).map(|stored| Copy::Object(Some(stored))).map_err(|_damaged| Why::Unsupported)
-        }
+        ReadResult::Object(Some(encoded)) => Stored::decode(encoded)
+            .map(|stored| Copy::Object(Some(stored)))
+            .map_err(|_damaged| Why::Unsupported),
         ReadResult::Digest(digest) => Ok(Copy::Digest(digest)),
         ReadResult::Refused(why) => Err(why),
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use moim_core::clock::Dot;
-use moim_core::object::{Context, Object, Version};
+use moim_core::object::{Object, Version};
 
 use super::{Admitted, Fresh, Job, Origin, check_pair};
 use crate::api::{Failure, Outcome, Queue};
@@ -49,7 +49,14 @@ impl Node {
             let failure = Failure::Overloaded { queue: Queue::UpdatesPerKey, limit };
             return self.finish(origin, Outcome::Failed(failure));
         }
-        queue.push_back(Pending { origin, admitted, update, attempts: 0, reply: None, written: None });
+        queue.push_back(Pending {
+            origin,
+            admitted,
+            update,
+            attempts: 0,
+            reply: None,
+            written: None,
+        });
         if queue.len() == 1 {
             self.run_serial(&key);
         }
@@ -57,7 +64,9 @@ impl Node {
 
     /// Begins (again) with the first update of the key.
     fn run_serial(&mut self, key: &Bytes) {
-        let Some(pending) = self.serial.by_key.get_mut(key).and_then(VecDeque::front_mut) else { return };
+        let Some(pending) = self.serial.by_key.get_mut(key).and_then(VecDeque::front_mut) else {
+            return;
+        };
         pending.attempts += 1;
         let admitted = pending.admitted.clone();
         // Its turn may come after its time: an operation that cannot end is not begun.
@@ -70,11 +79,13 @@ impl Node {
     }
 
     /// The value at hand is known: decide and write.
-    pub(crate) fn serial_read(&mut self, key: &Bytes, object: Option<Object>) {
-        let Some(pending) = self.serial.by_key.get_mut(key).and_then(VecDeque::front_mut) else { return };
+    pub(crate) fn serial_read(&mut self, key: &Bytes, object: Option<&Object>) {
+        let Some(pending) = self.serial.by_key.get_mut(key).and_then(VecDeque::front_mut) else {
+            return;
+        };
         let (admitted, update) = (pending.admitted.clone(), pending.update.clone());
-        let own_write = pending.written.filter(|&dot| holds_only(object.as_ref(), dot));
-        let live: Vec<Version> = match &object {
+        let own_write = pending.written.filter(|&dot| holds_only(object, dot));
+        let live: Vec<Version> = match object {
             Some(object) => object.live(self.now.wall_ms).cloned().collect(),
             None => Vec::new(),
         };
@@ -86,10 +97,12 @@ impl Node {
             return self.rewrite_own(key, admitted, live.into_iter().next());
         }
         let namespace = admitted.target.namespace;
-        let decided = apply(&update, live.first(), self.now.wall_ms, |expiry| self.deadline_of(namespace, expiry));
+        let decided = apply(&update, live.first(), self.now.wall_ms, |expiry| {
+            self.deadline_of(namespace, expiry)
+        });
         match decided {
             Err(error) => self.end_serial(key, Outcome::Failed(Failure::Update(error))),
-            Ok((change, reply)) => self.write_serial(key, admitted, object.as_ref(), change, reply),
+            Ok(decision) => self.write_serial(key, admitted, object, decision),
         }
     }
 
@@ -98,15 +111,15 @@ impl Node {
         key: &Bytes,
         admitted: Admitted,
         base: Option<&Object>,
-        change: Change,
-        reply: Reply,
+        (change, reply): (Change, Reply),
     ) {
         let fresh = match change {
             Change::None => return self.end_serial(key, Outcome::Updated(reply)),
             Change::Delete => Fresh::deletion(),
             Change::Put { value, expires_ms } => {
                 let policy = self.namespaces.get(admitted.target.namespace);
-                let fits = policy.map(|policy| check_pair(policy, &admitted.target.key, value.len() as u64));
+                let fits = policy
+                    .map(|policy| check_pair(policy, &admitted.target.key, value.len() as u64));
                 if let Some(Err(failure)) = fits {
                     return self.end_serial(key, Outcome::Failed(failure));
                 }
@@ -126,7 +139,7 @@ impl Node {
         match job.admitted.conflict {
             Conflict::Lww => self.begin_lww(job, fresh),
             Conflict::Siblings => {
-                let context = base.map(Object::context).or_else(|| Some(Context::Siblings(Default::default())));
+                let context = base.map(Object::context);
                 self.begin_mint(job, fresh, context);
             }
         }
@@ -143,7 +156,12 @@ impl Node {
 
     /// The write of the running update has ended.
     pub(crate) fn serial_written(&mut self, key: &Bytes, outcome: Outcome) {
-        let reply = self.serial.by_key.get_mut(key).and_then(VecDeque::front_mut).and_then(|p| p.reply.take());
+        let reply = self
+            .serial
+            .by_key
+            .get_mut(key)
+            .and_then(VecDeque::front_mut)
+            .and_then(|p| p.reply.take());
         match (outcome, reply) {
             (Outcome::Written { .. }, Some(reply)) => self.end_serial(key, Outcome::Updated(reply)),
             (outcome, _) => self.end_serial(key, outcome),

@@ -18,6 +18,7 @@ use crate::namespace::Conflict;
 use crate::node::Node;
 use crate::options::Mutation;
 use crate::store::Stored;
+use crate::timer::Timer;
 
 /// What an owner has said so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +56,8 @@ impl WriteOp {
     }
 
     fn vote(&mut self, node: NodeId, vote: Vote) -> Option<Verdict> {
-        let slot = self.votes.iter_mut().find(|(voter, slot)| *voter == node && *slot == Vote::Waiting)?;
+        let slot =
+            self.votes.iter_mut().find(|(voter, slot)| *voter == node && *slot == Vote::Waiting)?;
         let verdict = if vote == Vote::Stored { self.tally.yes() } else { self.tally.no() };
         slot.1 = vote;
         Some(verdict)
@@ -81,13 +83,23 @@ impl WriteOp {
 
 impl Node {
     /// Writes a value whatever was there.
-    pub(crate) fn begin_put(&mut self, job: Job, value: Bytes, expiry: Expiry, context: Option<Context>) {
+    pub(crate) fn begin_put(
+        &mut self,
+        job: Job,
+        value: Bytes,
+        expiry: Expiry,
+        context: Option<Context>,
+    ) {
         let expires_ms = self.deadline_of(job.admitted.target.namespace, expiry);
         let dead = expires_ms != 0 && expires_ms <= self.now.wall_ms;
-        let fresh = if dead { Fresh::deletion() } else { Fresh { content: Content::Value(value), expires_ms } };
+        let fresh = if dead {
+            Fresh::deletion()
+        } else {
+            Fresh { content: Content::Value(value), expires_ms }
+        };
         match job.admitted.conflict {
             Conflict::Siblings => self.begin_mint(job, fresh, context),
-            Conflict::Lww => match self.observe_context(context) {
+            Conflict::Lww => match self.observe_context(context.as_ref()) {
                 Ok(()) => self.begin_lww(job, fresh),
                 Err(failure) => self.finish(job.origin, Outcome::Failed(failure)),
             },
@@ -98,7 +110,7 @@ impl Node {
     pub(crate) fn begin_delete(&mut self, job: Job, context: Option<Context>) {
         match job.admitted.conflict {
             Conflict::Siblings => self.begin_mint_of_deletion(job, context),
-            Conflict::Lww => match self.observe_context(context) {
+            Conflict::Lww => match self.observe_context(context.as_ref()) {
                 Ok(()) => self.begin_lww(job, Fresh::deletion()),
                 Err(failure) => self.finish(job.origin, Outcome::Failed(failure)),
             },
@@ -106,11 +118,11 @@ impl Node {
     }
 
     /// A write that carries an `lww` context ends above what its writer had read.
-    fn observe_context(&mut self, context: Option<Context>) -> Result<(), Failure> {
+    fn observe_context(&mut self, context: Option<&Context>) -> Result<(), Failure> {
         match context {
             None => Ok(()),
-            Some(Context::Lww(seen)) if self.is_plausible(seen) => {
-                self.clock.observe(seen);
+            Some(Context::Lww(seen)) if self.is_plausible(*seen) => {
+                self.clock.observe(*seen);
                 Ok(())
             }
             Some(_) => Err(Failure::BadContext),
@@ -127,7 +139,8 @@ impl Node {
         let written = self.stamp();
         self.lww_counter += 1;
         let epoch = Epoch { run: self.run, serial: 0 };
-        let dot = Dot { actor: Actor { node: self.info.member.node, epoch }, counter: self.lww_counter };
+        let dot =
+            Dot { actor: Actor { node: self.info.member.node, epoch }, counter: self.lww_counter };
         let created_ms = self.created_ms(&job.admitted).unwrap_or_else(|| written.millis());
         let Fresh { content, expires_ms } = fresh;
         let object = Object::Lww(Version { written, dot, created_ms, expires_ms, content });
@@ -143,7 +156,13 @@ impl Node {
 
     /// Sends an object to all owners; `context` goes back to the writer. An object that was `minted` is already in that
     /// batch of this node's own replica, which votes when the batch is durable.
-    pub(crate) fn begin_write(&mut self, job: Job, stored: Stored, context: Context, minted: Option<BatchId>) {
+    pub(crate) fn begin_write(
+        &mut self,
+        job: Job,
+        stored: Stored,
+        context: Context,
+        minted: Option<BatchId>,
+    ) {
         let needed = match self.options.mutation {
             Some(Mutation::WriteQuorumShort) => job.admitted.needs_w().max(2) - 1,
             _ => job.admitted.needs_w(),
@@ -152,7 +171,13 @@ impl Node {
     }
 
     /// Brings a joined object to `stale` owners, and answers a read once `needed` of them have it.
-    pub(crate) fn begin_write_back(&mut self, mut job: Job, stored: Stored, stale: Vec<NodeId>, needed: u8) {
+    pub(crate) fn begin_write_back(
+        &mut self,
+        mut job: Job,
+        stored: Stored,
+        stale: Vec<NodeId>,
+        needed: u8,
+    ) {
         job.admitted.owners = stale;
         let context = stored.object.context();
         let op = WriteOp { intent: Intent::Read, ..WriteOp::new(job, stored, context, needed) };
@@ -171,10 +196,18 @@ impl Node {
         let id = self.register(op.admitted.deadline_mono_ms, Operation::Write(op));
         for owner in owners {
             match minted {
-                Some(batch) if owner == own => self.answer_write(own, id, WriteResult::Stored, batch),
+                Some(batch) if owner == own => {
+                    self.answer_write(own, id, WriteResult::Stored, batch);
+                }
                 _ if self.can_ask(owner) => {
                     let (namespace, key) = (target.namespace, target.key.clone());
-                    let message = Message::Write { op: id, namespace, key, object: object.clone(), budget_ms };
+                    let message = Message::Write {
+                        op: id,
+                        namespace,
+                        key,
+                        object: object.clone(),
+                        budget_ms,
+                    };
                     self.send(reveals, Outgoing::Peer(owner, message));
                 }
                 _ => self.write_refused(id, owner, self.why_not(owner)),
@@ -187,14 +220,22 @@ impl Node {
     /// An owner has answered a write.
     pub(crate) fn on_write_reply(&mut self, from: NodeId, id: OpId, result: WriteResult) {
         match (self.operations.get_mut(id), result) {
-            (Some(Operation::Write(_)), WriteResult::Stored) => self.write_vote(id, from, Vote::Stored),
-            (Some(Operation::Write(_)), WriteResult::Superseded(by)) => self.write_superseded(id, from, by),
-            (Some(Operation::Write(_)), WriteResult::Refused(why)) => self.write_refused(id, from, why),
+            (Some(Operation::Write(_)), WriteResult::Stored) => {
+                self.write_vote(id, from, Vote::Stored);
+            }
+            (Some(Operation::Write(_)), WriteResult::Superseded(by)) => {
+                self.write_superseded(id, from, by);
+            }
+            (Some(Operation::Write(_)), WriteResult::Refused(why)) => {
+                self.write_refused(id, from, why);
+            }
             (Some(Operation::Task(node, task)), result) if *node == from => {
                 let task = *task;
                 self.operations.remove(id);
                 match result {
-                    WriteResult::Stored | WriteResult::Superseded(_) => self.task_delivered(from, task),
+                    WriteResult::Stored | WriteResult::Superseded(_) => {
+                        self.task_delivered(from, task);
+                    }
                     WriteResult::Refused(_) => self.task_failed(from, task),
                 }
             }
@@ -216,6 +257,18 @@ impl Node {
         // A read that writes back is content: the owner holds something newer than what is returned.
         let reading = matches!(self.operations.get_mut(id), Some(Operation::Write(op)) if op.intent == Intent::Read);
         self.write_vote(id, node, if reading { Vote::Stored } else { Vote::Superseded });
+        if !reading {
+            let retry_at = self.now.mono_ms + u64::from(self.options.read_retry_ms);
+            self.timers.set(retry_at, Timer::Restamp(id));
+        }
+    }
+
+    /// A write that met a later version has waited long enough for plain acknowledgements of the others.
+    pub(crate) fn on_restamp(&mut self, id: OpId) {
+        if matches!(self.operations.get_mut(id), Some(Operation::Write(op)) if op.origin.is_some())
+        {
+            self.outranked(id);
+        }
     }
 
     fn write_vote(&mut self, id: OpId, node: NodeId, vote: Vote) {
@@ -241,6 +294,8 @@ impl Node {
                 }
             }
             Verdict::Impossible if op.origin.is_some() && outranked => return self.outranked(id),
+            // The others are still heard, so that the error can say how many hold the write.
+            Verdict::Impossible if !complete => {}
             Verdict::Impossible => {
                 if let Some(origin) = op.origin.take() {
                     let outcome = op.failure();
@@ -249,7 +304,7 @@ impl Node {
             }
         }
         if complete && let Some(Operation::Write(op)) = self.operations.remove(id) {
-            self.write_complete(op);
+            self.write_complete(&op);
         }
     }
 
@@ -282,8 +337,11 @@ impl Node {
     }
 
     /// Everybody has voted, or time is over: what is still missing somewhere is owed.
-    fn write_complete(&mut self, op: WriteOp) {
-        if op.origin.is_none() && op.any(&Vote::Superseded) && op.tally.verdict() == Verdict::Reached {
+    fn write_complete(&mut self, op: &WriteOp) {
+        if op.origin.is_none()
+            && op.any(&Vote::Superseded)
+            && op.tally.verdict() == Verdict::Reached
+        {
             self.figures.lww_discarded += 1;
         }
         for (node, vote) in &op.votes {
@@ -310,18 +368,11 @@ impl Node {
             self.operations.insert(id, Operation::Write(op));
             self.answer_write_op(id, origin, outcome);
             if let Some(Operation::Write(op)) = self.operations.remove(id) {
-                self.write_complete(op);
+                self.write_complete(&op);
             }
         } else {
-            self.write_complete(op);
+            self.write_complete(&op);
         }
-    }
-
-    /// A stamp above everything seen; keeps the persisted bound of the clock ahead of it.
-    pub(crate) fn stamp(&mut self) -> Hlc {
-        let written = self.clock.tick(self.now.wall_ms);
-        self.extend_lease(written);
-        written
     }
 
     /// Whether a request to this node is worth sending: it is this one, or it can be reached.

@@ -52,8 +52,8 @@ impl Founding {
     }
 
     /// A member was met (again, perhaps at other addresses).
-    pub fn meet(&mut self, info: MemberInfo) -> FoundingStep {
-        let changed = self.met.insert(info.member.node, info.clone()).as_ref() != Some(&info);
+    pub fn meet(&mut self, info: &MemberInfo) -> FoundingStep {
+        let changed = self.met.insert(info.member.node, info.clone()).as_ref() != Some(info);
         if changed {
             self.digests.remove(&self.own);
         }
@@ -75,8 +75,13 @@ impl Founding {
             Err(error) => FoundingStep::Impossible(error),
             Ok(record) => {
                 self.digests.insert(self.own, record.cluster);
-                let agreed = self.met.keys().all(|node| self.digests.get(node) == Some(&record.cluster));
-                if agreed { FoundingStep::Adopt(Box::new(record)) } else { FoundingStep::Announce(record.cluster) }
+                let agreed =
+                    self.met.keys().all(|node| self.digests.get(node) == Some(&record.cluster));
+                if agreed {
+                    FoundingStep::Adopt(Box::new(record))
+                } else {
+                    FoundingStep::Announce(record.cluster)
+                }
             }
         }
     }
@@ -85,7 +90,8 @@ impl Founding {
         let members: Vec<_> = self.met.values().cloned().collect();
         let placed = members.iter().map(|info| info.member.clone()).collect();
         let ring = Ring::found(self.partitions, placed, self.copies)?;
-        let cluster = moim_core::fingerprint(format!("{:?} {members:?}", self.partitions).as_bytes());
+        let cluster =
+            moim_core::fingerprint(format!("{:?} {members:?}", self.partitions).as_bytes());
         Ok(Record { cluster, ring, members })
     }
 }

@@ -158,7 +158,9 @@ fn failure(reader: &mut Reader) -> Result<Failure, DecodeError> {
             };
             Failure::Overloaded { queue, limit: reader.u64("limit")? }
         }
-        4 => Failure::TooLarge { pair_bytes: reader.u64("size")?, limit_bytes: reader.u64("limit")? },
+        4 => {
+            Failure::TooLarge { pair_bytes: reader.u64("size")?, limit_bytes: reader.u64("limit")? }
+        }
         5 => Failure::Conflict { siblings: reader.u32("siblings")? },
         6 => {
             let (met, expected) = (reader.u32("met")?, reader.u32("expected")?);
