@@ -18,7 +18,8 @@ pub struct Options {
     pub missed_deadlines_max: u32,
     /// A stamp further ahead of this node's clock than this is refused, in milliseconds.
     pub max_clock_skew_ms: u64,
-    /// How far ahead the clock's bound is persisted, in milliseconds: a restart may skip this much hybrid time.
+    /// How far ahead the clock's bound is persisted, in milliseconds: a restart may skip this much hybrid time. Well
+    /// below `max_clock_skew_ms` less what clocks really differ by, or a node that restarts has all its stamps refused.
     pub clock_lease_ms: u64,
     /// Decoded objects kept in memory, in bytes.
     pub cache_bytes: u64,
@@ -50,7 +51,7 @@ impl Default for Options {
             silence_ms: 500,
             missed_deadlines_max: 3,
             max_clock_skew_ms: 5_000,
-            clock_lease_ms: 10_000,
+            clock_lease_ms: 500,
             cache_bytes: 256 << 20,
             unsynced_bytes_max: 64 << 20,
             operations_max: 100_000,
