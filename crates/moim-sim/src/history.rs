@@ -73,8 +73,8 @@ pub enum Call {
         value: Value,
         /// Its deadline in Unix milliseconds, 0 for none.
         expires_ms: u64,
-        /// In carts: the values that the context stood for, as far as the client knows; empty without one.
-        covers: BTreeSet<Value>,
+        /// In carts: the values that the context stood for, as far as the client knows; `None` without one.
+        covers: Option<BTreeSet<Value>>,
     },
     /// To delete.
     Delete {
@@ -210,7 +210,7 @@ impl fmt::Display for Call {
                 if *expires_ms > 0 {
                     write!(f, " until {expires_ms}")?;
                 }
-                if covers.is_empty() { Ok(()) } else { write!(f, " over {{{}}}", list(covers)) }
+                covers.as_ref().map_or(Ok(()), |covers| write!(f, " over {{{}}}", list(covers)))
             }
             Self::Delete { covers: None } => f.write_str("delete"),
             Self::Delete { covers: Some(covers) } => write!(f, "delete {{{}}}", list(covers)),

@@ -22,7 +22,8 @@ pub fn check(operations: &[&Operation], levels: Levels, findings: &mut Findings)
     for &read in operations {
         match observed(read) {
             Some(Some(value)) => {
-                if let Some(write) = writer(operations, value).filter(|write| is_past(write, read)) {
+                if let Some(write) = writer(operations, value).filter(|write| is_past(write, read))
+                {
                     let what = format!("{value} was served after its deadline");
                     findings.add(true, Property::ExpiredIsGone, what, &[write, read]);
                 }
@@ -57,11 +58,20 @@ fn slack_ms(read: &Operation) -> u64 {
 }
 
 /// A read saw nothing: something must have removed every acknowledged value before it.
-fn check_missing(operations: &[&Operation], read: &Operation, levels: Levels, findings: &mut Findings) {
+fn check_missing(
+    operations: &[&Operation],
+    read: &Operation,
+    levels: Levels,
+    findings: &mut Findings,
+) {
     let kept = operations.iter().copied().filter(|write| {
-        write.written().is_some() && write.is_acknowledged_write() && write.before(read) && !may_be_past(write, read)
+        write.written().is_some()
+            && write.is_acknowledged_write()
+            && write.before(read)
+            && !may_be_past(write, read)
     });
-    let lost = kept.filter(|write| !operations.iter().any(|other| may_remove(other, write, read, levels)));
+    let lost =
+        kept.filter(|write| !operations.iter().any(|other| may_remove(other, write, read, levels)));
     let promised = |write: &&Operation| levels.reads(read, write);
     if let Some(write) = lost.max_by_key(|write| (promised(write), write.start)) {
         let what = "nothing was read, and nothing can have removed this value".to_owned();
@@ -73,7 +83,8 @@ fn check_missing(operations: &[&Operation], read: &Operation, levels: Levels, fi
 /// Whether `other` may be why `read` does not see `write`.
 fn may_remove(other: &Operation, write: &Operation, read: &Operation, levels: Levels) -> bool {
     let removes = matches!(other.call, Call::Delete { .. }) || may_be_past(other, read);
-    let certainly_older = other.before(write) && other.is_acknowledged_write() && levels.meets(write, other);
+    let certainly_older =
+        other.before(write) && other.is_acknowledged_write() && levels.meets(write, other);
     other.id != write.id && removes && !other.is_void() && !read.before(other) && !certainly_older
 }
 
@@ -83,7 +94,9 @@ fn check_same_version(operations: &[&Operation], read: &Operation, findings: &mu
     let stamped = |operation: &&&Operation| match operation.answer {
         Answer::Written { version, .. } => version == seen,
         // Two writes through two nodes can have one stamp; one whose stamp is unknown may be the other.
-        Answer::Unknown(_) | Answer::None => operation.call != Call::Read && !read.before(operation),
+        Answer::Unknown(_) | Answer::None => {
+            operation.call != Call::Read && !read.before(operation)
+        }
         _ => false,
     };
     let mut same = operations.iter().filter(stamped);

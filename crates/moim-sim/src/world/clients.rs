@@ -1,7 +1,5 @@
 //! Requests on their way to a coordinator, and what comes back.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use moim_core::NamespaceId;
 use moim_core::clock::{Hlc, VersionVector};
@@ -185,18 +183,30 @@ impl World {
     /// Asks and waits for the answer; for those who look at the cluster while clients rest.
     pub(crate) fn ask_and_wait(&mut self, intention: Intention) -> Operation {
         let operation = self.ask_for(usize::MAX, intention);
-        let answered = |world: &Self| world.entry(operation).is_some_and(|entry| entry.answer != Answer::None);
+        let answered =
+            |world: &Self| world.entry(operation).is_some_and(|entry| entry.answer != Answer::None);
         self.run_until(2 * PATIENCE_US, answered);
         self.history[usize::try_from(operation).unwrap_or(0)].clone()
     }
 
     /// What each owner of a key holds, as `coordinator` hears it.
-    pub(crate) fn inspect(&mut self, coordinator: usize, usage: Use, key: &str) -> Option<Inspection> {
+    pub(crate) fn inspect(
+        &mut self,
+        coordinator: usize,
+        usage: Use,
+        key: &str,
+    ) -> Option<Inspection> {
         self.looks += 1;
         let look = LOOKS_FROM + self.looks;
         let key = Bytes::copy_from_slice(key.as_bytes());
-        let request =
-            Request { namespace: namespace(usage), key, action: Action::Inspect, r: None, w: None, timeout_ms: None };
+        let request = Request {
+            namespace: namespace(usage),
+            key,
+            action: Action::Inspect,
+            r: None,
+            w: None,
+            timeout_ms: None,
+        };
         self.hand(coordinator, Input::Request(request_id(look), request));
         let answered = |world: &Self| world.looked.as_ref().is_some_and(|&(id, _)| id == look);
         self.run_until(2 * PATIENCE_US, answered);
@@ -217,7 +227,7 @@ fn namespace(usage: Use) -> NamespaceId {
 fn action(call: &Call, context: Option<Context>) -> Action {
     match call {
         Call::Read => Action::Get,
-        Call::Put { value, expires_ms, covers: BTreeSet { .. } } => {
+        Call::Put { value, expires_ms, .. } => {
             let expiry = if *expires_ms == 0 { Expiry::Default } else { Expiry::At(*expires_ms) };
             Action::Put { value: value.bytes(), expiry, context }
         }
@@ -234,14 +244,19 @@ fn action(call: &Call, context: Option<Context>) -> Action {
 fn answer_of(outcome: Outcome) -> Answer {
     match outcome {
         Outcome::Found(found) => found_answer(found),
-        Outcome::Written { context, version } => Answer::Written { version, context: vector_of(context) },
+        Outcome::Written { context, version } => {
+            Answer::Written { version, context: vector_of(context) }
+        }
         Outcome::Updated(Reply::Integer(sum)) => Answer::Sum(sum),
         Outcome::Updated(Reply::Set { applied, previous }) => {
             Answer::Set { applied, previous: previous.and_then(|bytes| Value::of_bytes(&bytes)) }
         }
-        Outcome::Failed(failure) if is_definite(&failure) => Answer::Refused(format!("{failure:?}")),
+        Outcome::Failed(failure) if is_definite(&failure) => {
+            Answer::Refused(format!("{failure:?}"))
+        }
         Outcome::Failed(failure) => Answer::Unknown(format!("{failure:?}")),
-        unasked @ (Outcome::Updated(Reply::Value(_)) | Outcome::Inspected(_) | Outcome::Keys(_)) => {
+        unasked
+        @ (Outcome::Updated(Reply::Value(_)) | Outcome::Inspected(_) | Outcome::Keys(_)) => {
             Answer::Unknown(format!("not what was asked: {unasked:?}"))
         }
     }
@@ -257,7 +272,11 @@ fn found_answer(Found { context, versions }: Found) -> Answer {
         Some(Context::Lww(written)) => written,
         Some(Context::Siblings(_)) | None => Hlc::ZERO,
     };
-    Answer::Read { seen: seen.collect(), version, context: context.map_or_else(VersionVector::new, vector_of) }
+    Answer::Read {
+        seen: seen.collect(),
+        version,
+        context: context.map_or_else(VersionVector::new, vector_of),
+    }
 }
 
 fn vector_of(context: Context) -> VersionVector {

@@ -66,7 +66,9 @@ impl World {
     fn plan_wake(&mut self, node: usize) {
         let late_us = self.chance.turns.delay(100, 3_000);
         let server = &mut self.servers[node];
-        let Some(due_ms) = server.node.as_ref().and_then(moim_node::Node::wake_mono_ms) else { return };
+        let Some(due_ms) = server.node.as_ref().and_then(moim_node::Node::wake_mono_ms) else {
+            return;
+        };
         let at_us = server.true_us(due_ms).max(self.now_us + WAKE_US_MIN) + late_us;
         if server.wake_us.is_none_or(|planned_us| planned_us > at_us) {
             server.wake_us = Some(at_us);
@@ -128,7 +130,13 @@ impl World {
         }
     }
 
-    pub(super) fn disk_read_now(&mut self, node: usize, start: u32, id: ReadId, key: &(Family, Bytes)) {
+    pub(super) fn disk_read_now(
+        &mut self,
+        node: usize,
+        start: u32,
+        id: ReadId,
+        key: &(Family, Bytes),
+    ) {
         let held = self.servers[node].disk.get(key.0, &key.1);
         self.disk_read(node, start, Input::Loaded(id, Ok(held)));
     }
@@ -183,7 +191,8 @@ impl World {
         let (a, b) = link;
         let again_us = self.now_us + self.chance.dials.delay(60_000, 400_000);
         self.queue.plan(again_us, Event::Dial { link });
-        let banned = self.banned_until_us.get(&link).is_some_and(|&until_us| until_us > self.now_us);
+        let banned =
+            self.banned_until_us.get(&link).is_some_and(|&until_us| until_us > self.now_us);
         let hello = |of: usize| {
             let server = &self.servers[of];
             if server.paused { None } else { server.node.as_ref().map(moim_node::Node::hello) }
