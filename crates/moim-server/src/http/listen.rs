@@ -1,7 +1,6 @@
 //! Connections: how many there may be, how slow they may be, and how they end.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,18 +10,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::dispatch;
 use super::patience::Patient;
 use super::settings::Settings;
 use super::site::{Context, Site};
+use crate::server::accept::accept_forever;
 
 /// Headers of one request.
 const HEADERS_MAX: usize = 64;
-
-/// Pause after the operating system refused a connection (no descriptors left), so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Sent whole to connections that there is no room for.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
@@ -37,20 +34,11 @@ pub async fn serve(listener: TcpListener, context: Rc<Context>, stop: impl Futur
     let site = Rc::new(Site::new(context));
     let sampler = sampler(Rc::clone(&site));
     let (stopping, stopped) = watch::channel(false);
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        tokio::select! {
-            () = &mut stop => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, from)) => admit(&site, stream, from, stopped.clone()),
-                Err(error) => {
-                    tracing::warn!(%error, "an HTTP connection could not be accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
+    tokio::select! {
+        () = stop => {}
+        () = accept_forever(listener, "HTTP", |stream| admit(&site, stream, stopped.clone())) => {}
     }
-    drop((listener, stopped));
+    drop(stopped);
     sampler.abort();
     stopping.send_replace(true);
     // Each connection holds a receiver; when the last is gone, all have ended.
@@ -70,9 +58,10 @@ fn sampler(site: Rc<Site>) -> JoinHandle<()> {
     })
 }
 
-fn admit(site: &Rc<Site>, stream: TcpStream, from: SocketAddr, stopped: watch::Receiver<bool>) {
+fn admit(site: &Rc<Site>, stream: TcpStream, stopped: watch::Receiver<bool>) {
     let Settings { connections_max, connections_reserved, .. } = site.context.settings;
-    let reserved = if from.ip().to_canonical().is_loopback() { connections_reserved } else { 0 };
+    let near = stream.peer_addr().is_ok_and(|from| from.ip().to_canonical().is_loopback());
+    let reserved = if near { connections_reserved } else { 0 };
     if site.traffic.connections.get() >= connections_max + reserved {
         let refused = &site.traffic.connections_refused;
         refused.set(refused.get() + 1);
@@ -91,10 +80,6 @@ fn admit(site: &Rc<Site>, stream: TcpStream, from: SocketAddr, stopped: watch::R
 /// Serves one connection to its end.
 async fn converse(site: &Rc<Site>, stream: TcpStream, mut stopped: watch::Receiver<bool>) {
     let settings = &site.context.settings;
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "an HTTP connection ended before it was served");
-        return;
-    }
     let service =
         service_fn(|request| async { Ok::<_, Infallible>(dispatch::answer(site, request).await) });
     let io = TokioIo::new(Patient::new(stream, settings.send_patience));
