@@ -108,6 +108,12 @@ impl Cluster {
         node.running = opened.map(|server| server.spawn().unwrap());
     }
 
+    /// With what a node is started.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn config(&self, number: usize) -> &Config {
+        &self.nodes[number].config
+    }
+
     /// Changes the configuration with which a node that does not run is started next.
     pub(crate) fn adjust(&mut self, number: usize, change: impl FnOnce(&mut Config)) {
         assert!(self.nodes[number].running.is_none(), "it has been ended");
