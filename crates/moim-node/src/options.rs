@@ -29,6 +29,9 @@ pub struct Options {
     pub operations_max: usize,
     /// Updates that may wait for one key; beyond it they are refused as overload.
     pub updates_per_key_max: usize,
+    /// Pairs in the clock of one key; a put that would add one beyond is refused. Far below what a stored object may
+    /// hold, so that no object becomes unreadable by growing.
+    pub clock_pairs_refused: usize,
     /// Copies owed to owners that did not answer, in bytes over all targets; the oldest are left to read repair.
     pub tasks_bytes_max: u64,
     /// Copies in flight to one owner at once.
@@ -56,6 +59,7 @@ impl Default for Options {
             unsynced_bytes_max: 64 << 20,
             operations_max: 100_000,
             updates_per_key_max: 1_000,
+            clock_pairs_refused: 8_192,
             tasks_bytes_max: 256 << 20,
             tasks_in_flight_max: 128,
             task_retry_ms: 100,

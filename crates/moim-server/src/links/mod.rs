@@ -44,6 +44,7 @@ use tracing::{info, warn};
 use self::backoff::Random;
 use self::link::{Link, LinkId};
 use self::log::LogLimit;
+use crate::figures::LinkFigures;
 use crate::inbox::Inbox;
 
 /// A connection on which nothing arrives for this long is given up. Nodes ping a silent peer every
@@ -72,7 +73,10 @@ pub(crate) struct Links {
     lost: Notify,
     refused: RefCell<BTreeMap<NodeId, Instant>>,
     dialers: RefCell<BTreeMap<String, AbortHandle>>,
+    /// Counts links from 1.
     next_link: Cell<u64>,
+    sent_bytes: Cell<u64>,
+    received_bytes: Cell<u64>,
     guests: Cell<usize>,
     /// No connections at all, for experiments.
     is_cut: Cell<bool>,
@@ -112,6 +116,8 @@ impl Links {
             refused: RefCell::default(),
             dialers: RefCell::default(),
             next_link: Cell::new(1),
+            sent_bytes: Cell::new(0),
+            received_bytes: Cell::new(0),
             guests: Cell::new(0),
             is_cut: Cell::new(false),
             random: RefCell::new(Random::new(seed)),
@@ -133,14 +139,27 @@ impl Links {
     pub(crate) fn flush(&self) {
         let dirty = self.dirty.take();
         for link in &dirty {
-            if let Err(why) = link.flush() {
-                self.close(link, &why);
+            match link.flush() {
+                Ok(bytes) => self.count_sent(bytes),
+                Err(why) => self.close(link, &why),
             }
         }
         // Keeps the allocation; closing a link pushes no other.
         let mut kept = dirty;
         kept.clear();
         self.dirty.replace(kept);
+    }
+
+    /// What went over the links.
+    pub(crate) fn figures(&self) -> LinkFigures {
+        let peers = self.peers.borrow();
+        LinkFigures {
+            links: peers.len(),
+            connects: self.next_link.get() - 1,
+            sent_bytes: self.sent_bytes.get(),
+            received_bytes: self.received_bytes.get(),
+            waiting_bytes: peers.values().map(|link| link.waiting_bytes()).sum(),
+        }
     }
 
     /// Whether nothing waits to be written.
@@ -263,6 +282,14 @@ impl Links {
             self.inbox.push(Input::PeerDown(link.peer));
             self.lost.notify_waiters();
         }
+    }
+
+    fn count_sent(&self, bytes: usize) {
+        self.sent_bytes.set(self.sent_bytes.get() + bytes as u64);
+    }
+
+    fn count_received(&self, bytes: usize) {
+        self.received_bytes.set(self.received_bytes.get() + bytes as u64);
     }
 
     fn log_guest(&self, why: &str) {
