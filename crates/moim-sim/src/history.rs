@@ -139,6 +139,17 @@ pub enum Answer {
     Unknown(String),
 }
 
+/// What clocks showed while a request was under way, in Unix milliseconds: the least and the most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// The coordinator's.
+    pub own: (u64, u64),
+    /// Any node's.
+    pub any: (u64, u64),
+    /// Deadlines up to here may have been made use of by compaction, on some node.
+    pub reclaimed_ms: u64,
+}
+
 /// One request of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
@@ -164,8 +175,8 @@ pub struct Operation {
     pub end: Option<Moment>,
     /// The outcome.
     pub answer: Answer,
-    /// The least and the most that the coordinator's clock showed meanwhile, in Unix milliseconds.
-    pub wall_ms: (u64, u64),
+    /// What clocks showed meanwhile.
+    pub clocks: Clocks,
 }
 
 impl Operation {
@@ -260,9 +271,13 @@ fn position(version: Hlc, context: &VersionVector) -> String {
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, client, key, coordinator, r, w, call, start, answer, wall_ms, .. } = self;
+        let Self { id, client, key, coordinator, r, w, call, start, answer, clocks, .. } = self;
         let end = self.end.map_or_else(|| "never".to_owned(), |end| end.to_string());
-        write!(f, "#{id} client {client} at n{coordinator} (clock {}), r={r} w={w}: ", wall_ms.1)?;
+        write!(
+            f,
+            "#{id} client {client} at n{coordinator} (clock {}), r={r} w={w}: ",
+            clocks.own.1
+        )?;
         write!(f, "{call} {key}, {start} to {end}: {answer}")
     }
 }

@@ -186,7 +186,7 @@ pub(crate) mod tests {
     use moim_core::clock::{Hlc, VersionVector};
 
     use super::*;
-    use crate::history::{Answer, Call, Moment, Seen, Value};
+    use crate::history::{Answer, Call, Clocks, Moment, Seen, Value};
 
     /// A history told by hand: N=3, R=W=2, times in microseconds, clocks at 1,000 ms.
     #[derive(Default)]
@@ -216,7 +216,7 @@ pub(crate) mod tests {
                 start: moment(start),
                 end: (!unknown).then_some(moment(end)),
                 answer,
-                wall_ms: (1_000, 1_000),
+                clocks: Clocks { own: (1_000, 1_000), any: (1_000, 1_000), reclaimed_ms: 0 },
             });
             self.operations.last_mut().unwrap()
         }

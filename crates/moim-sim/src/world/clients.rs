@@ -10,7 +10,7 @@ use moim_node::update::{Condition, Reply, Update};
 use moim_node::{Input, Outcome, Request, RequestId};
 
 use super::{CARTS, Event, World, request_id};
-use crate::history::{Answer, Call, Operation, Seen, Use, Value};
+use crate::history::{Answer, Call, Clocks, Operation, Seen, Use, Value};
 use crate::workload::{Intention, View};
 
 /// A client that has no answer after this long, in microseconds, goes on without one. Well above the time that nodes
@@ -89,7 +89,6 @@ impl World {
             w: w.map(Level::Count),
             timeout_ms,
         };
-        let wall_ms = self.wall_ms(coordinator);
         self.history.push(Operation {
             id,
             client,
@@ -102,7 +101,7 @@ impl World {
             start: self.moment(),
             end: None,
             answer: Answer::None,
-            wall_ms: (wall_ms, wall_ms),
+            clocks: Clocks::default(),
         });
         let at_us = self.now_us + self.chance.clients.delay(100, 2_000);
         self.queue.plan(at_us, Event::Ask { operation: id, request: Box::new(request) });
@@ -160,12 +159,10 @@ impl World {
         let Some(entry) = self.entry(operation).filter(|entry| entry.answer == Answer::None) else {
             return;
         };
-        let clock = &self.servers[entry.coordinator].clock;
-        let wall_ms = clock.wall_range_ms(entry.start.at_us, moment.at_us);
-        let client = entry.client;
+        let (client, clocks) = (entry.client, self.clocks_during(entry));
         let at = usize::try_from(operation).unwrap_or(usize::MAX);
         let entry = &mut self.history[at];
-        entry.wall_ms = wall_ms;
+        entry.clocks = clocks;
         entry.end = (!matches!(answer, Answer::Unknown(_))).then_some(moment);
         entry.answer = answer;
         self.trace.line(moment.at_us, format_args!("{entry}"));
@@ -174,6 +171,16 @@ impl World {
             waiting.learns(&entry);
             self.rest(client);
         }
+    }
+
+    fn clocks_during(&self, entry: &Operation) -> Clocks {
+        let range =
+            |clock: &super::clock::Clock| clock.wall_range_ms(entry.start.at_us, self.now_us);
+        let ranges = self.servers.iter().map(|server| range(&server.clock));
+        let any = ranges
+            .fold((u64::MAX, 0), |(least, most), (low, high)| (least.min(low), most.max(high)));
+        let own = range(&self.servers[entry.coordinator].clock);
+        Clocks { own, any, reclaimed_ms: self.reclaimed_ms }
     }
 
     pub(crate) fn entry(&self, operation: u64) -> Option<&Operation> {

@@ -30,7 +30,7 @@ impl World {
     pub(super) fn plan_turn(&mut self, node: usize) {
         let delay_us = self.chance.turns.delay(30, 5_000);
         let server = &mut self.servers[node];
-        if server.turn_planned || server.paused {
+        if !server.is_up() || server.turn_planned || server.paused {
             return;
         }
         server.turn_planned = true;
@@ -250,6 +250,7 @@ impl World {
         self.queue.plan(self.now_us + 700_000, Event::Compact);
         let node = self.chance.disks.index(self.servers.len());
         let (wall_ms, grace_ms) = (self.wall_ms(node), self.common.options.max_clock_skew_ms);
+        self.reclaimed_ms = self.reclaimed_ms.max(wall_ms.saturating_sub(grace_ms));
         let shrunk = self.servers[node].disk.compact(wall_ms, grace_ms);
         self.trace.line(self.now_us, format_args!("n{node} compacts: {shrunk} values given back"));
         *self.tally.entry("values given back").or_default() += shrunk as u64;

@@ -210,9 +210,11 @@ impl World {
     }
 
     fn pause(&mut self, node: usize, lasts_us: u64) {
-        self.count("pauses");
-        self.servers[node].paused = true;
-        self.plan_mend(lasts_us, Mend::Resume(node));
+        if self.servers[node].is_up() {
+            self.count("pauses");
+            self.servers[node].paused = true;
+            self.plan_mend(lasts_us, Mend::Resume(node));
+        }
     }
 
     fn slow_links(&mut self, node: usize, lasts_us: u64) {

@@ -110,6 +110,8 @@ pub(crate) struct World {
     pub(crate) registers_hold: bool,
     /// All clients hold back.
     pub(crate) all_hold: bool,
+    /// Deadlines up to here were past by more than the grace period when some disk compacted, in Unix milliseconds.
+    reclaimed_ms: u64,
     /// Requests outside of the history so far, and the answer to the last.
     looks: u64,
     looked: Option<(u64, Outcome)>,
@@ -166,6 +168,7 @@ impl World {
             faults_on: false,
             registers_hold: false,
             all_hold: false,
+            reclaimed_ms: 0,
             looks: 0,
             looked: None,
             broken: None,
