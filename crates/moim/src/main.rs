@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => arguments.run(),
         Command::Nodes(arguments) => arguments.run(),
         Command::Ring(arguments) => arguments.run(),
-        Command::Version(arguments) => arguments.run(),
+        Command::Version(arguments) => Ok(arguments.run()),
         Command::Later(later) => later.run(),
     };
     match ended {

@@ -131,7 +131,7 @@ mod tests {
             (1_024, "1.0 KiB"),
             (10_240, "10.0 KiB"),
             (1_572_864, "1.5 MiB"),
-            (u64::MAX, "16777216.0 TiB"),
+            (u64::MAX, "16777215.9 TiB"),
         ] {
             assert_eq!(bytes(count), text);
         }

@@ -56,7 +56,7 @@ pub(crate) struct Arguments {
     /// A file with the password that clients must give.
     #[arg(long, value_name = "FILE")]
     password_file: Option<String>,
-    /// Set any other key of the configuration, as node.cache_bytes=1073741824; may be repeated.
+    /// Set any other key of the configuration, as `node.cache_bytes=1073741824`; may be repeated.
     #[arg(long, value_name = "TABLE.KEY=VALUE")]
     set: Vec<String>,
     /// Print the whole configuration, commented, and end.

@@ -1,6 +1,5 @@
 //! `moim version`.
 
-use crate::Ended;
 use crate::ending::Ending;
 use crate::options::Output;
 use crate::print;
@@ -19,7 +18,7 @@ struct Document {
 }
 
 impl Version {
-    pub(crate) fn run(self) -> Ended {
+    pub(crate) fn run(&self) -> Ending {
         let document = Document {
             version: env!("CARGO_PKG_VERSION"),
             peer_protocol: format!("{:#06x}", moim_server::PEER_PROTOCOL),
@@ -32,6 +31,6 @@ impl Version {
                 document.version, document.peer_protocol
             ));
         }
-        Ok(Ending::Done)
+        Ending::Done
     }
 }

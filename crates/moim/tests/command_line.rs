@@ -1,5 +1,7 @@
 //! The program as users run it: a server in memory and a cluster of `moim dev`, driven by its own commands.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
@@ -97,7 +99,12 @@ fn values_come_and_go() {
     assert_eq!(code(&with(&["del", "k"])), 0);
     assert_eq!(code(&with(&["get", "k"])), 3);
 
-    let mut child = moim(&["put", "binary", "-"]).args(at).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = moim(&["put", "binary", "-"])
+        .args(at)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(b"\x00\xff\n").unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(with(&["get", "binary"]).stdout, b"\x00\xff\n");

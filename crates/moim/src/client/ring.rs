@@ -120,7 +120,7 @@ fn replicas(replicas: &[Replica], wall_ms: u64) -> Vec<Vec<String>> {
             continue;
         }
         for held in &replica.versions {
-            rows.push([&name[..], &version(held, wall_ms), &[clock.clone()]].concat());
+            rows.push([&name[..], &version(held, wall_ms), std::slice::from_ref(&clock)].concat());
         }
     }
     rows

@@ -172,10 +172,8 @@ mod tests {
         let path = directory.path().join("log");
         std::fs::write(&path, "old run\n").unwrap();
         let from = std::fs::metadata(&path).unwrap().len();
-        let mut text = "old run\n".to_owned();
-        for line in 0..20 {
-            text.push_str(&format!("line {line}\n"));
-        }
+        let lines: Vec<_> = (0..20).map(|line| format!("line {line}\n")).collect();
+        let text = format!("old run\n{}", lines.concat());
         std::fs::write(&path, &text).unwrap();
         let shown = tail(&path, from).unwrap();
         assert_eq!(shown.lines().count(), TAIL_LINES);

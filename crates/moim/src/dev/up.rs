@@ -18,7 +18,7 @@ use crate::ending::{Ending, Trouble};
 use crate::print;
 
 /// How long all nodes together may take to become ready.
-const READY_PATIENCE: Duration = Duration::from_secs(60);
+const READY_PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long nodes may take to stop: longer than a server lets requests run on.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
