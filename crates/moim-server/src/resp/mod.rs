@@ -1,0 +1,5 @@
+//! The Redis protocol.
+
+pub(crate) mod encode;
+mod number;
+pub(crate) mod parse;
