@@ -96,6 +96,8 @@ type Place = (u32, u32);
 pub(crate) struct Parser {
     /// Where to go on.
     at: usize,
+    /// Whether the command is complete and not yet finished.
+    complete: bool,
     /// How far a line was searched for its end.
     searched: usize,
     /// Arguments still to come, once the count is known.
@@ -174,6 +176,9 @@ impl Parser {
         input: &[u8],
         limits: &ParseLimits,
     ) -> Result<Progress, ProtocolError> {
+        if self.complete {
+            return Ok(Progress::Command);
+        }
         let progress = match input.first() {
             None => return Ok(Progress::More),
             Some(b'*') => self.multibulk(input, limits)?,
@@ -182,6 +187,7 @@ impl Parser {
         if progress == Progress::Command && self.speaks_http(input) {
             return Err(ProtocolError::Http);
         }
+        self.complete = progress == Progress::Command;
         Ok(progress)
     }
 
@@ -194,6 +200,7 @@ impl Parser {
     /// Ends a complete command and says how many bytes of the input it took.
     pub(crate) fn finish(&mut self) -> usize {
         let taken = self.at;
+        self.complete = false;
         self.places.clear();
         self.places.shrink_to(PLACES_KEPT);
         self.unquoted = None;
@@ -258,10 +265,12 @@ impl Parser {
             return Ok(None);
         };
         let length = number::integer(line).and_then(|length| usize::try_from(length).ok());
-        let length = length.filter(|length| *length <= limits.bulk_bytes_max);
         let length = length.ok_or(ProtocolError::BulkLength)?;
         if limits.stranger && length > STRANGER_BULK_BYTES_MAX {
             return Err(ProtocolError::StrangerBulkLength);
+        }
+        if length > limits.bulk_bytes_max {
+            return Err(ProtocolError::BulkLength);
         }
         self.bulk = Some(length);
         Ok(self.bulk)
@@ -420,6 +429,8 @@ mod tests {
                 match parser.advance(&input, limits) {
                     Ok(Progress::More) => break,
                     Ok(Progress::Command) => {
+                        let again = parser.advance(&input, limits);
+                        assert_eq!(again, Ok(Progress::Command), "a complete command stays so");
                         commands
                             .push(parser.arguments(&input).skip(0).map(<[u8]>::to_vec).collect());
                         input.drain(..parser.finish());
