@@ -27,7 +27,11 @@ pub fn decode(namespace: NamespaceId, key: &[u8], text: &str) -> Result<Context,
     let bytes = URL_SAFE_NO_PAD
         .decode(text)
         .map_err(|error| format!("context is no base64url text without padding: {error}"))?;
-    Context::decode(bytes.into(), key_tag(namespace, key)).map_err(|error| error.to_string())
+    let tag = key_tag(namespace, key);
+    if bytes.first_chunk().is_some_and(|begin| u32::from_be_bytes(*begin) != tag) {
+        return Err("the context belongs to another key or namespace".to_owned());
+    }
+    Context::decode(bytes.into(), tag).map_err(|error| error.to_string())
 }
 
 /// Tells keys apart well enough to catch a mix-up; it is no secret and no proof.

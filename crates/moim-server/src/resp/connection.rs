@@ -43,6 +43,8 @@ pub(crate) struct Connection {
     pub(crate) seen: Seen,
     closing: Cell<Closing>,
     waker: RefCell<Option<Waker>>,
+    /// Whether it was woken since its task last looked: a turn answers many commands, and one call is enough.
+    awake: Cell<bool>,
     charged: Cell<usize>,
 }
 
@@ -85,6 +87,7 @@ impl Connection {
             },
             closing: Cell::new(Closing::Open),
             waker: RefCell::default(),
+            awake: Cell::new(false),
             charged: Cell::default(),
         })
     }
@@ -107,13 +110,17 @@ impl Connection {
 
     /// Has the task look again.
     pub(crate) fn wake(&self) {
+        if self.awake.replace(true) {
+            return;
+        }
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
     }
 
-    /// Remembers whom to wake.
-    pub(crate) fn wait(&self, waker: &Waker) {
+    /// The task looks; from now on it is woken again.
+    pub(crate) fn look(&self, waker: &Waker) {
+        self.awake.set(false);
         let mut kept = self.waker.borrow_mut();
         if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
             *kept = Some(waker.clone());

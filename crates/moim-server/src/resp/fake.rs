@@ -182,7 +182,9 @@ impl Access<'_> {
     fn answer(&mut self, record: &Record) -> Outcome {
         let answered = match &self.request.action {
             Action::Get => Ok(Outcome::Found(self.found())),
-            Action::Put { value, expiry, context } => self.put(value.clone(), *expiry, context.as_ref()),
+            Action::Put { value, expiry, context } => {
+                self.put(value.clone(), *expiry, context.as_ref())
+            }
             Action::Delete { context } => self.delete(context.as_ref()),
             Action::Update(update) => self.update(update).map(Outcome::Updated),
             Action::Inspect => Ok(self.inspect(record)),
@@ -256,7 +258,11 @@ impl Access<'_> {
         Ok(Outcome::Written { context, version: written })
     }
 
-    fn with_sibling(&self, version: Version, context: Option<&Context>) -> Result<Siblings, Failure> {
+    fn with_sibling(
+        &self,
+        version: Version,
+        context: Option<&Context>,
+    ) -> Result<Siblings, Failure> {
         let seen = match context {
             None => VersionVector::new(),
             Some(Context::Siblings(seen)) => seen.clone(),
@@ -321,7 +327,9 @@ impl Access<'_> {
     }
 
     fn keys(&self, record: &Record) -> KeysPage {
-        let Action::Keys { partition, from_hash, limit } = self.request.action else { unreachable!() };
+        let Action::Keys { partition, from_hash, limit } = self.request.action else {
+            unreachable!()
+        };
         let held = self.state.objects.iter().filter(|((namespace, key), object)| {
             *namespace == self.request.namespace
                 && record.ring.partition_of(key) == partition
@@ -363,7 +371,9 @@ fn apply(
         }
         Update::Delete if old.is_some() => (Reply::Value(old), Change::Delete),
         Update::Delete => (Reply::Value(None), Change::None),
-        Update::DeleteIfEqual(expected) if old.as_ref() == Some(expected) => (number(1), Change::Delete),
+        Update::DeleteIfEqual(expected) if old.as_ref() == Some(expected) => {
+            (number(1), Change::Delete)
+        }
         Update::DeleteIfEqual(_) => (number(0), Change::None),
         Update::Append(more) => {
             let sum = Bytes::from([old.unwrap_or_default(), more.clone()].concat());

@@ -265,10 +265,12 @@ impl Parser {
             return Ok(None);
         };
         let length = number::integer(line).and_then(|length| usize::try_from(length).ok());
-        let length = length.filter(|length| *length <= limits.bulk_bytes_max);
         let length = length.ok_or(ProtocolError::BulkLength)?;
         if limits.stranger && length > STRANGER_BULK_BYTES_MAX {
             return Err(ProtocolError::StrangerBulkLength);
+        }
+        if length > limits.bulk_bytes_max {
+            return Err(ProtocolError::BulkLength);
         }
         self.bulk = Some(length);
         Ok(self.bulk)

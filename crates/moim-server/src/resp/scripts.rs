@@ -279,7 +279,11 @@ fn fits(expected: &str, answer: &str) -> bool {
 }
 
 /// Runs the lines of one case; gives the lines as they should have been.
-async fn run_case(name: &str, lines: &[&str], redis: Option<SocketAddr>) -> (Vec<String>, Vec<String>) {
+async fn run_case(
+    name: &str,
+    lines: &[&str],
+    redis: Option<SocketAddr>,
+) -> (Vec<String>, Vec<String>) {
     let mut runner = Runner::new(redis);
     let (mut actual, mut wrong) = (Vec::new(), Vec::new());
     for text in lines {
@@ -289,12 +293,15 @@ async fn run_case(name: &str, lines: &[&str], redis: Option<SocketAddr>) -> (Vec
             runner.steer(&words.split(' ').collect::<Vec<_>>());
             actual.push((*text).to_owned());
         } else {
-            let (request, expected) = text.split_once(ARROW).unwrap_or((text.trim_end_matches(" →"), ""));
+            let (request, expected) =
+                text.split_once(ARROW).unwrap_or((text.trim_end_matches(" →"), ""));
             let answer = runner.ask(request, expected).await;
             if fits(expected, &answer) {
                 actual.push((*text).to_owned());
             } else {
-                wrong.push(format!("{name}\n  {request}\n    expected {expected}\n    answered {answer}"));
+                wrong.push(format!(
+                    "{name}\n  {request}\n    expected {expected}\n    answered {answer}"
+                ));
                 actual.push(format!("{request}{ARROW}{answer}"));
             }
         }
@@ -317,7 +324,8 @@ fn cases(text: &str) -> (Vec<&str>, Vec<(&str, Vec<&str>)>) {
 
 fn files() -> Vec<PathBuf> {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/resp");
-    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
@@ -341,7 +349,12 @@ fn scripts_are_answered_as_written() {
             std::fs::write(&file, written.join("\n") + "\n").unwrap();
         }
     }
-    assert!(update || failures.is_empty(), "{} lines differ:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        update || failures.is_empty(),
+        "{} lines differ:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
 
 #[test]

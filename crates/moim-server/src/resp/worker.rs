@@ -45,16 +45,6 @@ pub(crate) async fn run(connection: &Rc<Connection>, stream: TcpStream) {
     poll_fn(|context| worker.poll(context)).await;
 }
 
-/// Why the parser stands still.
-enum Stalled {
-    /// It does not.
-    No,
-    /// The command it stands at is to run when nothing else does.
-    Alone,
-    /// This command's requests must wait for earlier ones.
-    Step(Turn, Step),
-}
-
 struct Worker {
     connection: Rc<Connection>,
     stream: TcpStream,
@@ -62,7 +52,8 @@ struct Worker {
     /// Where in `input` the next command begins.
     begin: usize,
     parser: Parser,
-    stalled: Stalled,
+    /// A command whose requests must wait for earlier ones; the parser stands still meanwhile.
+    stalled: Option<(Turn, Step)>,
     running: Option<(Turn, Task)>,
     output: Vec<u8>,
     /// How much of `output` is sent.
@@ -93,7 +84,7 @@ impl Worker {
             input: Vec::new(),
             begin: 0,
             parser: Parser::default(),
-            stalled: Stalled::No,
+            stalled: None,
             running: None,
             output: Vec::new(),
             sent: 0,
@@ -106,7 +97,7 @@ impl Worker {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.connection.wait(context.waker());
+        self.connection.look(context.waker());
         self.now = Instant::now();
         for _ in 0..ROUNDS_MAX {
             self.advance(context);
@@ -125,28 +116,26 @@ impl Worker {
         Poll::Pending
     }
 
-    /// Sends, runs and executes until nothing moves.
+    /// Runs and executes until nothing moves.
     fn advance(&mut self, context: &mut Context<'_>) {
-        loop {
-            self.collect();
-            let stands = self.connection.closing() == Closing::Now
-                || !self.run_task(context)
-                || !self.retry()
-                || !self.execute_next();
-            if stands {
-                break;
-            }
-        }
+        self.collect();
+        while self.connection.closing() != Closing::Now
+            && self.run_task(context)
+            && self.retry()
+            && self.execute_next()
+        {}
         self.collect();
     }
 
     /// Moves replies that are ready into the output.
     fn collect(&mut self) {
         let connection = Rc::clone(&self.connection);
+        let mut ended = None;
         loop {
             let Some(slot) = connection.flow.borrow_mut().pop() else { break };
+            let ended = *ended.get_or_insert_with(Instant::now);
             let reply = slot.reply.unwrap_or(Reply::Silence);
-            let took = self.now.saturating_duration_since(slot.started);
+            let took = ended.saturating_duration_since(slot.started);
             connection.front.ended(slot.command, took, reply.is_error());
             if slot.muted {
                 continue;
@@ -155,7 +144,7 @@ impl Worker {
                 self.output = connection.front.lend();
             }
             if self.output.is_empty() {
-                self.unread_since = self.now;
+                self.unread_since = ended;
             }
             reply.encode(connection.session.borrow().protocol, &mut self.output);
             connection.seen.output.set(self.output.len() - self.sent);
@@ -172,16 +161,14 @@ impl Worker {
         let turn = *turn;
         self.running = None;
         self.connection.fill(turn, reply);
-        self.collect();
         true
     }
 
     /// Tries the step that waits. Says whether there is none (any more).
     fn retry(&mut self) -> bool {
-        match std::mem::replace(&mut self.stalled, Stalled::No) {
-            Stalled::Step(turn, step) => self.start(turn, step),
-            // The parser still stands there.
-            Stalled::Alone | Stalled::No => true,
+        match self.stalled.take() {
+            Some((turn, step)) => self.start(turn, step),
+            None => true,
         }
     }
 
@@ -232,21 +219,25 @@ impl Worker {
 
     /// Executes the command the parser stands at. Says whether to go on.
     fn execute(&mut self) -> bool {
+        let mut ready = self.prepare();
+        if matches!(ready, Ready::NotAlone) {
+            // Perhaps all before it are answered, and only not yet on their way.
+            self.collect();
+            ready = self.prepare();
+        }
+        let Ready::Command(found) = ready else { return false };
         let arguments = self.parser.arguments(&self.input[self.begin..]);
-        let alone = self.connection.flow.borrow().len() == 0;
-        let (turn, step) = match command::prepare(&self.connection, arguments, alone) {
-            Ready::NotAlone => {
-                self.stalled = Stalled::Alone;
-                return false;
-            }
-            Ready::Command(found) => {
-                self.connection.seen.command.set(found.command.name);
-                let turn = self.connection.flow.borrow_mut().open(found.index, self.now);
-                (turn, command::execute(&self.connection, turn, found, arguments))
-            }
-        };
+        self.connection.seen.command.set(found.command.name);
+        let turn = self.connection.flow.borrow_mut().open(found.index, self.now);
+        let step = command::execute(&self.connection, turn, found, arguments);
         self.begin += self.parser.finish();
         self.start(turn, step)
+    }
+
+    fn prepare(&self) -> Ready {
+        let arguments = self.parser.arguments(&self.input[self.begin..]);
+        let alone = self.connection.flow.borrow().len() == 0;
+        command::prepare(&self.connection, arguments, alone)
     }
 
     /// Begins a step, or keeps it until it may begin. Says whether to go on.
@@ -259,7 +250,7 @@ impl Worker {
             step => step,
         };
         if !may_start(connection, &step) {
-            self.stalled = Stalled::Step(turn, step);
+            self.stalled = Some((turn, step));
             return false;
         }
         match step {

@@ -10,9 +10,9 @@
 
 use std::net::IpAddr;
 
-use moim_core::NodeId;
 use moim_core::quorum::COPIES_MAX;
 use moim_core::ring::{Partition, Ring, SLOTS, Slot};
+use moim_core::{NamespaceId, NodeId};
 use moim_node::membership::{MemberInfo, Record};
 
 use super::super::encode::Reply;
@@ -61,21 +61,26 @@ pub(super) fn led_partitions(store: &Store) -> Option<Vec<Partition>> {
     })
 }
 
-/// The error before there is a ring. Clients know this word and ask again.
+/// The error before there is a ring.
 pub(super) fn not_ready(store: &Store) -> Reply {
     match store.readiness() {
-        Err(why) => match failure::reply(&why, moim_core::NamespaceId(0), store) {
-            Reply::Error(text) => Reply::error(format!("LOADING {text}")),
-            other => other,
-        },
-        Ok(()) => Reply::error("LOADING this node has no ring yet"),
+        Err(why) => failure::reply(&why, NamespaceId(0), store),
+        Ok(()) => Reply::error("NOTREADY this node has no ring yet"),
+    }
+}
+
+/// The same for whoever asks for the table: cluster clients know Redis's word for it, and ask again.
+fn loading(store: &Store) -> Reply {
+    match not_ready(store) {
+        Reply::Error(text) => Reply::error(text.replacen("NOTREADY", "LOADING", 1)),
+        other => other,
     }
 }
 
 /// Looks at the record, or says that there is none.
 fn with_record<T>(call: &Call<'_>, look: impl FnOnce(&Record) -> T) -> Result<T, Reply> {
     let store = &call.front().store;
-    store.record(|record| record.map(look)).ok_or_else(|| not_ready(store))
+    store.record(|record| record.map(look)).ok_or_else(|| loading(store))
 }
 
 /// `-MOVED`, if this connection is to be hinted at a newer ring. Never more than once for each version.

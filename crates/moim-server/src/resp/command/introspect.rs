@@ -17,8 +17,7 @@ pub(super) fn info(call: &Call<'_>) -> Decided {
     if call.len() == 2 {
         return command(call);
     }
-    let named =
-        call.arguments.skip(2).map(|name| table::named(name).map_or(Reply::NullArray, describe));
+    let named = call.arguments.skip(2).map(|name| table::named(name).map_or(Reply::Null, describe));
     Ok(Step::Done(Reply::Array(named.collect())))
 }
 
