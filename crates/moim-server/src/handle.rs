@@ -62,7 +62,7 @@ impl NodeHandle {
         receiver.await.unwrap_or(Outcome::Failed(Failure::NotReady(NotReady::Stopping)))
     }
 
-    /// Looks at the node between two turns. `look` must not submit from inside (it has no handle to do so by accident).
+    /// Looks at the node between two turns.
     pub fn view<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
         look(&self.shared.node.borrow())
     }

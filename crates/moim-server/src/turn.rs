@@ -249,4 +249,23 @@ mod tests {
             assert_eq!(handle.view(|node| node.figures().commits) - before, 1, "one batch for all");
         });
     }
+
+    #[test]
+    fn the_turn_runs_behind_all_tasks_that_are_ready() {
+        run(|handle| async move {
+            while handle.view(|node| node.readiness().is_err()) {
+                tokio::task::yield_now().await;
+            }
+            handle.request(put("0")).await;
+            let before = handle.view(|node| node.figures().commits);
+            let ask = |handle: NodeHandle| async move { handle.request(put("1")).await };
+            let tasks: Vec<_> =
+                (0..50).map(|_| tokio::task::spawn_local(ask(handle.clone()))).collect();
+            for task in tasks {
+                assert!(matches!(task.await.unwrap(), Outcome::Written { .. }));
+            }
+            let commits = handle.view(|node| node.figures().commits) - before;
+            assert_eq!(commits, 1, "fifty connections, one batch");
+        });
+    }
 }

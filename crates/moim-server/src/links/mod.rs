@@ -39,7 +39,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::backoff::Random;
 use self::link::{Link, LinkId};
@@ -56,6 +56,9 @@ const SILENCE_CHECK: Duration = Duration::from_secs(1);
 
 /// How long a peer that the node turned away is not dialed.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
+
+/// Peers remembered as turned away. Beyond it strangers are dialed as soon as others.
+const REFUSED_MAX: usize = 1_000;
 
 /// Connections that have not said hello yet; more are closed, so that strangers cannot fill the memory.
 const GUESTS_MAX: usize = 128;
@@ -175,7 +178,7 @@ impl Links {
 
     /// Closes the connection to a peer because the node does not want it, and leaves it alone for a while.
     pub(crate) fn disconnect(&self, peer: NodeId, why: &str) {
-        self.refused.borrow_mut().insert(peer, Instant::now() + REFUSED_WAIT);
+        self.refuse(peer);
         if self.log.borrow_mut().admits(&format!("peer {peer}"), why) {
             warn!(%peer, "turned away: {why}");
         }
@@ -238,6 +241,19 @@ impl Links {
         }
     }
 
+    fn refuse(&self, peer: NodeId) {
+        let now = Instant::now();
+        let mut refused = self.refused.borrow_mut();
+        refused.retain(|_, until| *until > now);
+        if refused.len() < REFUSED_MAX {
+            refused.insert(peer, now + REFUSED_WAIT);
+        }
+    }
+
+    fn is_refused(&self, peer: NodeId) -> bool {
+        self.refused.borrow().contains_key(&peer)
+    }
+
     fn is_linked(&self, peer: NodeId) -> bool {
         self.peers.borrow().contains_key(&peer)
     }
@@ -265,7 +281,11 @@ impl Links {
             // What was on its way over the old one is lost.
             self.inbox.push(Input::PeerDown(peer));
         }
-        info!(%peer, address = %link.address, dialed = ?dialed, "connected");
+        if self.is_refused(peer) {
+            debug!(%peer, address = %link.address, ?dialed, "connected, though turned away lately");
+        } else {
+            info!(%peer, address = %link.address, ?dialed, "connected");
+        }
         self.inbox.push(Input::PeerUp(hello));
         link.start(self, reader);
         true
@@ -278,7 +298,11 @@ impl Links {
         if peers.get(&link.peer).is_some_and(|current| current.id == link.id) {
             peers.remove(&link.peer);
             drop(peers);
-            info!(peer = %link.peer, address = %link.address, "disconnected: {why}");
+            if self.is_refused(link.peer) {
+                debug!(peer = %link.peer, address = %link.address, "disconnected: {why}");
+            } else {
+                info!(peer = %link.peer, address = %link.address, "disconnected: {why}");
+            }
             self.inbox.push(Input::PeerDown(link.peer));
             self.lost.notify_waiters();
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use moim_server::config::{Config, EngineKind};
-use moim_server::server::{Addresses, Listeners, Running, Server, Stop};
+use moim_server::server::{Addresses, Listeners, Running, Server, ServerError, Stop};
 use tempfile::TempDir;
 
 use crate::http;
@@ -96,7 +96,22 @@ impl Cluster {
     pub(crate) fn restart(&mut self, number: usize) {
         let node = &mut self.nodes[number];
         assert!(node.running.is_none(), "it has been ended");
-        node.running = Some(Server::open(node.config.clone()).unwrap().spawn().unwrap());
+        let mut opened = None;
+        // Another test's connection may have borrowed the port for a moment.
+        until("its ports are free", || {
+            opened = match Server::open(node.config.clone()) {
+                Err(ServerError::Listen { .. }) => None,
+                other => Some(other.unwrap()),
+            };
+            opened.is_some()
+        });
+        node.running = opened.map(|server| server.spawn().unwrap());
+    }
+
+    /// With what a node is started.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn config(&self, number: usize) -> &Config {
+        &self.nodes[number].config
     }
 
     /// Changes the configuration with which a node that does not run is started next.
