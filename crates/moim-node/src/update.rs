@@ -300,3 +300,140 @@ fn float(value: Option<&[u8]>) -> Result<f64, UpdateError> {
 fn finite(sum: f64) -> Result<f64, UpdateError> {
     if sum.is_finite() { Ok(sum) } else { Err(UpdateError::NotFinite) }
 }
+
+#[cfg(test)]
+mod tests {
+    use moim_core::NodeId;
+    use moim_core::clock::{Actor, Dot, Epoch, Hlc};
+
+    use super::*;
+
+    const NOW_MS: u64 = 1_000;
+
+    fn bytes(text: &str) -> Bytes {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+
+    /// Applies to a value (with an expiry), and tells what is written and answered.
+    fn check(held: Option<(&str, u64)>, update: &Update) -> String {
+        let version = held.map(|(value, expires_ms)| {
+            let actor = Actor { node: NodeId(1), epoch: Epoch { run: 1, serial: 0 } };
+            let dot = Dot { actor, counter: 1 };
+            Version { expires_ms, ..Version::of_value(Hlc::from_millis(1), dot, bytes(value)) }
+        });
+        let deadline = |expiry| match expiry {
+            Expiry::Default => 9_999,
+            Expiry::Never => 0,
+            Expiry::At(at_ms) => at_ms,
+        };
+        let text = |value: &Bytes| String::from_utf8_lossy(value).into_owned();
+        match apply(update, version.as_ref(), NOW_MS, deadline) {
+            Err(error) => format!("error: {error}"),
+            Ok((change, reply)) => {
+                let change = match change {
+                    Change::None => "nothing".to_owned(),
+                    Change::Delete => "deleted".to_owned(),
+                    Change::Put { value, expires_ms } => {
+                        format!("{} until {expires_ms}", text(&value))
+                    }
+                };
+                let reply = match reply {
+                    Reply::Integer(number) => number.to_string(),
+                    Reply::Value(value) => {
+                        value.map_or_else(|| "nil".to_owned(), |value| text(&value))
+                    }
+                    Reply::Set { applied, previous } => {
+                        format!(
+                            "{applied} {}",
+                            previous.map_or_else(|| "nil".to_owned(), |value| text(&value))
+                        )
+                    }
+                };
+                format!("{change}; {reply}")
+            }
+        }
+    }
+
+    #[test]
+    fn set_keeps_or_changes_the_expiry_and_honours_its_condition() {
+        let set = |expiry, condition| Update::Set { value: bytes("new"), expiry, condition };
+        let held = Some(("old", 5_000));
+        assert_eq!(check(held, &set(None, Condition::Always)), "new until 5000; true old");
+        assert_eq!(check(None, &set(None, Condition::Always)), "new until 9999; true nil");
+        assert_eq!(
+            check(held, &set(Some(Expiry::Never), Condition::IfPresent)),
+            "new until 0; true old"
+        );
+        assert_eq!(
+            check(held, &set(Some(Expiry::Never), Condition::IfMissing)),
+            "nothing; false old"
+        );
+        assert_eq!(check(None, &set(None, Condition::IfPresent)), "nothing; false nil");
+        assert_eq!(
+            check(held, &set(Some(Expiry::At(NOW_MS)), Condition::Always)),
+            "deleted; true old"
+        );
+    }
+
+    #[test]
+    fn numbers_are_read_as_redis_reads_them() {
+        assert_eq!(check(None, &Update::Add(5)), "5 until 9999; 5");
+        assert_eq!(check(Some(("-3", 0)), &Update::Add(5)), "2 until 0; 2");
+        for bad in ["", " 1", "1 ", "+1", "01", "1.0", "x", "9223372036854775808"] {
+            let answer = check(Some((bad, 0)), &Update::Add(1));
+            assert_eq!(answer, "error: value is not an integer or out of range", "{bad:?}");
+        }
+        let most = Some(("9223372036854775807", 0));
+        assert_eq!(check(most, &Update::Add(1)), "error: increment or decrement would overflow");
+        assert_eq!(
+            check(Some(("10.5", 0)), &Update::AddFloat(0.1_f64.to_bits())),
+            "10.6 until 0; 10.6"
+        );
+        assert_eq!(
+            check(Some(("5e3", 0)), &Update::AddFloat(200_f64.to_bits())),
+            "5200 until 0; 5200"
+        );
+        assert_eq!(
+            check(Some(("x", 0)), &Update::AddFloat(0)),
+            "error: value is not a valid float"
+        );
+        let infinite = Update::AddFloat(f64::INFINITY.to_bits());
+        assert_eq!(check(None, &infinite), "error: increment would produce NaN or Infinity");
+    }
+
+    #[test]
+    fn edits_keep_the_expiry() {
+        assert_eq!(check(Some(("ab", 7_000)), &Update::Append(bytes("c"))), "abc until 7000; 3");
+        let patch = |offset, text| Update::SetRange { offset, patch: bytes(text) };
+        assert_eq!(check(Some(("hello", 0)), &patch(1, "EL")), "hELlo until 0; 5");
+        assert_eq!(check(Some(("a", 0)), &patch(3, "b")), "a\0\0b until 0; 4");
+        assert_eq!(check(None, &patch(9, "")), "nothing; 0");
+    }
+
+    #[test]
+    fn expiry_conditions_count_none_as_infinite() {
+        let expire = |at_ms, condition| Update::Expire { expiry: Expiry::At(at_ms), condition };
+        let (forever, until) = (Some(("v", 0)), Some(("v", 5_000)));
+        assert_eq!(check(None, &expire(6_000, ExpiryCondition::Always)), "nothing; 0");
+        assert_eq!(check(forever, &expire(6_000, ExpiryCondition::IfNone)), "v until 6000; 1");
+        assert_eq!(check(until, &expire(6_000, ExpiryCondition::IfNone)), "nothing; 0");
+        assert_eq!(check(forever, &expire(6_000, ExpiryCondition::IfLater)), "nothing; 0");
+        assert_eq!(check(until, &expire(6_000, ExpiryCondition::IfLater)), "v until 6000; 1");
+        assert_eq!(check(forever, &expire(6_000, ExpiryCondition::IfEarlier)), "v until 6000; 1");
+        assert_eq!(check(until, &expire(1, ExpiryCondition::IfSome)), "deleted; 1");
+        let persist = Update::Expire { expiry: Expiry::Never, condition: ExpiryCondition::Always };
+        assert_eq!(check(until, &persist), "v until 0; 1");
+        assert_eq!(check(forever, &persist), "nothing; 0");
+    }
+
+    #[test]
+    fn comparisons_act_only_on_the_expected_value() {
+        let held = Some(("mine", 0));
+        assert_eq!(check(held, &Update::DeleteIfEqual(bytes("mine"))), "deleted; 1");
+        assert_eq!(check(held, &Update::DeleteIfEqual(bytes("yours"))), "nothing; 0");
+        assert_eq!(check(None, &Update::DeleteIfEqual(bytes("mine"))), "nothing; 0");
+        let extend = Update::ExpireIfEqual { expected: bytes("mine"), expiry: Expiry::At(8_000) };
+        assert_eq!(check(held, &extend), "mine until 8000; 1");
+        assert_eq!(check(held, &Update::GetAndExpire(Expiry::At(8_000))), "mine until 8000; mine");
+    }
+}
