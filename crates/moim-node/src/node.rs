@@ -11,7 +11,7 @@ use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
 use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
-use crate::coordinator::{Operation, Operations, Serial};
+use crate::coordinator::{Forwarded, Operation, Operations, Serial};
 use crate::gate::{Gate, Outgoing};
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
@@ -88,6 +88,7 @@ pub struct Node {
     pub(crate) tasks: Tasks,
     pub(crate) operations: Operations,
     pub(crate) serial: Serial,
+    pub(crate) forwarded: Forwarded,
     pub(crate) listings: BTreeMap<ReadId, Asker>,
     pub(crate) figures: Figures,
 
@@ -119,6 +120,7 @@ impl Node {
             tasks: Tasks::default(),
             operations: Operations::new(boot.seed, boot.run),
             serial: Serial::default(),
+            forwarded: Forwarded::default(),
             listings: BTreeMap::new(),
             figures: Figures::default(),
             local: VecDeque::new(),

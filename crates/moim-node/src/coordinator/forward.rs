@@ -1,6 +1,8 @@
 //! Requests that another node must coordinate. A forwarded write that may have arrived is never tried elsewhere: a
 //! second dot would be a false sibling, a second INCR would count twice. The client is told that nobody knows.
 
+use std::collections::{BTreeSet, VecDeque};
+
 use moim_core::NodeId;
 
 use super::{Job, Operation, Origin};
@@ -14,6 +16,32 @@ pub(crate) struct ForwardOp {
     origin: Origin,
     pub(crate) node: NodeId,
     started_mono_ms: u64,
+}
+
+/// The last forwarded requests that this node took, so that none is done twice.
+#[derive(Debug, Default)]
+pub(crate) struct Forwarded {
+    known: BTreeSet<(NodeId, OpId)>,
+    order: VecDeque<(NodeId, OpId)>,
+}
+
+/// Forwarded requests remembered: several seconds' worth, and a repeated message follows the first within moments.
+const FORWARDED_MAX: usize = 65_536;
+
+impl Forwarded {
+    /// Returns whether this is the first time.
+    fn insert(&mut self, from: NodeId, id: OpId) -> bool {
+        let first = self.known.insert((from, id));
+        if first {
+            self.order.push_back((from, id));
+        }
+        if self.order.len() > FORWARDED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        first
+    }
 }
 
 /// Milliseconds by which a forwarded request must end before its deadline here, so that its answer still arrives.
@@ -30,8 +58,12 @@ impl Node {
         self.send_plain(node, Message::Forward { op: id, request, budget_ms });
     }
 
-    /// A peer wants its client's request coordinated here.
+    /// A peer wants its client's request coordinated here. A repeated message is dropped: what it asks is not
+    /// idempotent.
     pub(crate) fn on_forward(&mut self, from: NodeId, id: OpId, request: Request) {
+        if !self.forwarded.insert(from, id) {
+            return;
+        }
         self.coordinate(Origin::Forwarded(from, id), request);
     }
 

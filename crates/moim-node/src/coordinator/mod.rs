@@ -21,6 +21,7 @@ mod read;
 mod serial;
 mod write;
 
+pub(crate) use forward::Forwarded;
 pub(crate) use mint::Mint;
 pub(crate) use serial::Serial;
 

@@ -60,10 +60,14 @@ impl Founding {
         self.step()
     }
 
-    /// A member says what it computed.
+    /// A member says what it computed. Never answered with an announcement: while one member is missing, the others
+    /// would answer each other without end, each to all. Meeting and the timer announce.
     pub fn announced(&mut self, from: NodeId, digest: u64) -> FoundingStep {
         self.digests.insert(from, digest);
-        self.step()
+        match self.step() {
+            FoundingStep::Announce(_) => FoundingStep::Wait,
+            step => step,
+        }
     }
 
     /// What to do with what is known. Called again after every change and on a timer: announcing twice is harmless.
