@@ -1,5 +1,6 @@
 //! A cluster of real processes: started, played with and stopped through `moim dev`, as users do.
 
+use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{self, Command};
@@ -7,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use super::http;
 use super::process::{Finished, run};
@@ -43,7 +45,10 @@ impl<'a> Cluster<'a> {
         let began = Instant::now();
         let nodes = NODES.to_string();
         let port = cluster.base_port.to_string();
-        let words = ["--nodes", &nodes, "--base-port", &port, "--detach"];
+        let engine = if Stage::keeps() { "rocksdb" } else { "memory" };
+        let words = ["--nodes", &nodes, "--base-port", &port, "--engine", engine, "--detach"];
+        // Said first: whoever interrupts a scenario can stop its nodes with `moim dev stop --data …`.
+        println!("  moim dev {} --data {}", words.join(" "), cluster.data.path().display());
         cluster.greeting = cluster.dev(&words)?.stdout;
         for node in 1..=NODES {
             cluster.await_ready(node)?;
@@ -94,6 +99,12 @@ impl<'a> Cluster<'a> {
         nodes.iter().try_for_each(|node| self.await_ready(*node))
     }
 
+    /// Starts the whole cluster again after all of it was killed.
+    pub(super) fn resume(&self) -> Result<()> {
+        self.play("--detach", &[])?;
+        (1..=NODES).try_for_each(|node| self.await_ready(node))
+    }
+
     /// Cuts a node off from the others, not from its clients.
     pub(super) fn cut(&self, node: u16) -> Result<()> {
         self.play("cut", &[node])
@@ -126,9 +137,20 @@ impl<'a> Cluster<'a> {
         run(Command::new(self.moim).args(words), COMMAND)
     }
 
-    /// Resident memory of a node, in kB.
-    pub(super) fn resident_kb(&self, _node: u16) -> Result<u64> {
-        bail!("pid of a node")
+    /// Resident memory of a node, in kB, as the system counts it.
+    pub(super) fn resident_kb(&self, node: u16) -> Result<u64> {
+        let pid = self.pid(node)?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kb = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        kb.with_context(|| format!("process {pid} does not say how much memory it has"))
+    }
+
+    fn pid(&self, node: u16) -> Result<u64> {
+        let nodes: Value = serde_json::from_str(&self.dev(&["status", "--json"])?.stdout)?;
+        let of_node = nodes.as_array().and_then(|nodes| nodes.iter().find(|it| it["node"] == node));
+        let pid = of_node.and_then(|it| it["pid"].as_u64());
+        pid.with_context(|| format!("node {node} has no process in {nodes}"))
     }
 
     /// Waits until a node serves.

@@ -40,7 +40,7 @@ fn black_out(cluster: &Cluster<'_>, sessions: &Sessions, round: u64) -> Result<(
     cluster.kill(&all)?;
     thread::sleep(Duration::from_millis(500));
     let back = Instant::now();
-    cluster.restart(&all)?;
+    cluster.resume()?;
     println!("  they serve again after {:.1} s", back.elapsed().as_secs_f64());
     Ok(())
 }
