@@ -271,6 +271,8 @@ pub enum Queue {
     UnsyncedBytes,
     /// Updates that wait for one key.
     UpdatesPerKey,
+    /// Pairs in the clock of one key, which puts without its whole context make longer.
+    ClockPairs,
 }
 
 impl fmt::Display for Queue {
@@ -279,6 +281,9 @@ impl fmt::Display for Queue {
             Self::Operations => "requests in progress",
             Self::UnsyncedBytes => "bytes waiting for the disk",
             Self::UpdatesPerKey => "updates waiting for one key",
+            Self::ClockPairs => {
+                "pairs in the key's clock (put with the context that a get returns)"
+            }
         })
     }
 }

@@ -7,6 +7,7 @@ use moim_node::api::{Failure, NotReady};
 use moim_node::{Input, Node, Now, Outcome, Request, RequestId};
 
 use crate::clock::Clock;
+use crate::figures::LoopFigures;
 use crate::inbox::Inbox;
 use crate::links::Links;
 
@@ -26,12 +27,14 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) inbox: Rc<Inbox>,
     pub(crate) waiting: RefCell<Waiting>,
+    pub(crate) figures: LoopFigures,
 }
 
 impl NodeHandle {
     pub(crate) fn new(node: Node, clock: Clock, inbox: Rc<Inbox>) -> Self {
-        let waiting = RefCell::default();
-        Self { shared: Rc::new(Shared { node: RefCell::new(node), clock, inbox, waiting }) }
+        let (node, waiting) = (RefCell::new(node), RefCell::default());
+        let figures = LoopFigures::default();
+        Self { shared: Rc::new(Shared { node, clock, inbox, waiting, figures }) }
     }
 
     /// The node's connections to its peers, none so far.
@@ -59,7 +62,7 @@ impl NodeHandle {
         receiver.await.unwrap_or(Outcome::Failed(Failure::NotReady(NotReady::Stopping)))
     }
 
-    /// Looks at the node between two turns. `look` must not submit from inside (it has no handle to do so by accident).
+    /// Looks at the node between two turns.
     pub fn view<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
         look(&self.shared.node.borrow())
     }

@@ -14,12 +14,14 @@
 //! | [`config`] | what a server is told |
 //! | [`http`] | values, state, metrics and dashboard over HTTP |
 //! | [`context_text`] | the causal context as clients carry it |
+//! | `figures` | counters of the loop, the disk and the links |
 //! | `clock` | the only reader of clocks |
 
 mod clock;
 pub mod config;
 pub mod context_text;
 mod disk;
+mod figures;
 mod handle;
 pub mod http;
 mod inbox;

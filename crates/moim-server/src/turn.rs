@@ -10,7 +10,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use moim_node::{Boot, BootError, Effect, Input, Node, Outcome};
+use moim_node::{Boot, BootError, Effect, Input, Node, Now, Outcome};
 use moim_storage::Engine;
 use tokio::time::Instant;
 use tracing::error;
@@ -31,6 +31,8 @@ pub(crate) struct TurnTask {
     handle: NodeHandle,
     disk: Disk,
     links: Rc<Links>,
+    /// The time of this pass.
+    now: Now,
     inputs: Vec<Input>,
     effects: Vec<Effect>,
     ended: Vec<Ended>,
@@ -61,7 +63,9 @@ pub fn alone(
 
 impl TurnTask {
     pub(crate) fn new(handle: NodeHandle, disk: Disk, links: Rc<Links>) -> Self {
-        Self { handle, disk, links, inputs: Vec::new(), effects: Vec::new(), ended: Vec::new() }
+        let now = handle.now();
+        let (inputs, effects, ended) = (Vec::new(), Vec::new(), Vec::new());
+        Self { handle, disk, links, now, inputs, effects, ended }
     }
 
     /// Turns whenever something has arrived or is due. Never ends.
@@ -90,17 +94,20 @@ impl TurnTask {
     fn due(&self) -> Option<Instant> {
         let shared = self.handle.shared();
         let wake_mono_ms = shared.node.borrow().wake_mono_ms()?;
-        Some(shared.clock.instant(wake_mono_ms.max(shared.clock.now().mono_ms + 1)))
+        Some(shared.clock.instant(wake_mono_ms.max(self.now.mono_ms + 1)))
     }
 
     fn pass(&mut self) {
-        let now = self.handle.now();
+        let handle = self.handle.clone();
+        let shared = handle.shared();
+        self.now = shared.clock.now();
         for _ in 0..ROUNDS_MAX {
-            self.handle.shared().inbox.take(&mut self.inputs);
-            self.handle.shared().node.borrow_mut().turn(now, &mut self.inputs, &mut self.effects);
+            shared.inbox.take(&mut self.inputs);
+            shared.figures.turned(self.inputs.len());
+            shared.node.borrow_mut().turn(self.now, &mut self.inputs, &mut self.effects);
             assert!(self.inputs.is_empty(), "a turn takes all inputs");
             self.act();
-            if self.handle.shared().inbox.is_empty() {
+            if shared.inbox.is_empty() {
                 break;
             }
         }
@@ -109,7 +116,7 @@ impl TurnTask {
         for Ended(reply, outcome) in self.ended.drain(..) {
             reply(outcome);
         }
-        self.handle.shared().inbox.end_pass();
+        shared.inbox.end_pass();
     }
 
     /// Does what the node said, in its order.
@@ -126,7 +133,7 @@ impl TurnTask {
                     let reply = self.handle.shared().waiting.borrow_mut().remove(id);
                     self.ended.extend(reply.map(|reply| Ended(reply, outcome)));
                 }
-                Effect::Halted(why) => error!(why, "this node no longer serves: its disk failed"),
+                Effect::Halted(why) => error!("this node no longer serves: {why}"),
             }
         }
         self.disk.flush();
@@ -240,6 +247,25 @@ mod tests {
             );
             assert_eq!(value(receiver.await.unwrap()).unwrap(), "2");
             assert_eq!(handle.view(|node| node.figures().commits) - before, 1, "one batch for all");
+        });
+    }
+
+    #[test]
+    fn the_turn_runs_behind_all_tasks_that_are_ready() {
+        run(|handle| async move {
+            while handle.view(|node| node.readiness().is_err()) {
+                tokio::task::yield_now().await;
+            }
+            handle.request(put("0")).await;
+            let before = handle.view(|node| node.figures().commits);
+            let ask = |handle: NodeHandle| async move { handle.request(put("1")).await };
+            let tasks: Vec<_> =
+                (0..50).map(|_| tokio::task::spawn_local(ask(handle.clone()))).collect();
+            for task in tasks {
+                assert!(matches!(task.await.unwrap(), Outcome::Written { .. }));
+            }
+            let commits = handle.view(|node| node.figures().commits) - before;
+            assert_eq!(commits, 1, "fifty connections, one batch");
         });
     }
 }

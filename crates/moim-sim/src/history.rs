@@ -73,8 +73,8 @@ pub enum Call {
         value: Value,
         /// Its deadline in Unix milliseconds, 0 for none.
         expires_ms: u64,
-        /// In carts: the values that the context stood for, as far as the client knows; empty without one.
-        covers: BTreeSet<Value>,
+        /// In carts: the values that the context stood for, as far as the client knows; `None` without one.
+        covers: Option<BTreeSet<Value>>,
     },
     /// To delete.
     Delete {
@@ -139,6 +139,17 @@ pub enum Answer {
     Unknown(String),
 }
 
+/// What clocks showed while a request was under way, in Unix milliseconds: the least and the most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// The coordinator's.
+    pub own: (u64, u64),
+    /// Any node's.
+    pub any: (u64, u64),
+    /// Deadlines up to here may have been made use of by compaction, on some node.
+    pub reclaimed_ms: u64,
+}
+
 /// One request of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
@@ -164,8 +175,8 @@ pub struct Operation {
     pub end: Option<Moment>,
     /// The outcome.
     pub answer: Answer,
-    /// The least and the most that the coordinator's clock showed meanwhile, in Unix milliseconds.
-    pub wall_ms: (u64, u64),
+    /// What clocks showed meanwhile.
+    pub clocks: Clocks,
 }
 
 impl Operation {
@@ -210,7 +221,7 @@ impl fmt::Display for Call {
                 if *expires_ms > 0 {
                     write!(f, " until {expires_ms}")?;
                 }
-                if covers.is_empty() { Ok(()) } else { write!(f, " over {{{}}}", list(covers)) }
+                covers.as_ref().map_or(Ok(()), |covers| write!(f, " over {{{}}}", list(covers)))
             }
             Self::Delete { covers: None } => f.write_str("delete"),
             Self::Delete { covers: Some(covers) } => write!(f, "delete {{{}}}", list(covers)),
@@ -260,9 +271,13 @@ fn position(version: Hlc, context: &VersionVector) -> String {
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, client, key, coordinator, r, w, call, start, answer, wall_ms, .. } = self;
+        let Self { id, client, key, coordinator, r, w, call, start, answer, clocks, .. } = self;
         let end = self.end.map_or_else(|| "never".to_owned(), |end| end.to_string());
-        write!(f, "#{id} client {client} at n{coordinator} (clock {}), r={r} w={w}: ", wall_ms.1)?;
+        write!(
+            f,
+            "#{id} client {client} at n{coordinator} (clock {}), r={r} w={w}: ",
+            clocks.own.1
+        )?;
         write!(f, "{call} {key}, {start} to {end}: {answer}")
     }
 }

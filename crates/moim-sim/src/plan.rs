@@ -70,7 +70,12 @@ impl Plan {
             carts: usize::from(*random.pick(&[2_u8, 3, 5])),
             think_us: random.between(20_000, 80_000),
             clocks: (0..nodes).map(|_| clock(random)).collect(),
-            latency_us: *random.pick(&[(200, 3_000), (500, 10_000), (3_000, 20_000), (1_000, 150_000)]),
+            latency_us: *random.pick(&[
+                (200, 3_000),
+                (500, 10_000),
+                (3_000, 20_000),
+                (1_000, 150_000),
+            ]),
             sync_us: *random.pick(&[(150, 2_000), (500, 10_000), (5_000, 100_000)]),
             cache_bytes: *random.pick(&[1_000, 4_000, 256 << 20]),
             shape,

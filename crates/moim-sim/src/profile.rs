@@ -203,12 +203,14 @@ impl Profile {
         match self {
             Self::Calm => USUAL,
             Self::Lossy => Shape { manners: [20, 20, 20], ..USUAL },
-            Self::Partitions => {
-                Shape { faults: &[(3, Fault::Split), (2, Fault::OneWay), (1, Fault::SlowLink)], ..USUAL }
-            }
-            Self::Crashes => {
-                Shape { faults: &[(6, Fault::Crash), (2, Fault::SlowDisk), (1, Fault::DiskFailure)], ..USUAL }
-            }
+            Self::Partitions => Shape {
+                faults: &[(3, Fault::Split), (2, Fault::OneWay), (1, Fault::SlowLink)],
+                ..USUAL
+            },
+            Self::Crashes => Shape {
+                faults: &[(6, Fault::Crash), (2, Fault::SlowDisk), (1, Fault::DiskFailure)],
+                ..USUAL
+            },
             Self::Blackouts => Shape {
                 faults: &[(4, Fault::Blackout), (1, Fault::Crash), (1, Fault::SlowDisk)],
                 fault_gap_ms: (500, 3_000),

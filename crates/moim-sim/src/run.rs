@@ -184,9 +184,11 @@ impl Stage {
 
     fn settle(&mut self) -> Option<()> {
         self.world.run_until(SETTLING_US_MIN, |_| false);
-        let settled = self.world.run_until(SETTLING_US_MAX, |world| world.is_ready() && world.owed() == 0);
+        let settled =
+            self.world.run_until(SETTLING_US_MAX, |world| world.is_ready() && world.owed() == 0);
         if !settled && self.world.broken.is_none() {
-            let what = format!("{} copies were still owed after everything had healed", self.world.owed());
+            let what =
+                format!("{} copies were still owed after everything had healed", self.world.owed());
             self.fail(Property::CopiesConverge, what);
         }
         settled.then_some(())
@@ -218,7 +220,8 @@ impl Stage {
 
     fn must_succeed(&mut self, intention: Intention) -> Option<Operation> {
         let operation = self.world.ask_and_wait(intention);
-        let failed = matches!(operation.answer, Answer::None | Answer::Refused(_) | Answer::Unknown(_));
+        let failed =
+            matches!(operation.answer, Answer::None | Answer::Refused(_) | Answer::Unknown(_));
         if failed {
             let what = "a request failed although everything had healed".to_owned();
             self.findings.add(true, Property::RequestsSucceed, what, &[&operation]);
@@ -248,13 +251,17 @@ impl Stage {
 
     /// Without crashes nobody forgets what it owes: every owner has what was acknowledged, though nobody read it.
     fn check_arrival(&mut self) -> Option<()> {
-        for (usage, key) in self.keys.clone().into_iter().filter(|&(usage, _)| usage == Use::Register) {
+        for (usage, key) in
+            self.keys.clone().into_iter().filter(|&(usage, _)| usage == Use::Register)
+        {
             let newest = self.world.history.iter().filter(|operation| operation.key == key);
             let newest = newest.filter_map(|operation| match operation.answer {
                 Answer::Written { version, .. } => Some((version, operation.clone())),
                 _ => None,
             });
-            let Some((version, write)) = newest.max_by_key(|&(version, _)| version) else { continue };
+            let Some((version, write)) = newest.max_by_key(|&(version, _)| version) else {
+                continue;
+            };
             let Some(inspection) = self.world.inspect(0, usage, &key) else { continue };
             let has = |copy: &Copy| match copy {
                 Copy::Held(_, versions) => versions.iter().any(|held| held.written >= version),
@@ -276,7 +283,7 @@ impl Stage {
             for usage in [Use::Register, Use::Cart] {
                 let key = format!("probe-{node}");
                 let value = Value(1_000_000 + node as u64);
-                let put = Call::Put { value, expires_ms: 0, covers: std::collections::BTreeSet::new() };
+                let put = Call::Put { value, expires_ms: 0, covers: None };
                 self.must_succeed(Intention::new(usage, key.clone(), node, put))?;
                 let reader = (node + 1) % self.world.plan.nodes;
                 self.must_succeed(Intention::new(usage, key, reader, Call::Read))?;

@@ -23,7 +23,8 @@ impl Trace {
     pub fn line(&mut self, at_us: u64, what: fmt::Arguments<'_>) {
         if let Some(text) = &mut self.text {
             let (seconds, micros) = (at_us / 1_000_000, at_us % 1_000_000);
-            writeln!(text, "{seconds:>4}.{micros:06} {what}").expect("a string takes what it is given");
+            writeln!(text, "{seconds:>4}.{micros:06} {what}")
+                .expect("a string takes what it is given");
         }
     }
 

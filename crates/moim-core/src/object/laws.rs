@@ -42,6 +42,11 @@ enum Step {
         at: usize,
         seen_at: usize,
     },
+    /// Whoever wrote or deleted last through `wrote_at` writes again through `at`, with the context it was given back.
+    PutAgain {
+        at: usize,
+        wrote_at: usize,
+    },
     Sync {
         from: usize,
         to: usize,
@@ -57,6 +62,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (replica.clone(), prop::option::of(replica.clone()), any::<bool>())
             .prop_map(|(at, seen_at, expires)| Step::Put { at, seen_at, expires }),
         1 => (replica.clone(), replica.clone()).prop_map(|(at, seen_at)| Step::Delete { at, seen_at }),
+        2 => (replica.clone(), replica.clone()).prop_map(|(at, wrote_at)| Step::PutAgain { at, wrote_at }),
         3 => (replica.clone(), replica.clone()).prop_map(|(from, to)| Step::Sync { from, to }),
         1 => replica.prop_map(|at| Step::Reclaim { at }),
     ];
@@ -70,49 +76,85 @@ fn next_dot(at: &Siblings, node: u64, seen: &VersionVector, serial: &mut u32) ->
     })
 }
 
+/// Three replicas, and the context that the last writer through each was given back.
+struct History {
+    replicas: Vec<Siblings>,
+    given_back: Vec<VersionVector>,
+    /// Every write and what its writer had seen.
+    causes: Vec<(Dot, VersionVector)>,
+    serial: u32,
+}
+
+impl History {
+    fn put(&mut self, at: usize, written: Hlc, expires_ms: u64, seen: &VersionVector) {
+        let dot = next_dot(&self.replicas[at], at as u64, seen, &mut self.serial);
+        let mut version = Version::of_value(written, dot, value("v"));
+        version.expires_ms = expires_ms;
+        self.replicas[at].put(version, seen);
+        self.give_back(at, dot, seen);
+    }
+
+    fn delete(&mut self, at: usize, written: Hlc, seen: &VersionVector) {
+        let dot = next_dot(&self.replicas[at], at as u64, seen, &mut self.serial);
+        self.replicas[at].delete(dot, written, seen);
+        self.give_back(at, dot, seen);
+    }
+
+    fn give_back(&mut self, at: usize, dot: Dot, seen: &VersionVector) {
+        let mut context = seen.clone();
+        context.insert(dot);
+        let mut others = self.replicas[at].versions().iter().filter(|held| held.dot != dot);
+        assert!(others.all(|held| !context.contains(held.dot)), "covers what was not read");
+        self.given_back[at] = context;
+        self.causes.push((dot, seen.clone()));
+    }
+}
+
 /// Runs a history and returns every object that any replica ever held.
 fn siblings_history(steps: &[Step]) -> Vec<Object> {
-    let mut replicas = vec![Siblings::new(); REPLICAS];
+    let replicas = vec![Siblings::new(); REPLICAS];
+    let given_back = vec![VersionVector::new(); REPLICAS];
+    let mut history = History { replicas, given_back, causes: Vec::new(), serial: 0 };
     let mut held = Vec::new();
-    let mut serial = 0;
     for (time, step) in steps.iter().enumerate() {
         let written = Hlc::from_millis(time as u64 + 1);
+        let seen_at = |history: &History, from: usize| history.replicas[from].context().clone();
         match *step {
-            Step::Put { at, seen_at, expires } => {
-                let seen = seen_at
-                    .map_or_else(VersionVector::new, |from| replicas[from].context().clone());
-                let node = at as u64;
-                let dot = next_dot(&replicas[at], node, &seen, &mut serial);
-                let mut context = seen.clone();
-                context.insert(dot);
-                let mut version = Version::of_value(written, dot, value("v"));
-                version.expires_ms = u64::from(expires);
-                replicas[at].put(version, &seen);
-                let others = replicas[at].versions().iter().filter(|held| held.dot != dot);
-                assert!(
-                    others.into_iter().all(|held| !context.contains(held.dot)),
-                    "covers what was not read"
-                );
+            Step::Put { at, seen_at: from, expires } => {
+                let seen = from.map_or_else(VersionVector::new, |from| seen_at(&history, from));
+                history.put(at, written, u64::from(expires), &seen);
             }
-            Step::Delete { at, seen_at } => {
-                let seen = replicas[seen_at].context().clone();
-                let node = at as u64;
-                let dot = next_dot(&replicas[at], node, &seen, &mut serial);
-                replicas[at].delete(dot, written, &seen);
+            Step::PutAgain { at, wrote_at } => {
+                let seen = history.given_back[wrote_at].clone();
+                history.put(at, written, 0, &seen);
+            }
+            Step::Delete { at, seen_at: from } => {
+                let seen = seen_at(&history, from);
+                history.delete(at, written, &seen);
             }
             Step::Sync { from, to } => {
                 let both = joined(
-                    &Object::Siblings(replicas[to].clone()),
-                    &Object::Siblings(replicas[from].clone()),
+                    &Object::Siblings(history.replicas[to].clone()),
+                    &Object::Siblings(history.replicas[from].clone()),
                 );
                 let Object::Siblings(both) = both else {
                     unreachable!("joining siblings gives siblings")
                 };
-                replicas[to] = both;
+                history.replicas[to] = both;
             }
-            Step::Reclaim { at } => replicas[at] = replicas[at].without_expired(10),
+            Step::Reclaim { at } => {
+                history.replicas[at] = history.replicas[at].without_expired(10);
+            }
         }
-        held.extend(replicas.iter().cloned().map(Object::Siblings));
+        held.extend(history.replicas.iter().cloned().map(Object::Siblings));
+    }
+    for context in held.iter().map(|object| object.context()) {
+        let Context::Siblings(context) = context else { unreachable!("siblings") };
+        let known = history.causes.iter().filter(|(dot, _)| context.contains(*dot));
+        assert!(
+            known.into_iter().all(|(_, seen)| context.descends(seen)),
+            "knows a write and not its cause"
+        );
     }
     held
 }

@@ -56,8 +56,10 @@ impl Siblings {
     /// The dot of the next write that `node` coordinates, by the rule of [`Epoch`]: go on counting only under an epoch
     /// of this `run` that the object at hand contains, otherwise begin a `fresh` one (INV-3).
     ///
-    /// An epoch under which a version survives that the writer has not `seen` is passed over: so `seen` and the new
-    /// dot together cover no more than the writer knows, and can be handed back as its new context.
+    /// An epoch of which the writer has not `seen` every write is passed over, whether those writes left a version or
+    /// removed one. So `seen` and the new dot together cover what the writer knows and nothing else, and can be handed
+    /// back as its new context. A context that names a deletion without what the deletion covered would bring the
+    /// deleted version back: a replica that takes such a context over looks as if it knew more than it does.
     pub fn next_dot(
         &self,
         node: NodeId,
@@ -65,14 +67,11 @@ impl Siblings {
         seen: &VersionVector,
         fresh: impl FnOnce() -> Epoch,
     ) -> Dot {
-        let unseen = |actor| {
-            self.versions.iter().any(|held| held.dot.actor == actor && !seen.contains(held.dot))
-        };
-        let own = self.context.entries().iter().map(|&(actor, _)| actor);
+        let own = self.context.entries().iter();
         let actor = own
-            .filter(|actor| actor.node == node && actor.epoch.run == run)
-            .find(|&actor| !unseen(actor))
-            .unwrap_or_else(|| Actor { node, epoch: fresh() });
+            .filter(|(actor, _)| actor.node == node && actor.epoch.run == run)
+            .find(|&&(actor, counter)| seen.get(actor) >= counter)
+            .map_or_else(|| Actor { node, epoch: fresh() }, |&(actor, _)| actor);
         let counter = 1 + self.context.get(actor).max(seen.get(actor));
         let dot = Dot { actor, counter };
         assert!(!self.context.contains(dot), "a dot was issued twice");

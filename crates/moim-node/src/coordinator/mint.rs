@@ -5,7 +5,7 @@ use moim_core::clock::{Epoch, VersionVector};
 use moim_core::object::{Content, Context, Object, SIBLINGS_MAX, Siblings, Version};
 
 use super::{Admitted, Fresh, Job, Origin, seen_by, unavailable};
-use crate::api::{BatchId, Failure, Intent, Outcome, Why};
+use crate::api::{BatchId, Failure, Intent, Outcome, Queue, Why};
 use crate::node::Node;
 use crate::options::Mutation;
 use crate::replica::{Target, Work};
@@ -64,6 +64,11 @@ impl Node {
         if survivors >= SIBLINGS_MAX {
             let siblings = u32::try_from(survivors).unwrap_or(u32::MAX);
             return self.finish(origin, Outcome::Failed(Failure::Conflict { siblings }));
+        }
+        let pairs_max = self.options.clock_pairs_refused;
+        if siblings.context().len() >= pairs_max && !seen.descends(siblings.context()) {
+            let failure = Failure::Overloaded { queue: Queue::ClockPairs, limit: pairs_max as u64 };
+            return self.finish(origin, Outcome::Failed(failure));
         }
         self.clock.observe(siblings.written());
         let written = self.stamp();

@@ -3,7 +3,7 @@
 //!
 //! A frame is `length (u32) | checksum (u32) | kind (u8) | fields`. The length counts what follows it; the checksum is
 //! the upper half of XXH3 over what follows *it* (TCP's own is too weak for a store to rely on). Kinds below
-//! [`NO_OPERATION`] begin with an operation's id, so that a node can tell an older peer's unknown message back by name
+//! `NO_OPERATION` begin with an operation's id, so that a node can tell an older peer's unknown message back by name
 //! instead of closing the connection: mixed versions run side by side during an upgrade.
 //!
 //! Written by hand rather than derived: bodies are sliced out of the frame without a copy, and new fields go to the

@@ -1,7 +1,7 @@
 //! What a server is told: `moim.toml`, overridden by `MOIM_…` variables, overridden by flags.
 //!
 //! Two tables: `[cluster]` must be the same on every node and is compared when nodes meet, `[node]` may differ. One
-//! list ([`keys`]) names every key once, with its comment; reading, overriding, printing and suggesting a name for a
+//! list (`keys`) names every key once, with its comment; reading, overriding, printing and suggesting a name for a
 //! mistyped one all go through it. What is not served yet is refused, never accepted and ignored.
 
 mod check;
@@ -40,7 +40,7 @@ pub struct Config {
     pub node: NodeConfig,
 }
 
-/// `[cluster]`. [`keys`] has a comment for each.
+/// `[cluster]`. `keys` has a comment for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the list of keys documents them, and prints it")]
 pub struct ClusterConfig {
@@ -55,7 +55,7 @@ pub struct ClusterConfig {
     pub namespaces: Vec<NamespaceConfig>,
 }
 
-/// `[node]`. [`keys`] has a comment for each.
+/// `[node]`. `keys` has a comment for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the list of keys documents them, and prints it")]
 pub struct NodeConfig {

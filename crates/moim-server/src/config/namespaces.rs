@@ -11,7 +11,7 @@ use super::{ClusterConfig, Config, error, keys};
 /// Bytes of a namespace's name.
 const NAME_BYTES_MAX: usize = 64;
 
-/// `[cluster.namespaces.NAME]`. [`keys`] has a comment for each.
+/// `[cluster.namespaces.NAME]`. `keys` has a comment for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the list of keys documents them")]
 pub struct NamespaceConfig {

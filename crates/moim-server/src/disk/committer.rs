@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use moim_node::Input;
 use moim_node::api::BatchId;
 use moim_storage::{Batch, Durability, Engine, Write};
 use tracing::error;
 
+use crate::figures::DiskFigures;
 use crate::inbox::Mailbox;
 
 /// Batches in one group: enough to make the sync cheap, few enough that the first does not wait long for the last.
@@ -43,9 +45,13 @@ struct Queue {
 }
 
 impl Committer {
-    pub(super) fn start(engine: Arc<dyn Engine>, mailbox: Arc<Mailbox>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        engine: Arc<dyn Engine>,
+        mailbox: Arc<Mailbox>,
+        figures: Arc<DiskFigures>,
+    ) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
-        let worker = Worker { engine, mailbox, shared: Arc::clone(&shared) };
+        let worker = Worker { engine, mailbox, shared: Arc::clone(&shared), figures };
         let thread =
             std::thread::Builder::new().name("moim-commit".into()).spawn(move || worker.run())?;
         Ok(Self { shared, turn: Vec::new(), thread: Some(thread) })
@@ -140,13 +146,16 @@ struct Worker {
     engine: Arc<dyn Engine>,
     mailbox: Arc<Mailbox>,
     shared: Arc<Shared>,
+    figures: Arc<DiskFigures>,
 }
 
 impl Worker {
     fn run(self) {
         while let Some((last, group)) = self.shared.next_group() {
+            let begun = Instant::now();
             match self.engine.apply(&group, Durability::Synced) {
                 Ok(()) => {
+                    self.figures.committed(group.len(), begun.elapsed());
                     self.shared.applied.store(last.0, Ordering::Release);
                     self.mailbox.push(Input::Durable(last));
                 }

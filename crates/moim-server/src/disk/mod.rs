@@ -25,6 +25,7 @@ use moim_storage::{Batch, Cached, Durability, Engine, Family, PageLimit, Storage
 use self::barrier::Barrier;
 use self::committer::Committer;
 use self::readers::Readers;
+use crate::figures::DiskFigures;
 use crate::inbox::Inbox;
 
 /// Bytes of one page of a list, so that a partition of large values does not fill the memory.
@@ -35,6 +36,7 @@ pub(crate) struct Disk {
     engine: Arc<dyn Engine>,
     inbox: Rc<Inbox>,
     threads: Option<Threads>,
+    figures: Arc<DiskFigures>,
 }
 
 /// What an engine that may block needs.
@@ -62,18 +64,28 @@ impl std::fmt::Debug for Disk {
 impl Disk {
     /// For an engine that never waits.
     pub(crate) fn inline(engine: Arc<dyn Engine>, inbox: Rc<Inbox>) -> Self {
-        Self { engine, inbox, threads: None }
+        Self { engine, inbox, threads: None, figures: Arc::default() }
     }
 
     /// For an engine that does. Starts the threads; dropping the disk commits what is queued and ends them.
     pub(crate) fn threaded(engine: Arc<dyn Engine>, inbox: Rc<Inbox>) -> std::io::Result<Self> {
+        let figures = Arc::<DiskFigures>::default();
         let threads = Threads {
-            committer: Committer::start(Arc::clone(&engine), inbox.mailbox())?,
+            committer: Committer::start(
+                Arc::clone(&engine),
+                inbox.mailbox(),
+                Arc::clone(&figures),
+            )?,
             readers: Readers::start(&engine, &inbox.mailbox())?,
             barrier: Barrier::default(),
             held: Vec::new(),
         };
-        Ok(Self { engine, inbox, threads: Some(threads) })
+        Ok(Self { engine, inbox, threads: Some(threads), figures })
+    }
+
+    /// Counters that outlive the disk.
+    pub(crate) fn figures(&self) -> Arc<DiskFigures> {
+        Arc::clone(&self.figures)
     }
 
     /// Applies a batch after all earlier ones; answers [`Input::Durable`] or [`Input::DiskFailed`]. Takes effect with

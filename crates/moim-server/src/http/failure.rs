@@ -114,7 +114,7 @@ fn timeout(
 fn overloaded(queue: Queue, limit: u64, intent: Intent) -> Refusal {
     let kind = match queue {
         // One key is asked too much; all others are served as ever.
-        Queue::UpdatesPerKey => Kind::TooManyRequests,
+        Queue::UpdatesPerKey | Queue::ClockPairs => Kind::TooManyRequests,
         Queue::Operations | Queue::UnsyncedBytes => Kind::Overloaded,
     };
     let mut problem =

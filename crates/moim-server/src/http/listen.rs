@@ -16,7 +16,7 @@ use super::dispatch;
 use super::patience::Patient;
 use super::settings::Settings;
 use super::site::{Context, Site};
-use crate::accept::accept_forever;
+use crate::server::accept::accept_forever;
 
 /// Headers of one request.
 const HEADERS_MAX: usize = 64;

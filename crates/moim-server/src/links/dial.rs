@@ -111,6 +111,10 @@ impl Links {
         };
         // Nothing is known of the other side yet, so a failure to switch coalescing off is one of the connection.
         let heard = match stream.set_nodelay(true) {
+            // Dialing a closed port of this machine can by chance begin at that very port, and meet itself.
+            Ok(()) if stream.local_addr().ok() == stream.peer_addr().ok() => {
+                Err(hello::HelloError::Closed)
+            }
             Ok(()) => hello::hear(&mut stream).await,
             Err(error) => Err(hello::HelloError::Io(error)),
         };

@@ -107,7 +107,7 @@ impl Link {
         });
         let (link, owner) = (Rc::clone(self), Rc::clone(links));
         let writing = tokio::task::spawn_local(async move {
-            let why = link.write_leftovers().await;
+            let why = link.write_leftovers(&owner).await;
             owner.close(&link, &why);
         });
         self.tasks.borrow_mut().extend([reading.abort_handle(), writing.abort_handle()]);
@@ -151,18 +151,19 @@ impl Link {
         Ok(first)
     }
 
-    /// Writes once; what the kernel does not take is left to the writer task.
-    pub(super) fn flush(&self) -> Result<(), String> {
-        if self.out.borrow().state == OutState::Dirty {
-            self.write()?;
-            if self.out.borrow().state == OutState::Blocked {
-                self.leftover.notify_one();
-            }
+    /// Writes once and says how many bytes; what the kernel does not take is left to the writer task.
+    pub(super) fn flush(&self) -> Result<usize, String> {
+        if self.out.borrow().state != OutState::Dirty {
+            return Ok(0);
         }
-        Ok(())
+        let taken = self.write()?;
+        if self.out.borrow().state == OutState::Blocked {
+            self.leftover.notify_one();
+        }
+        Ok(taken)
     }
 
-    fn write(&self) -> Result<(), String> {
+    fn write(&self) -> Result<usize, String> {
         let mut out = self.out.borrow_mut();
         let taken = match self.writer.try_write(&out.bytes[out.sent..]) {
             Ok(taken) => taken,
@@ -172,18 +173,19 @@ impl Link {
         out.sent += taken;
         out.state = if out.sent == out.bytes.len() { OutState::Empty } else { OutState::Blocked };
         out.give_back();
-        Ok(())
+        Ok(taken)
     }
 
-    async fn write_leftovers(&self) -> String {
+    async fn write_leftovers(&self, links: &Links) -> String {
         loop {
             self.leftover.notified().await;
             while self.out.borrow().state == OutState::Blocked {
                 if let Err(error) = self.writer.writable().await {
                     return error.to_string();
                 }
-                if let Err(why) = self.write() {
-                    return why;
+                match self.write() {
+                    Ok(bytes) => links.count_sent(bytes),
+                    Err(why) => return why,
                 }
             }
         }
@@ -196,7 +198,10 @@ impl Link {
         loop {
             match frames.fill(&mut reader).await {
                 Ok(0) => return "it closed the connection".to_owned(),
-                Ok(_) => self.heard.set(Instant::now()),
+                Ok(bytes) => {
+                    self.heard.set(Instant::now());
+                    links.count_received(bytes);
+                }
                 Err(error) => return error.to_string(),
             }
             let malformed = self.take_frames(&mut frames, &mut inputs).err();

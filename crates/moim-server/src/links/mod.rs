@@ -39,11 +39,12 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::backoff::Random;
 use self::link::{Link, LinkId};
 use self::log::LogLimit;
+use crate::figures::LinkFigures;
 use crate::inbox::Inbox;
 
 /// A connection on which nothing arrives for this long is given up. Nodes ping a silent peer every
@@ -55,6 +56,9 @@ const SILENCE_CHECK: Duration = Duration::from_secs(1);
 
 /// How long a peer that the node turned away is not dialed.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
+
+/// Peers remembered as turned away. Beyond it strangers are dialed as soon as others.
+const REFUSED_MAX: usize = 1_000;
 
 /// Connections that have not said hello yet; more are closed, so that strangers cannot fill the memory.
 const GUESTS_MAX: usize = 128;
@@ -72,7 +76,10 @@ pub(crate) struct Links {
     lost: Notify,
     refused: RefCell<BTreeMap<NodeId, Instant>>,
     dialers: RefCell<BTreeMap<String, AbortHandle>>,
+    /// Counts links from 1.
     next_link: Cell<u64>,
+    sent_bytes: Cell<u64>,
+    received_bytes: Cell<u64>,
     guests: Cell<usize>,
     /// No connections at all, for experiments.
     is_cut: Cell<bool>,
@@ -112,6 +119,8 @@ impl Links {
             refused: RefCell::default(),
             dialers: RefCell::default(),
             next_link: Cell::new(1),
+            sent_bytes: Cell::new(0),
+            received_bytes: Cell::new(0),
             guests: Cell::new(0),
             is_cut: Cell::new(false),
             random: RefCell::new(Random::new(seed)),
@@ -133,14 +142,27 @@ impl Links {
     pub(crate) fn flush(&self) {
         let dirty = self.dirty.take();
         for link in &dirty {
-            if let Err(why) = link.flush() {
-                self.close(link, &why);
+            match link.flush() {
+                Ok(bytes) => self.count_sent(bytes),
+                Err(why) => self.close(link, &why),
             }
         }
         // Keeps the allocation; closing a link pushes no other.
         let mut kept = dirty;
         kept.clear();
         self.dirty.replace(kept);
+    }
+
+    /// What went over the links.
+    pub(crate) fn figures(&self) -> LinkFigures {
+        let peers = self.peers.borrow();
+        LinkFigures {
+            links: peers.len(),
+            connects: self.next_link.get() - 1,
+            sent_bytes: self.sent_bytes.get(),
+            received_bytes: self.received_bytes.get(),
+            waiting_bytes: peers.values().map(|link| link.waiting_bytes()).sum(),
+        }
     }
 
     /// Whether nothing waits to be written.
@@ -156,7 +178,7 @@ impl Links {
 
     /// Closes the connection to a peer because the node does not want it, and leaves it alone for a while.
     pub(crate) fn disconnect(&self, peer: NodeId, why: &str) {
-        self.refused.borrow_mut().insert(peer, Instant::now() + REFUSED_WAIT);
+        self.refuse(peer);
         if self.log.borrow_mut().admits(&format!("peer {peer}"), why) {
             warn!(%peer, "turned away: {why}");
         }
@@ -219,6 +241,19 @@ impl Links {
         }
     }
 
+    fn refuse(&self, peer: NodeId) {
+        let now = Instant::now();
+        let mut refused = self.refused.borrow_mut();
+        refused.retain(|_, until| *until > now);
+        if refused.len() < REFUSED_MAX {
+            refused.insert(peer, now + REFUSED_WAIT);
+        }
+    }
+
+    fn is_refused(&self, peer: NodeId) -> bool {
+        self.refused.borrow().contains_key(&peer)
+    }
+
     fn is_linked(&self, peer: NodeId) -> bool {
         self.peers.borrow().contains_key(&peer)
     }
@@ -246,7 +281,11 @@ impl Links {
             // What was on its way over the old one is lost.
             self.inbox.push(Input::PeerDown(peer));
         }
-        info!(%peer, address = %link.address, dialed = ?dialed, "connected");
+        if self.is_refused(peer) {
+            debug!(%peer, address = %link.address, ?dialed, "connected, though turned away lately");
+        } else {
+            info!(%peer, address = %link.address, ?dialed, "connected");
+        }
         self.inbox.push(Input::PeerUp(hello));
         link.start(self, reader);
         true
@@ -259,10 +298,22 @@ impl Links {
         if peers.get(&link.peer).is_some_and(|current| current.id == link.id) {
             peers.remove(&link.peer);
             drop(peers);
-            info!(peer = %link.peer, address = %link.address, "disconnected: {why}");
+            if self.is_refused(link.peer) {
+                debug!(peer = %link.peer, address = %link.address, "disconnected: {why}");
+            } else {
+                info!(peer = %link.peer, address = %link.address, "disconnected: {why}");
+            }
             self.inbox.push(Input::PeerDown(link.peer));
             self.lost.notify_waiters();
         }
+    }
+
+    fn count_sent(&self, bytes: usize) {
+        self.sent_bytes.set(self.sent_bytes.get() + bytes as u64);
+    }
+
+    fn count_received(&self, bytes: usize) {
+        self.received_bytes.set(self.received_bytes.get() + bytes as u64);
     }
 
     fn log_guest(&self, why: &str) {

@@ -6,8 +6,16 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
+use super::error::ServerError;
+
 /// The wait after the system had no room for a connection: some must close before it makes sense to try again.
 const NO_ROOM_WAIT: Duration = Duration::from_millis(100);
+
+/// An open port on this thread's event loop.
+pub(super) fn adopt(listener: std::net::TcpListener) -> Result<TcpListener, ServerError> {
+    TcpListener::from_std(listener)
+        .map_err(|error| ServerError::System { what: "use an open port", error })
+}
 
 /// Hands every connection to `serve`, for ever. A process out of file descriptors keeps its listeners and tries again.
 pub(crate) async fn accept_forever(

@@ -6,6 +6,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use moim_core::{MachineId, NodeId};
@@ -48,7 +49,7 @@ pub(super) struct Directory {
 impl Directory {
     /// Opens a directory, making it and its identity if need be.
     pub(super) fn open(path: &Path) -> Result<Self, ServerError> {
-        std::fs::create_dir_all(path).map_err(|error| fault(path, &error))?;
+        make(path)?;
         let lock = lock(&path.join(LOCK_FILE))?;
         let has_data = path.join(ENGINE_DIRECTORY).exists();
         let mut is_emptied = !has_data;
@@ -139,6 +140,17 @@ impl Identity {
         };
         Ok(Self { node: NodeId(id("node")?), machine: MachineId(id("machine")?) })
     }
+}
+
+/// Makes a directory that only this user can read, durably.
+fn make(path: &Path) -> Result<(), ServerError> {
+    let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| fault(path, &error))?;
+    for parent in missing.iter().filter_map(|made| made.parent()) {
+        sync(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+    }
+    Ok(())
 }
 
 fn lock(path: &Path) -> Result<File, ServerError> {

@@ -5,6 +5,7 @@
 //! no new requests, those in progress end, links are written out, the committer ends, the engine closes.
 
 pub(crate) mod accept;
+mod clients;
 mod directory;
 mod engine;
 mod error;
@@ -25,11 +26,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
 
 use self::directory::Directory;
 pub use self::error::ServerError;
 pub use self::listeners::{Addresses, Listeners};
 use crate::config::{Config, NodeConfig};
+
+/// The variable that says how fine the log is.
+const LOG_VARIABLE: &str = "MOIM_LOG";
 
 /// A server whose ports and data are open, and which does not serve yet.
 pub struct Server {
@@ -78,14 +83,21 @@ pub fn run(config: Config) -> Result<(), ServerError> {
 
 /// Sends the log to stderr, as fine as `MOIM_LOG` says (`info` by default). Does nothing when there is a log already.
 pub fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("MOIM_LOG")
-        .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("info"));
+    let wanted = std::env::var(LOG_VARIABLE).unwrap_or_else(|_unset| "info".to_owned());
+    let filter = EnvFilter::try_new(&wanted);
+    let wrong = filter.as_ref().err().map(ToString::to_string);
+    let filter = filter.unwrap_or_else(|_wrong| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false);
     // Whoever embeds a server has set up a log of their own.
-    drop(log.try_init());
+    log.try_init().ok();
+    if let Some(wrong) = wrong {
+        warn!(
+            "{LOG_VARIABLE}={wanted} is not understood ({wrong}); use error, warn, info, debug or trace"
+        );
+    }
 }
 
 /// A server on a thread of its own; stops gently when dropped.
@@ -190,7 +202,7 @@ fn boot(
     let random = || {
         getrandom::u64().map_err(|error| ServerError::System {
             what: "draw random numbers",
-            error: error.into(),
+            error: std::io::Error::other(error.to_string()),
         })
     };
     let namespaces = config.cluster.namespaces();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use moim_server::config::{Config, EngineKind};
-use moim_server::server::{Addresses, Listeners, Running, Server, Stop};
+use moim_server::server::{Addresses, Listeners, Running, Server, ServerError, Stop};
 use tempfile::TempDir;
 
 use crate::http;
@@ -13,7 +13,7 @@ use crate::http;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Nodes numbered from 0, each with a directory and ports of its own for as long as the cluster lives.
-pub struct Cluster {
+pub(crate) struct Cluster {
     nodes: Vec<Node>,
     _directory: TempDir,
 }
@@ -27,12 +27,12 @@ struct Node {
 impl Cluster {
     /// `count` nodes that have founded a cluster and serve. In memory, with the default namespaces and `carts`, which
     /// keeps siblings.
-    pub fn start(count: usize) -> Self {
+    pub(crate) fn start(count: usize) -> Self {
         Self::start_with(count, |_node, _config| {})
     }
 
     /// As [`Self::start`], with the last word on each node's configuration.
-    pub fn start_with(count: usize, adjust: impl Fn(usize, &mut Config)) -> Self {
+    pub(crate) fn start_with(count: usize, adjust: impl Fn(usize, &mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut opened = Vec::new();
         for number in 0..count {
@@ -74,17 +74,17 @@ impl Cluster {
     }
 
     /// Where a node listens.
-    pub fn addresses(&self, number: usize) -> Addresses {
+    pub(crate) fn addresses(&self, number: usize) -> Addresses {
         self.nodes[number].addresses
     }
 
     /// Ends a node as if it had been killed.
-    pub fn kill(&mut self, number: usize) {
+    pub(crate) fn kill(&mut self, number: usize) {
         self.end(number, Stop::AtOnce);
     }
 
     /// Ends a node as SIGTERM does.
-    pub fn stop(&mut self, number: usize) {
+    pub(crate) fn stop(&mut self, number: usize) {
         self.end(number, Stop::Gently);
     }
 
@@ -93,20 +93,35 @@ impl Cluster {
     }
 
     /// Starts a node again at its former addresses, with what its disk kept.
-    pub fn restart(&mut self, number: usize) {
+    pub(crate) fn restart(&mut self, number: usize) {
         let node = &mut self.nodes[number];
         assert!(node.running.is_none(), "it has been ended");
-        node.running = Some(Server::open(node.config.clone()).unwrap().spawn().unwrap());
+        let mut opened = None;
+        // Another test's connection may have borrowed the port for a moment.
+        until("its ports are free", || {
+            opened = match Server::open(node.config.clone()) {
+                Err(ServerError::Listen { .. }) => None,
+                other => Some(other.unwrap()),
+            };
+            opened.is_some()
+        });
+        node.running = opened.map(|server| server.spawn().unwrap());
+    }
+
+    /// With what a node is started.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn config(&self, number: usize) -> &Config {
+        &self.nodes[number].config
     }
 
     /// Changes the configuration with which a node that does not run is started next.
-    pub fn adjust(&mut self, number: usize, change: impl FnOnce(&mut Config)) {
+    pub(crate) fn adjust(&mut self, number: usize, change: impl FnOnce(&mut Config)) {
         assert!(self.nodes[number].running.is_none(), "it has been ended");
         change(&mut self.nodes[number].config);
     }
 
     /// Waits until a node serves.
-    pub fn until_ready(&self, number: usize) {
+    pub(crate) fn until_ready(&self, number: usize) {
         let at = self.addresses(number).http;
         until(&format!("node {number} serves"), || {
             http::call(at, "GET", "/readyz", b"").is_ok_and(|reply| reply.status == 200)
@@ -114,18 +129,18 @@ impl Cluster {
     }
 
     /// One HTTP request to a node that must answer.
-    pub fn call(&self, number: usize, method: &str, path: &str, body: &[u8]) -> http::Reply {
+    pub(crate) fn call(&self, number: usize, method: &str, path: &str, body: &[u8]) -> http::Reply {
         http::call(self.addresses(number).http, method, path, body).unwrap()
     }
 
     /// Writes a value through a node and asserts that it is acknowledged.
-    pub fn put(&self, number: usize, key: &str, value: &str) {
+    pub(crate) fn put(&self, number: usize, key: &str, value: &str) {
         let reply = self.call(number, "PUT", &format!("/v1/kv/0/{key}"), value.as_bytes());
         assert_eq!(reply.status, 204, "{reply:?}");
     }
 
     /// Reads a value through a node; `None` if there is none. Anything else fails the test.
-    pub fn get(&self, number: usize, key: &str) -> Option<String> {
+    pub(crate) fn get(&self, number: usize, key: &str) -> Option<String> {
         let reply = self.call(number, "GET", &format!("/v1/kv/0/{key}"), b"");
         match reply.status {
             200 => Some(reply.text()),
@@ -136,7 +151,7 @@ impl Cluster {
 }
 
 /// Waits until something holds.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");

@@ -6,20 +6,20 @@ use std::time::Duration;
 
 /// An answer.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
     /// The body as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// A header, if it is there.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head
             .lines()
             .filter_map(|line| line.split_once(": "))
@@ -28,12 +28,17 @@ impl Reply {
 }
 
 /// Sends a request and reads the answer to its end.
-pub fn call(at: SocketAddr, method: &str, path: &str, body: &[u8]) -> std::io::Result<Reply> {
+pub(crate) fn call(
+    at: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> std::io::Result<Reply> {
     call_with(at, &format!("{method} {path} HTTP/1.1\r\n"), body)
 }
 
 /// As [`call`], with a first line and headers of one's own.
-pub fn call_with(at: SocketAddr, head: &str, body: &[u8]) -> std::io::Result<Reply> {
+pub(crate) fn call_with(at: SocketAddr, head: &str, body: &[u8]) -> std::io::Result<Reply> {
     let mut stream = TcpStream::connect(at)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let length = body.len();

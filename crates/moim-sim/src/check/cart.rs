@@ -10,7 +10,8 @@
 //!   sibling that nobody made;
 //! - what a read or an acknowledged write knows, by its context, a later read knows as well.
 //!
-//! A delete without a context knows of what a read would see: certainly of what was acknowledged before it began, perhaps
+//! A value with a deadline is hidden by a node whose clock is ahead, so a context may stand for it without its having
+//! been seen: any context may. A delete without a context knows of what a read would see: certainly of what was acknowledged before it began, perhaps
 //! of anything that began before it ended.
 
 use super::deadline::{expires_ms, is_past, may_be_past};
@@ -30,7 +31,12 @@ pub fn check(operations: &[&Operation], conditions: Conditions, findings: &mut F
     }
 }
 
-fn check_values(operations: &[&Operation], read: &Operation, seen: &[Seen], findings: &mut Findings) {
+fn check_values(
+    operations: &[&Operation],
+    read: &Operation,
+    seen: &[Seen],
+    findings: &mut Findings,
+) {
     for (at, one) in seen.iter().enumerate() {
         let write = one.value.and_then(|value| writer(operations, value));
         let (property, what) = match write {
@@ -59,15 +65,19 @@ fn check_kept(
     (conditions, findings): (Conditions, &mut Findings),
 ) {
     let missing = operations.iter().copied().filter(|write| {
-        let unseen = write.written().is_some_and(|value| seen.iter().all(|seen| seen.value != Some(value)));
+        let unseen =
+            write.written().is_some_and(|value| seen.iter().all(|seen| seen.value != Some(value)));
         unseen && write.is_acknowledged_write() && write.before(read) && !may_be_past(write, read)
     });
     let lost = missing.filter(|write| {
-        !operations.iter().any(|other| !other.is_void() && !read.before(other) && may_know(other, write))
+        !operations
+            .iter()
+            .any(|other| !other.is_void() && !read.before(other) && may_know(other, write))
     });
     let promised = |write: &&Operation| conditions.levels.reads(read, write);
     if let Some(write) = lost.max_by_key(|write| (promised(write), write.start)) {
-        let what = "an acknowledged sibling is missing, and nobody who wrote since knew of it".to_owned();
+        let what =
+            "an acknowledged sibling is missing, and nobody who wrote since knew of it".to_owned();
         findings.add(promised(&write), Property::SiblingsAreKept, what, &[write, read]);
     }
 }
@@ -86,7 +96,9 @@ fn check_false(
         });
         let promised = |other: &&Operation| conditions.levels.reads(read, other);
         if let Some(other) = replaced.max_by_key(|other| (promised(other), other.start)) {
-            let what = format!("{value} was read although a write or delete that knew of it was acknowledged");
+            let what = format!(
+                "{value} was read although a write or delete that knew of it was acknowledged"
+            );
             findings.add(promised(&other), Property::NoFalseSiblings, what, &[write, other, read]);
         }
     }
@@ -96,6 +108,9 @@ fn check_false(
 fn may_know(other: &Operation, write: &Operation) -> bool {
     match (&other.call, write.written()) {
         (Call::Delete { covers: None }, _) => !other.before(write),
+        (Call::Put { covers: Some(_), .. } | Call::Delete { .. }, _) if expires_ms(write) != 0 => {
+            !other.before(write)
+        }
         (_, Some(value)) => covers(other, value),
         (_, None) => false,
     }
@@ -116,19 +131,28 @@ fn knows(other: &Operation, write: &Operation, conditions: Conditions) -> bool {
 
 fn covers(other: &Operation, value: Value) -> bool {
     match &other.call {
-        Call::Put { covers, .. } | Call::Delete { covers: Some(covers) } => covers.contains(&value),
+        Call::Put { covers: Some(covers), .. } | Call::Delete { covers: Some(covers) } => {
+            covers.contains(&value)
+        }
         _ => false,
     }
 }
 
 /// A read knows what earlier reads and acknowledged writes knew.
-fn check_context(operations: &[&Operation], read: &Operation, conditions: Conditions, findings: &mut Findings) {
+fn check_context(
+    operations: &[&Operation],
+    read: &Operation,
+    conditions: Conditions,
+    findings: &mut Findings,
+) {
     let Answer::Read { context: later, .. } = &read.answer else { return };
     let levels = conditions.levels;
     let judged = operations.iter().filter(|earlier| earlier.id >= conditions.carts_from);
     for &earlier in judged.filter(|earlier| earlier.before(read)) {
         let (property, promised, context) = match &earlier.answer {
-            Answer::Written { context, .. } => (Property::ReadsSeeWrites, levels.reads(read, earlier), context),
+            Answer::Written { context, .. } => {
+                (Property::ReadsSeeWrites, levels.reads(read, earlier), context)
+            }
             Answer::Read { context, .. } => {
                 (Property::ReadsNeverGoBack, levels.left_by(earlier) + read.r > levels.n, context)
             }
@@ -149,7 +173,8 @@ mod tests {
     use moim_core::NodeId;
     use moim_core::clock::{Actor, Dot, Epoch, Hlc, VersionVector};
 
-    const STRICT: Conditions = Conditions { levels: Levels { n: 3, w: 2 }, calm: false, carts_from: 0 };
+    const STRICT: Conditions =
+        Conditions { levels: Levels { n: 3, w: 2 }, calm: false, carts_from: 0 };
 
     fn judge(tell: impl FnOnce(&mut Story)) -> Vec<Property> {
         let mut story = Story::default();

@@ -19,13 +19,17 @@ pub fn check(operations: &[&Operation], calm: bool, findings: &mut Findings) {
         if sum > most {
             wrong(true, format!("{sum} is more than the {most} that were ever added"), &[later]);
         }
-        let acknowledged = |other: &&&Operation| other.is_acknowledged_write() && other.before(later);
+        let acknowledged =
+            |other: &&&Operation| other.is_acknowledged_write() && other.before(later);
         let least: i64 = operations.iter().filter(acknowledged).map(|other| delta(other)).sum();
         if sum < least + delta(later) {
             wrong(calm, format!("{sum} is less than the {least} acknowledged before"), &[later]);
         }
         let same = |other: &&&Operation| other.id < later.id && self::sum(other) == Some(sum);
-        let twin = operations.iter().filter(|_| later.call != Call::Read).filter(|other| other.call != Call::Read);
+        let twin = operations
+            .iter()
+            .filter(|_| later.call != Call::Read)
+            .filter(|other| other.call != Call::Read);
         if let Some(twin) = { twin }.find(same) {
             wrong(calm, format!("two additions came to {sum}"), &[twin, later]);
         }

@@ -7,22 +7,22 @@
 //!   certainly over before the value was written; or its own deadline;
 //! - a read that reports the very version of an acknowledged value reports the value too, if it is not due.
 //!
-//! Deadlines are in Unix time and clocks differ, so a read is judged by the span that its coordinator's clock covered.
-//! An update may have been served by another node: it is given [`OTHER_CLOCK_MS`] more.
+//! Deadlines are in Unix time and clocks differ, so a read is judged by the span that its coordinator's clock covered,
+//! and an update, which another node may have served, by that of all clocks. Two things excuse a missing value early:
+//! it was past its deadline on some clock when it was written, which makes the write a deletion; and compaction, which
+//! waits a grace period, gave it back on a node whose clock is far ahead.
 
 use super::register::{observed, writer};
 use super::{Findings, Levels, Property};
 use crate::history::{Answer, Call, Operation};
-
-/// How far two clocks can be apart, in milliseconds: a generous bound, it only widens what updates are excused for.
-const OTHER_CLOCK_MS: u64 = 20_000;
 
 /// Judges one key.
 pub fn check(operations: &[&Operation], levels: Levels, findings: &mut Findings) {
     for &read in operations {
         match observed(read) {
             Some(Some(value)) => {
-                if let Some(write) = writer(operations, value).filter(|write| is_past(write, read)) {
+                if let Some(write) = writer(operations, value).filter(|write| is_past(write, read))
+                {
                     let what = format!("{value} was served after its deadline");
                     findings.add(true, Property::ExpiredIsGone, what, &[write, read]);
                 }
@@ -43,25 +43,35 @@ pub(super) fn expires_ms(write: &Operation) -> u64 {
 
 /// Whether the deadline of `write` had passed for certain all through `read`.
 pub(super) fn is_past(write: &Operation, read: &Operation) -> bool {
-    let due_ms = expires_ms(write) + slack_ms(read);
-    expires_ms(write) != 0 && due_ms <= read.wall_ms.0
+    expires_ms(write) != 0 && expires_ms(write) <= judged_by(read).0
 }
 
 /// Whether the deadline of `write` may have passed before `read` ended.
 pub(super) fn may_be_past(write: &Operation, read: &Operation) -> bool {
-    expires_ms(write) != 0 && expires_ms(write) <= read.wall_ms.1 + slack_ms(read)
+    let latest_ms = judged_by(read).1.max(read.clocks.reclaimed_ms).max(write.clocks.any.1);
+    expires_ms(write) != 0 && expires_ms(write) <= latest_ms
 }
 
-fn slack_ms(read: &Operation) -> u64 {
-    if read.call == Call::Read { 0 } else { OTHER_CLOCK_MS }
+/// The clocks by which a read may have judged deadlines: the least and the most that they showed.
+fn judged_by(read: &Operation) -> (u64, u64) {
+    if read.call == Call::Read { read.clocks.own } else { read.clocks.any }
 }
 
 /// A read saw nothing: something must have removed every acknowledged value before it.
-fn check_missing(operations: &[&Operation], read: &Operation, levels: Levels, findings: &mut Findings) {
+fn check_missing(
+    operations: &[&Operation],
+    read: &Operation,
+    levels: Levels,
+    findings: &mut Findings,
+) {
     let kept = operations.iter().copied().filter(|write| {
-        write.written().is_some() && write.is_acknowledged_write() && write.before(read) && !may_be_past(write, read)
+        write.written().is_some()
+            && write.is_acknowledged_write()
+            && write.before(read)
+            && !may_be_past(write, read)
     });
-    let lost = kept.filter(|write| !operations.iter().any(|other| may_remove(other, write, read, levels)));
+    let lost =
+        kept.filter(|write| !operations.iter().any(|other| may_remove(other, write, read, levels)));
     let promised = |write: &&Operation| levels.reads(read, write);
     if let Some(write) = lost.max_by_key(|write| (promised(write), write.start)) {
         let what = "nothing was read, and nothing can have removed this value".to_owned();
@@ -73,7 +83,8 @@ fn check_missing(operations: &[&Operation], read: &Operation, levels: Levels, fi
 /// Whether `other` may be why `read` does not see `write`.
 fn may_remove(other: &Operation, write: &Operation, read: &Operation, levels: Levels) -> bool {
     let removes = matches!(other.call, Call::Delete { .. }) || may_be_past(other, read);
-    let certainly_older = other.before(write) && other.is_acknowledged_write() && levels.meets(write, other);
+    let certainly_older =
+        other.before(write) && other.is_acknowledged_write() && levels.meets(write, other);
     other.id != write.id && removes && !other.is_void() && !read.before(other) && !certainly_older
 }
 
@@ -83,7 +94,9 @@ fn check_same_version(operations: &[&Operation], read: &Operation, findings: &mu
     let stamped = |operation: &&&Operation| match operation.answer {
         Answer::Written { version, .. } => version == seen,
         // Two writes through two nodes can have one stamp; one whose stamp is unknown may be the other.
-        Answer::Unknown(_) | Answer::None => operation.call != Call::Read && !read.before(operation),
+        Answer::Unknown(_) | Answer::None => {
+            operation.call != Call::Read && !read.before(operation)
+        }
         _ => false,
     };
     let mut same = operations.iter().filter(stamped);
@@ -113,7 +126,7 @@ mod tests {
         let seen_at = |wall_ms: u64, value: u64| {
             judge(|story| {
                 story.tell((0, 1), put_until(1, 1_500), written(10));
-                story.read((2, 3), value, 10).wall_ms = (wall_ms, wall_ms + 1);
+                story.read((2, 3), value, 10).clocks.own = (wall_ms, wall_ms + 1);
             })
         };
         assert_eq!(seen_at(1_000, 1), []);
@@ -122,6 +135,19 @@ mod tests {
         assert_eq!(seen_at(1_500, 0), []);
         assert_eq!(seen_at(1_500, 1), [Property::ExpiredIsGone]);
         assert_eq!(seen_at(1_498, 0), [Property::NothingVanishes, Property::NothingVanishes]);
+    }
+
+    #[test]
+    fn a_deadline_that_had_passed_somewhere_when_it_was_set_excuses() {
+        let missing = |any_ms: u64, reclaimed_ms: u64| {
+            judge(|story| {
+                story.tell((0, 1), put_until(1, 1_500), written(10)).clocks.any.1 = any_ms;
+                story.read((2, 3), 0, 10).clocks.reclaimed_ms = reclaimed_ms;
+            })
+        };
+        assert_eq!(missing(1_000, 0).len(), 2);
+        assert_eq!(missing(1_500, 0), []);
+        assert_eq!(missing(1_000, 1_500), []);
     }
 
     #[test]
@@ -165,8 +191,8 @@ mod tests {
     fn an_expired_value_does_not_come_back_at_another_node() {
         let broken = judge(|story| {
             story.tell((0, 1), put_until(1, 1_500), written(10));
-            story.tell((2, 3), Call::Read, read(&[], 10)).wall_ms = (1_600, 1_601);
-            story.tell((4, 5), Call::Read, read(&[1], 10)).wall_ms = (1_700, 1_701);
+            story.tell((2, 3), Call::Read, read(&[], 10)).clocks.own = (1_600, 1_601);
+            story.tell((4, 5), Call::Read, read(&[1], 10)).clocks.own = (1_700, 1_701);
         });
         assert_eq!(broken, [Property::ExpiredIsGone]);
     }

@@ -186,7 +186,7 @@ pub(crate) mod tests {
     use moim_core::clock::{Hlc, VersionVector};
 
     use super::*;
-    use crate::history::{Answer, Call, Moment, Seen, Value};
+    use crate::history::{Answer, Call, Clocks, Moment, Seen, Value};
 
     /// A history told by hand: N=3, R=W=2, times in microseconds, clocks at 1,000 ms.
     #[derive(Default)]
@@ -196,7 +196,12 @@ pub(crate) mod tests {
 
     impl Story {
         /// A request on the only key, from `start` to `end`.
-        pub(crate) fn tell(&mut self, (start, end): (u64, u64), call: Call, answer: Answer) -> &mut Operation {
+        pub(crate) fn tell(
+            &mut self,
+            (start, end): (u64, u64),
+            call: Call,
+            answer: Answer,
+        ) -> &mut Operation {
             let moment = |at_us| Moment { at_us, step: at_us };
             let unknown = matches!(answer, Answer::Unknown(_) | Answer::None);
             self.operations.push(Operation {
@@ -211,18 +216,28 @@ pub(crate) mod tests {
                 start: moment(start),
                 end: (!unknown).then_some(moment(end)),
                 answer,
-                wall_ms: (1_000, 1_000),
+                clocks: Clocks { own: (1_000, 1_000), any: (1_000, 1_000), reclaimed_ms: 0 },
             });
             self.operations.last_mut().unwrap()
         }
 
         /// An acknowledged write of `value` as `version`.
-        pub(crate) fn put(&mut self, times: (u64, u64), value: u64, version: u64) -> &mut Operation {
+        pub(crate) fn put(
+            &mut self,
+            times: (u64, u64),
+            value: u64,
+            version: u64,
+        ) -> &mut Operation {
             self.tell(times, put(value, &[]), written(version))
         }
 
         /// A read that saw `value`, or nothing for 0, at `version`.
-        pub(crate) fn read(&mut self, times: (u64, u64), value: u64, version: u64) -> &mut Operation {
+        pub(crate) fn read(
+            &mut self,
+            times: (u64, u64),
+            value: u64,
+            version: u64,
+        ) -> &mut Operation {
             let values = if value == 0 { vec![] } else { vec![value] };
             self.tell(times, Call::Read, read(&values, version))
         }
@@ -245,11 +260,12 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn put(value: u64, covers: &[u64]) -> Call {
-        Call::Put { value: Value(value), expires_ms: 0, covers: values(covers) }
+        let covers = (!covers.is_empty()).then(|| values(covers));
+        Call::Put { value: Value(value), expires_ms: 0, covers }
     }
 
     pub(crate) fn put_until(value: u64, expires_ms: u64) -> Call {
-        Call::Put { value: Value(value), expires_ms, covers: BTreeSet::new() }
+        Call::Put { value: Value(value), expires_ms, covers: None }
     }
 
     pub(crate) fn written(version: u64) -> Answer {

@@ -36,9 +36,13 @@ pub fn check_versions(operations: &[&Operation], levels: Levels, findings: &mut 
             }
             let (property, promised) = match (was_read, is_read) {
                 (false, true) => (Property::ReadsSeeWrites, levels.reads(later, earlier)),
-                (true, true) => (Property::ReadsNeverGoBack, levels.left_by(earlier) + later.r > levels.n),
+                (true, true) => {
+                    (Property::ReadsNeverGoBack, levels.left_by(earlier) + later.r > levels.n)
+                }
                 (false, false) => (Property::LaterWritesWin, levels.meets(later, earlier)),
-                (true, false) => (Property::LaterWritesWin, levels.left_by(earlier) + later.w > levels.n),
+                (true, false) => {
+                    (Property::LaterWritesWin, levels.left_by(earlier) + later.w > levels.n)
+                }
             };
             // One finding a request is enough; a broken promise is the one to show.
             if broken.is_none_or(|(known, ..)| promised && !known) {
@@ -97,8 +101,12 @@ fn check_values(operations: &[&Operation], findings: &mut Findings) {
         let Some(Some(value)) = observed(read) else { continue };
         match writer(operations, value) {
             None => wrong(format!("nobody wrote {value} to this key"), &[read]),
-            Some(write) if write.is_void() => wrong(format!("the write of {value} was refused"), &[write, read]),
-            Some(write) if read.before(write) => wrong(format!("{value} was read before it was written"), &[read, write]),
+            Some(write) if write.is_void() => {
+                wrong(format!("the write of {value} was refused"), &[write, read])
+            }
+            Some(write) if read.before(write) => {
+                wrong(format!("{value} was read before it was written"), &[read, write])
+            }
             Some(_) => {}
         }
     }
@@ -108,12 +116,18 @@ fn check_values(operations: &[&Operation], findings: &mut Findings) {
 fn check_overwritten(operations: &[&Operation], levels: Levels, findings: &mut Findings) {
     for &read in operations {
         let Some(Some(value)) = observed(read) else { continue };
-        let Some(write) = writer(operations, value).filter(|write| write.is_acknowledged_write()) else { continue };
+        let Some(write) = writer(operations, value).filter(|write| write.is_acknowledged_write())
+        else {
+            continue;
+        };
         let overwrote = operations.iter().copied().filter(|second| {
             second.is_acknowledged_write() && write.before(second) && second.before(read)
         });
-        let promised = |second: &&Operation| levels.meets(second, write) && levels.reads(read, second);
-        let Some(second) = overwrote.max_by_key(|second| (promised(second), second.start)) else { continue };
+        let promised =
+            |second: &&Operation| levels.meets(second, write) && levels.reads(read, second);
+        let Some(second) = overwrote.max_by_key(|second| (promised(second), second.start)) else {
+            continue;
+        };
         let what = format!("{value} was read although it had been overwritten");
         findings.add(promised(&second), Property::ReadsSeeWrites, what, &[write, second, read]);
     }
@@ -225,6 +239,10 @@ mod tests {
         story.read((4, 5), 1, 10).r = 2;
         assert_eq!(story.judge(check), (vec![], vec![Property::ReadsSeeWrites]));
         story.read((6, 7), 1, 10).r = 3;
-        assert_eq!(story.judge(check).0, [Property::ReadsSeeWrites], "a read of all copies meets any write");
+        assert_eq!(
+            story.judge(check).0,
+            [Property::ReadsSeeWrites],
+            "a read of all copies meets any write"
+        );
     }
 }

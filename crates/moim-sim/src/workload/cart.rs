@@ -31,14 +31,20 @@ impl Cart {
         let coordinator = *random.pick(&view.up);
         let key = key(random.index(self.keys));
         let known = self.known.get(&key).cloned();
-        let expires_ms = if random.chance(80) { view.wall_ms[coordinator] + random.between(500, 4_000) } else { 0 };
-        let blind = Call::Put { value: PLACEHOLDER, expires_ms, covers: BTreeSet::new() };
+        let expires_ms = if random.chance(80) {
+            view.wall_ms[coordinator] + random.between(500, 4_000)
+        } else {
+            0
+        };
+        let blind = Call::Put { value: PLACEHOLDER, expires_ms, covers: None };
         let (call, context) = match (random.between(0, 99), known) {
             (0..=39, _) | (40..=87, None) => (Call::Read, None),
             (40..=79, Some((context, covers))) => {
-                (Call::Put { value: PLACEHOLDER, expires_ms, covers }, Some(context))
+                (Call::Put { value: PLACEHOLDER, expires_ms, covers: Some(covers) }, Some(context))
             }
-            (80..=86, Some((context, covers))) => (Call::Delete { covers: Some(covers) }, Some(context)),
+            (80..=86, Some((context, covers))) => {
+                (Call::Delete { covers: Some(covers) }, Some(context))
+            }
             (87, Some(_)) => (Call::Delete { covers: None }, None),
             _ => (blind, None),
         };
@@ -51,7 +57,7 @@ impl Cart {
                 (context, seen.iter().filter_map(|seen| seen.value).collect())
             }
             (Call::Put { value, covers, .. }, Answer::Written { context, .. }) => {
-                let mut covers = covers.clone();
+                let mut covers = covers.clone().unwrap_or_default();
                 covers.insert(*value);
                 (context, covers)
             }

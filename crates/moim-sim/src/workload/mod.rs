@@ -90,7 +90,8 @@ impl Client {
 
     /// Every key that clients of this plan use.
     pub(crate) fn keys(plan: &Plan) -> Vec<(Use, String)> {
-        let mut keys: Vec<_> = (0..plan.registers).map(|at| (Use::Register, register::key(at))).collect();
+        let mut keys: Vec<_> =
+            (0..plan.registers).map(|at| (Use::Register, register::key(at))).collect();
         keys.extend((0..plan.carts).map(|at| (Use::Cart, cart::key(at))));
         keys.extend((0..sequence::KEYS).map(|at| (Use::Register, sequence::key(at))));
         keys.extend((0..register::SESSIONS).map(|at| (Use::Register, register::session_key(at))));

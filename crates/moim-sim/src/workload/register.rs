@@ -62,5 +62,5 @@ impl Session {
 
 /// A put with a deadline, or 0 for none.
 pub(super) fn put(expires_ms: u64) -> Call {
-    Call::Put { value: PLACEHOLDER, expires_ms, covers: std::collections::BTreeSet::new() }
+    Call::Put { value: PLACEHOLDER, expires_ms, covers: None }
 }

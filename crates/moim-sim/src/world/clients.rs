@@ -1,7 +1,5 @@
 //! Requests on their way to a coordinator, and what comes back.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use moim_core::NamespaceId;
 use moim_core::clock::{Hlc, VersionVector};
@@ -12,7 +10,7 @@ use moim_node::update::{Condition, Reply, Update};
 use moim_node::{Input, Outcome, Request, RequestId};
 
 use super::{CARTS, Event, World, request_id};
-use crate::history::{Answer, Call, Operation, Seen, Use, Value};
+use crate::history::{Answer, Call, Clocks, Operation, Seen, Use, Value};
 use crate::workload::{Intention, View};
 
 /// A client that has no answer after this long, in microseconds, goes on without one. Well above the time that nodes
@@ -91,7 +89,6 @@ impl World {
             w: w.map(Level::Count),
             timeout_ms,
         };
-        let wall_ms = self.wall_ms(coordinator);
         self.history.push(Operation {
             id,
             client,
@@ -104,7 +101,7 @@ impl World {
             start: self.moment(),
             end: None,
             answer: Answer::None,
-            wall_ms: (wall_ms, wall_ms),
+            clocks: Clocks::default(),
         });
         let at_us = self.now_us + self.chance.clients.delay(100, 2_000);
         self.queue.plan(at_us, Event::Ask { operation: id, request: Box::new(request) });
@@ -162,12 +159,10 @@ impl World {
         let Some(entry) = self.entry(operation).filter(|entry| entry.answer == Answer::None) else {
             return;
         };
-        let clock = &self.servers[entry.coordinator].clock;
-        let wall_ms = clock.wall_range_ms(entry.start.at_us, moment.at_us);
-        let client = entry.client;
+        let (client, clocks) = (entry.client, self.clocks_during(entry));
         let at = usize::try_from(operation).unwrap_or(usize::MAX);
         let entry = &mut self.history[at];
-        entry.wall_ms = wall_ms;
+        entry.clocks = clocks;
         entry.end = (!matches!(answer, Answer::Unknown(_))).then_some(moment);
         entry.answer = answer;
         self.trace.line(moment.at_us, format_args!("{entry}"));
@@ -178,6 +173,16 @@ impl World {
         }
     }
 
+    fn clocks_during(&self, entry: &Operation) -> Clocks {
+        let range =
+            |clock: &super::clock::Clock| clock.wall_range_ms(entry.start.at_us, self.now_us);
+        let ranges = self.servers.iter().map(|server| range(&server.clock));
+        let any = ranges
+            .fold((u64::MAX, 0), |(least, most), (low, high)| (least.min(low), most.max(high)));
+        let own = range(&self.servers[entry.coordinator].clock);
+        Clocks { own, any, reclaimed_ms: self.reclaimed_ms }
+    }
+
     pub(crate) fn entry(&self, operation: u64) -> Option<&Operation> {
         self.history.get(usize::try_from(operation).ok()?)
     }
@@ -185,18 +190,30 @@ impl World {
     /// Asks and waits for the answer; for those who look at the cluster while clients rest.
     pub(crate) fn ask_and_wait(&mut self, intention: Intention) -> Operation {
         let operation = self.ask_for(usize::MAX, intention);
-        let answered = |world: &Self| world.entry(operation).is_some_and(|entry| entry.answer != Answer::None);
+        let answered =
+            |world: &Self| world.entry(operation).is_some_and(|entry| entry.answer != Answer::None);
         self.run_until(2 * PATIENCE_US, answered);
         self.history[usize::try_from(operation).unwrap_or(0)].clone()
     }
 
     /// What each owner of a key holds, as `coordinator` hears it.
-    pub(crate) fn inspect(&mut self, coordinator: usize, usage: Use, key: &str) -> Option<Inspection> {
+    pub(crate) fn inspect(
+        &mut self,
+        coordinator: usize,
+        usage: Use,
+        key: &str,
+    ) -> Option<Inspection> {
         self.looks += 1;
         let look = LOOKS_FROM + self.looks;
         let key = Bytes::copy_from_slice(key.as_bytes());
-        let request =
-            Request { namespace: namespace(usage), key, action: Action::Inspect, r: None, w: None, timeout_ms: None };
+        let request = Request {
+            namespace: namespace(usage),
+            key,
+            action: Action::Inspect,
+            r: None,
+            w: None,
+            timeout_ms: None,
+        };
         self.hand(coordinator, Input::Request(request_id(look), request));
         let answered = |world: &Self| world.looked.as_ref().is_some_and(|&(id, _)| id == look);
         self.run_until(2 * PATIENCE_US, answered);
@@ -217,7 +234,7 @@ fn namespace(usage: Use) -> NamespaceId {
 fn action(call: &Call, context: Option<Context>) -> Action {
     match call {
         Call::Read => Action::Get,
-        Call::Put { value, expires_ms, covers: BTreeSet { .. } } => {
+        Call::Put { value, expires_ms, .. } => {
             let expiry = if *expires_ms == 0 { Expiry::Default } else { Expiry::At(*expires_ms) };
             Action::Put { value: value.bytes(), expiry, context }
         }
@@ -234,14 +251,19 @@ fn action(call: &Call, context: Option<Context>) -> Action {
 fn answer_of(outcome: Outcome) -> Answer {
     match outcome {
         Outcome::Found(found) => found_answer(found),
-        Outcome::Written { context, version } => Answer::Written { version, context: vector_of(context) },
+        Outcome::Written { context, version } => {
+            Answer::Written { version, context: vector_of(context) }
+        }
         Outcome::Updated(Reply::Integer(sum)) => Answer::Sum(sum),
         Outcome::Updated(Reply::Set { applied, previous }) => {
             Answer::Set { applied, previous: previous.and_then(|bytes| Value::of_bytes(&bytes)) }
         }
-        Outcome::Failed(failure) if is_definite(&failure) => Answer::Refused(format!("{failure:?}")),
+        Outcome::Failed(failure) if is_definite(&failure) => {
+            Answer::Refused(format!("{failure:?}"))
+        }
         Outcome::Failed(failure) => Answer::Unknown(format!("{failure:?}")),
-        unasked @ (Outcome::Updated(Reply::Value(_)) | Outcome::Inspected(_) | Outcome::Keys(_)) => {
+        unasked
+        @ (Outcome::Updated(Reply::Value(_)) | Outcome::Inspected(_) | Outcome::Keys(_)) => {
             Answer::Unknown(format!("not what was asked: {unasked:?}"))
         }
     }
@@ -257,7 +279,11 @@ fn found_answer(Found { context, versions }: Found) -> Answer {
         Some(Context::Lww(written)) => written,
         Some(Context::Siblings(_)) | None => Hlc::ZERO,
     };
-    Answer::Read { seen: seen.collect(), version, context: context.map_or_else(VersionVector::new, vector_of) }
+    Answer::Read {
+        seen: seen.collect(),
+        version,
+        context: context.map_or_else(VersionVector::new, vector_of),
+    }
 }
 
 fn vector_of(context: Context) -> VersionVector {

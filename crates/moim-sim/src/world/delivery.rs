@@ -30,7 +30,7 @@ impl World {
     pub(super) fn plan_turn(&mut self, node: usize) {
         let delay_us = self.chance.turns.delay(30, 5_000);
         let server = &mut self.servers[node];
-        if server.turn_planned || server.paused {
+        if !server.is_up() || server.turn_planned || server.paused {
             return;
         }
         server.turn_planned = true;
@@ -66,7 +66,9 @@ impl World {
     fn plan_wake(&mut self, node: usize) {
         let late_us = self.chance.turns.delay(100, 3_000);
         let server = &mut self.servers[node];
-        let Some(due_ms) = server.node.as_ref().and_then(moim_node::Node::wake_mono_ms) else { return };
+        let Some(due_ms) = server.node.as_ref().and_then(moim_node::Node::wake_mono_ms) else {
+            return;
+        };
         let at_us = server.true_us(due_ms).max(self.now_us + WAKE_US_MIN) + late_us;
         if server.wake_us.is_none_or(|planned_us| planned_us > at_us) {
             server.wake_us = Some(at_us);
@@ -128,7 +130,13 @@ impl World {
         }
     }
 
-    pub(super) fn disk_read_now(&mut self, node: usize, start: u32, id: ReadId, key: &(Family, Bytes)) {
+    pub(super) fn disk_read_now(
+        &mut self,
+        node: usize,
+        start: u32,
+        id: ReadId,
+        key: &(Family, Bytes),
+    ) {
         let held = self.servers[node].disk.get(key.0, &key.1);
         self.disk_read(node, start, Input::Loaded(id, Ok(held)));
     }
@@ -183,7 +191,8 @@ impl World {
         let (a, b) = link;
         let again_us = self.now_us + self.chance.dials.delay(60_000, 400_000);
         self.queue.plan(again_us, Event::Dial { link });
-        let banned = self.banned_until_us.get(&link).is_some_and(|&until_us| until_us > self.now_us);
+        let banned =
+            self.banned_until_us.get(&link).is_some_and(|&until_us| until_us > self.now_us);
         let hello = |of: usize| {
             let server = &self.servers[of];
             if server.paused { None } else { server.node.as_ref().map(moim_node::Node::hello) }
@@ -241,6 +250,7 @@ impl World {
         self.queue.plan(self.now_us + 700_000, Event::Compact);
         let node = self.chance.disks.index(self.servers.len());
         let (wall_ms, grace_ms) = (self.wall_ms(node), self.common.options.max_clock_skew_ms);
+        self.reclaimed_ms = self.reclaimed_ms.max(wall_ms.saturating_sub(grace_ms));
         let shrunk = self.servers[node].disk.compact(wall_ms, grace_ms);
         self.trace.line(self.now_us, format_args!("n{node} compacts: {shrunk} values given back"));
         *self.tally.entry("values given back").or_default() += shrunk as u64;

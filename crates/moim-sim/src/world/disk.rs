@@ -71,7 +71,8 @@ impl Disk {
     /// A page of the data family.
     pub(crate) fn list(&self, from: &Bytes, to: &Bytes, limit: usize) -> ListedPage {
         let range = (Family::Data, from.clone())..(Family::Data, to.clone());
-        let mut found = self.applied.range(range).map(|((_, key), value)| (key.clone(), value.clone()));
+        let mut found =
+            self.applied.range(range).map(|((_, key), value)| (key.clone(), value.clone()));
         let entries: Vec<_> = found.by_ref().take(limit).collect();
         ListedPage { entries, more: found.next().is_some() }
     }
@@ -124,7 +125,8 @@ mod tests {
     use super::*;
 
     fn put(key: &'static str, value: &'static str) -> Batch {
-        let (key, value) = (Bytes::from_static(key.as_bytes()), Bytes::from_static(value.as_bytes()));
+        let (key, value) =
+            (Bytes::from_static(key.as_bytes()), Bytes::from_static(value.as_bytes()));
         vec![Write::Put { family: Family::Data, key, value }]
     }
 
@@ -142,7 +144,11 @@ mod tests {
             assert!(disk.begin_sync());
             disk.commit(BatchId(2), put("b", "2"));
             assert!(!disk.begin_sync(), "one sync at a time");
-            assert_eq!(disk.end_sync(), Some(BatchId(1)), "what came later waits for the next sync");
+            assert_eq!(
+                disk.end_sync(),
+                Some(BatchId(1)),
+                "what came later waits for the next sync"
+            );
             disk.commit(BatchId(3), put("c", "3"));
             disk.commit(BatchId(4), put("d", "4"));
             assert_eq!(held(&disk, &keys), 4, "reads see what is not yet synced");

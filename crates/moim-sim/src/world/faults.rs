@@ -133,7 +133,8 @@ impl World {
     /// Some nodes on one side, the rest on the other.
     fn split(&mut self, lasts_us: u64) {
         self.count("splits");
-        let sides: Vec<bool> = self.servers.iter().map(|_| self.chance.faults.chance(400)).collect();
+        let sides: Vec<bool> =
+            self.servers.iter().map(|_| self.chance.faults.chance(400)).collect();
         let links = self.all_links().into_iter().filter(|&(from, to)| sides[from] != sides[to]);
         let links: Vec<Link> = links.collect();
         self.cut(links, lasts_us);
@@ -209,16 +210,20 @@ impl World {
     }
 
     fn pause(&mut self, node: usize, lasts_us: u64) {
-        self.count("pauses");
-        self.servers[node].paused = true;
-        self.plan_mend(lasts_us, Mend::Resume(node));
+        if self.servers[node].is_up() {
+            self.count("pauses");
+            self.servers[node].paused = true;
+            self.plan_mend(lasts_us, Mend::Resume(node));
+        }
     }
 
     fn slow_links(&mut self, node: usize, lasts_us: u64) {
         self.count("slow links");
         let slow_us = self.chance.faults.between(5_000, 400_000);
         let one = self.chance.faults.index(self.servers.len());
-        let touches = |&(from, to): &Link| (from == node || to == node) && (one == node || from == one || to == one);
+        let touches = |&(from, to): &Link| {
+            (from == node || to == node) && (one == node || from == one || to == one)
+        };
         let links: Vec<Link> = self.all_links().into_iter().filter(touches).collect();
         links.iter().for_each(|&link| self.network.slow(link, slow_us));
         self.plan_mend(lasts_us, Mend::Quicken(links));

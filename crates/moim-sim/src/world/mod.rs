@@ -23,13 +23,13 @@ mod server;
 
 use bytes::Bytes;
 use moim_core::NodeId;
+use moim_core::quorum::Level;
 use moim_node::api::ReadId;
 use moim_node::membership::Hello;
 use moim_node::message::Message;
 use moim_node::namespace::{Conflict, Namespace, Namespaces};
 use moim_node::options::Options;
 use moim_node::{Input, Outcome, Request, RequestId};
-use moim_core::quorum::Level;
 
 use crate::history::{Moment, Operation};
 use crate::plan::{Plan, Settings};
@@ -110,6 +110,8 @@ pub(crate) struct World {
     pub(crate) registers_hold: bool,
     /// All clients hold back.
     pub(crate) all_hold: bool,
+    /// Deadlines up to here were past by more than the grace period when some disk compacted, in Unix milliseconds.
+    reclaimed_ms: u64,
     /// Requests outside of the history so far, and the answer to the last.
     looks: u64,
     looked: Option<(u64, Outcome)>,
@@ -140,7 +142,11 @@ impl World {
         let [loss, repetition, overtaking] = plan.shape.manners;
         let manners = Manners { usual_us, longest_us, loss, repetition, overtaking };
         let server = |(index, &(offset_ms, drift_ppm)): (usize, &(i64, i64))| {
-            Server::new(index, Clock::new(offset_ms, drift_ppm), random.fork(&format!("server {index}")))
+            Server::new(
+                index,
+                Clock::new(offset_ms, drift_ppm),
+                random.fork(&format!("server {index}")),
+            )
         };
         let options = Options {
             cache_bytes: plan.cache_bytes,
@@ -162,6 +168,7 @@ impl World {
             faults_on: false,
             registers_hold: false,
             all_hold: false,
+            reclaimed_ms: 0,
             looks: 0,
             looked: None,
             broken: None,
@@ -233,7 +240,9 @@ impl World {
             Event::Wake { node, start } => self.wake(node, start),
             Event::Synced { node, start } => self.synced(node, start),
             Event::DiskRead { node, start, input } => self.disk_read(node, start, *input),
-            Event::DiskReadNow { node, start, id, key } => self.disk_read_now(node, start, id, &key),
+            Event::DiskReadNow { node, start, id, key } => {
+                self.disk_read_now(node, start, id, &key)
+            }
             Event::Arrive { link, connection, message } => self.arrive(link, connection, *message),
             Event::Up { node, peer, connection, hello } => self.up(node, peer, connection, *hello),
             Event::Down { node, peer, connection } => self.down(node, peer, connection),
@@ -306,7 +315,8 @@ fn namespaces(plan: &Plan) -> Namespaces {
         w: Level::Count(plan.shape.w),
         ..Namespace::new("0")
     };
-    let carts = Namespace { name: CARTS.to_owned(), conflict: Conflict::Siblings, ..numbered.clone() };
+    let carts =
+        Namespace { name: CARTS.to_owned(), conflict: Conflict::Siblings, ..numbered.clone() };
     Namespaces::new(&numbered, vec![carts]).expect("two namespaces that can be told apart")
 }
 

@@ -227,7 +227,8 @@ mod tests {
     }
 
     fn send(network: &mut Network, connection: Connection, count: u64) -> Vec<u64> {
-        let sent = (0..count).flat_map(|now_us| network.send(now_us, (0, 1), connection, Message::Ping));
+        let sent =
+            (0..count).flat_map(|now_us| network.send(now_us, (0, 1), connection, Message::Ping));
         sent.map(|delivery| delivery.at_us).collect()
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use moim_core::{MachineId, NodeId};
 use moim_core::ring::{Member, PartitionCount};
+use moim_core::{MachineId, NodeId};
 use moim_node::keyspace::{META_CLOCK_BOUND, META_RECORD};
 use moim_node::membership::MemberInfo;
 use moim_node::namespace::Namespaces;

@@ -134,7 +134,10 @@ mod tests {
     #[test]
     fn flags_are_understood_in_any_order() {
         let one = parse("--profile calm --seed 8_123 --mutation reuse-epoch").unwrap();
-        assert_eq!((one.command, one.seed, one.profile), (Command::One, Some(8_123), Some(Profile::Calm)));
+        assert_eq!(
+            (one.command, one.seed, one.profile),
+            (Command::One, Some(8_123), Some(Profile::Calm))
+        );
         assert_eq!(one.mutation, Some(Mutation::ReuseEpoch));
         let sweep = parse("sweep --from 7 --seeds 9").unwrap();
         assert_eq!((sweep.command, sweep.from, sweep.seeds), (Command::Sweep, 7, Some(9)));

@@ -112,7 +112,10 @@ fn is_caught(arguments: &Arguments, mutation: Mutation) -> bool {
         let report = run(Settings { mutation: Some(mutation), ..arguments.settings(seed) });
         if let Some(violation) = report.violations.first() {
             progress.clear();
-            println!("{name:<24} caught at seed {seed} ({}): {}", report.profile, violation.property);
+            println!(
+                "{name:<24} caught at seed {seed} ({}): {}",
+                report.profile, violation.property
+            );
             println!("{:<24} {}", "", violation.what);
             return true;
         }
@@ -127,7 +130,8 @@ fn is_caught(arguments: &Arguments, mutation: Mutation) -> bool {
 pub(crate) fn levels(arguments: &Arguments) -> bool {
     let seeds = arguments.seeds.unwrap_or(40);
     println!("N=5, {seeds} seeds each: what was promised held; what was not failed so often:");
-    let rows = [Profile::N5W3R3, Profile::N5W2R4, Profile::N5W1R5, Profile::N5W5R1, Profile::N5W1R1];
+    let rows =
+        [Profile::N5W3R3, Profile::N5W2R4, Profile::N5W1R5, Profile::N5W5R1, Profile::N5W1R1];
     rows.into_iter().fold(true, |held, profile| held & level(arguments, profile, seeds))
 }
 
@@ -149,8 +153,12 @@ fn level(arguments: &Arguments, profile: Profile, seeds: u64) -> bool {
     }
     let shape = profile.shape();
     let promises = shape.promises();
-    println!("W={} R={}: {acknowledged} of {requests} requests succeeded under faults", shape.w, shape.r);
-    let (held, not_promised): (Vec<_>, Vec<_>) = promises.into_iter().partition(|&(_, promised)| promised);
+    println!(
+        "W={} R={}: {acknowledged} of {requests} requests succeeded under faults",
+        shape.w, shape.r
+    );
+    let (held, not_promised): (Vec<_>, Vec<_>) =
+        promises.into_iter().partition(|&(_, promised)| promised);
     for (property, _) in held {
         println!("    held:         {property}");
     }
@@ -169,12 +177,18 @@ struct Progress {
 }
 
 impl Progress {
-    #[expect(clippy::disallowed_methods, reason = "shows how long it takes; nothing simulated sees it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "shows how long it takes; nothing simulated sees it"
+    )]
     fn new(total: u64) -> Self {
         Self { total, began: Instant::now(), said_s: 0 }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "shows how long it takes; nothing simulated sees it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "shows how long it takes; nothing simulated sees it"
+    )]
     fn seconds(&self) -> f64 {
         (Instant::now() - self.began).as_secs_f64()
     }
@@ -185,7 +199,8 @@ impl Progress {
         let elapsed_s = self.began.elapsed().as_secs();
         if std::io::stderr().is_terminal() {
             let filled = usize::try_from(done * WIDTH / self.total.max(1)).unwrap_or(0);
-            let bar = format!("{}{}", "#".repeat(filled), "-".repeat(30_usize.saturating_sub(filled)));
+            let bar =
+                format!("{}{}", "#".repeat(filled), "-".repeat(30_usize.saturating_sub(filled)));
             eprint!("\r[{bar}] {done}/{} {elapsed_s} s, {what}\x1b[K", self.total);
             std::io::stderr().flush().ok();
         } else if elapsed_s >= self.said_s + PLAIN_EVERY_S {

@@ -1,5 +1,9 @@
 //! `moim-sim`: runs simulations and says what they found.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks on its standard streams")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool talks on its standard streams"
+)]
 
 mod arguments;
 mod commands;
