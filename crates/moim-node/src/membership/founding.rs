@@ -18,6 +18,8 @@ pub struct Founding {
     copies: u8,
     met: BTreeMap<NodeId, MemberInfo>,
     digests: BTreeMap<NodeId, u64>,
+    /// What those that have met make; computing it takes milliseconds.
+    record: Option<Record>,
 }
 
 /// What a founding member does next.
@@ -38,7 +40,7 @@ impl Founding {
     pub fn new(own: MemberInfo, expected: usize, partitions: PartitionCount, copies: u8) -> Self {
         let id = own.member.node;
         let met = BTreeMap::from([(id, own)]);
-        Self { own: id, expected, partitions, copies, met, digests: BTreeMap::new() }
+        Self { own: id, expected, partitions, copies, met, digests: BTreeMap::new(), record: None }
     }
 
     /// How many have met, this one included.
@@ -56,6 +58,7 @@ impl Founding {
         let changed = self.met.insert(info.member.node, info.clone()).as_ref() != Some(info);
         if changed {
             self.digests.remove(&self.own);
+            self.record = None;
         }
         self.step()
     }
@@ -90,12 +93,17 @@ impl Founding {
         }
     }
 
-    fn record(&self) -> Result<Record, RingError> {
+    fn record(&mut self) -> Result<Record, RingError> {
+        if let Some(record) = &self.record {
+            return Ok(record.clone());
+        }
         let members: Vec<_> = self.met.values().cloned().collect();
         let placed = members.iter().map(|info| info.member.clone()).collect();
         let ring = Ring::found(self.partitions, placed, self.copies)?;
         let cluster =
             moim_core::fingerprint(format!("{:?} {members:?}", self.partitions).as_bytes());
-        Ok(Record { cluster, ring, members })
+        let record = Record { cluster, ring, members };
+        self.record = Some(record.clone());
+        Ok(record)
     }
 }
