@@ -68,7 +68,10 @@ mod tests {
         assert_eq!(NamespaceId::of_name("0"), NamespaceId(0));
         assert_eq!(NamespaceId::of_name("15"), NamespaceId(15));
         assert!(NamespaceId::of_name("16").0 >= NamespaceId::NUMBERED);
-        assert!(NamespaceId::of_name("07").0 >= NamespaceId::NUMBERED, "not the canonical spelling of 7");
+        assert!(
+            NamespaceId::of_name("07").0 >= NamespaceId::NUMBERED,
+            "not the canonical spelling of 7"
+        );
         assert!(NamespaceId::of_name("carts").0 >= NamespaceId::NUMBERED);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | module | concept | where the idea comes from |
 //! |---|---|---|
-//! 
+//!
 //! | [`clock`] | hybrid logical clock, dot, version vector | Kulkarni et al. 2014; Preguiça et al., dotted version vectors, 2012 |
 //! | [`object`] | what a replica holds of one key, and `join` | Riak's siblings and causal context |
 //! | [`quorum`] | N/R/W, levels, three-valued tally | Gifford 1979; etcd's `quorum` package |

@@ -189,7 +189,9 @@ impl fmt::Display for Why {
             Self::NoAnswer(waited_ms) => write!(f, "no answer in {waited_ms} ms"),
             Self::NotReady => f.write_str("not ready"),
             Self::Overloaded => f.write_str("overloaded"),
-            Self::ClockSkew(ahead_ms) => write!(f, "refuses a time stamp {ahead_ms} ms ahead of its clock"),
+            Self::ClockSkew(ahead_ms) => {
+                write!(f, "refuses a time stamp {ahead_ms} ms ahead of its clock")
+            }
             Self::Namespace => f.write_str("has no such namespace, or with another policy"),
             Self::Disk => f.write_str("its disk failed"),
             Self::Unsupported => f.write_str("does not understand the request (older version)"),
@@ -269,6 +271,8 @@ pub enum Queue {
     UnsyncedBytes,
     /// Updates that wait for one key.
     UpdatesPerKey,
+    /// Pairs in the clock of one key, which puts without its whole context make longer.
+    ClockPairs,
 }
 
 impl fmt::Display for Queue {
@@ -277,6 +281,9 @@ impl fmt::Display for Queue {
             Self::Operations => "requests in progress",
             Self::UnsyncedBytes => "bytes waiting for the disk",
             Self::UpdatesPerKey => "updates waiting for one key",
+            Self::ClockPairs => {
+                "pairs in the key's clock (put with the context that a get returns)"
+            }
         })
     }
 }

@@ -58,7 +58,9 @@ pub fn reclaim(encoded: &[u8], wall_ms: u64, grace_ms: u64) -> Reclaim {
         return Reclaim::Keep;
     }
     match Object::decode(Bytes::copy_from_slice(encoded)).map(|object| object.reclaim(due_ms)) {
-        Ok(moim_core::object::Reclaim::Shrink(header)) => Reclaim::Replace(header.encode().to_vec()),
+        Ok(moim_core::object::Reclaim::Shrink(header)) => {
+            Reclaim::Replace(header.encode().to_vec())
+        }
         // Nothing to give back, or damage, which reads report and compaction must not hide.
         Ok(moim_core::object::Reclaim::Keep) | Err(_) => Reclaim::Keep,
     }

@@ -18,16 +18,25 @@
 //! | `store` | the cache of objects, what is not yet durable, reads from disk |
 //! | `gate` | nothing leaves before what it reveals is durable |
 //! | `replication` | copies that are still owed to an owner |
+//! | `lease` | the clock's persisted bound |
 //! | `peers` | who can be reached |
 //! | `timer` | deadlines |
 
 pub mod api;
+mod coordinator;
+mod gate;
 pub mod keyspace;
+mod lease;
 pub mod membership;
 pub mod message;
 pub mod namespace;
 mod node;
 pub mod options;
+mod peers;
+mod replica;
+mod replication;
+mod store;
+mod timer;
 pub mod update;
 pub mod views;
 pub mod wire;

@@ -97,7 +97,10 @@ impl fmt::Display for NamespacesError {
         match self {
             Self::Collision(a, b) if a == b => write!(f, "namespace '{a}' is defined twice"),
             Self::Collision(a, b) => {
-                write!(f, "namespaces '{a}' and '{b}' cannot be told apart in stored keys: rename one")
+                write!(
+                    f,
+                    "namespaces '{a}' and '{b}' cannot be told apart in stored keys: rename one"
+                )
             }
             Self::TooMany(count) => write!(f, "{count} namespaces, the limit is {NAMESPACES_MAX}"),
         }
@@ -144,8 +147,8 @@ impl Namespaces {
 
     /// Equal on two nodes exactly when their namespaces are.
     pub fn fingerprint(&self) -> u64 {
-        let text = self.by_id.values().map(|namespace| format!("{namespace:?}\n")).collect::<String>();
-        moim_core::fingerprint(text.as_bytes())
+        let policies: Vec<_> = self.by_id.values().collect();
+        moim_core::fingerprint(format!("{policies:?}").as_bytes())
     }
 }
 

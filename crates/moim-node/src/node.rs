@@ -1,13 +1,30 @@
-//! The node: state, and [`Node::turn`].
+//! The node: its state, and [`Node::turn`], which everything enters and leaves by.
+//!
+//! A turn drains what has arrived, rings the timers that are due, and ends with one batch for the disk. Messages to the
+//! node's own replica go through a queue of the turn, after they have passed the gate like any other.
+
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use moim_core::NodeId;
+use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
-use crate::api::{Effect, Failure, Input, NotReady, Now};
-use crate::membership::{Hello, MemberInfo, Record};
+use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
+use crate::coordinator::{Forwarded, Operation, Operations, Serial};
+use crate::gate::{Gate, Outgoing};
+use crate::lease::Lease;
+use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
+use crate::message::{Message, OpId};
 use crate::namespace::Namespaces;
-use crate::options::Options;
+use crate::options::{Mutation, Options};
+use crate::peers::Peers;
+use crate::replica::Asker;
+use crate::replication::Tasks;
+use crate::store::{Found, Store, Stored};
+use crate::timer::{Timer, Timers};
 use crate::views::{Figures, PeerView, TaskView};
+use crate::wire;
 
 /// Everything a node needs to begin: identity, chance, and what the disk kept.
 #[derive(Clone, Debug)]
@@ -47,69 +64,346 @@ impl std::error::Error for BootError {}
 /// One node: one loop, one member of the ring.
 #[derive(Debug)]
 pub struct Node {
-    boot: Boot,
+    pub(crate) info: MemberInfo,
+    pub(crate) run: u64,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) options: Options,
+    pub(crate) partitions: PartitionCount,
+
+    pub(crate) now: Now,
+    pub(crate) record: Option<Record>,
+    /// The record is durable: this node serves.
+    pub(crate) adopted: bool,
+    pub(crate) founding: Option<Founding>,
+    pub(crate) clock: HlcClock,
+    /// Bounds still in use, in order.
+    pub(crate) leases: Vec<Lease>,
+    pub(crate) lww_counter: u64,
+    pub(crate) epoch_serial: u32,
+
+    pub(crate) store: Store,
+    gate: Gate,
+    pub(crate) timers: Timers,
+    pub(crate) peers: Peers,
+    pub(crate) tasks: Tasks,
+    pub(crate) operations: Operations,
+    pub(crate) serial: Serial,
+    pub(crate) forwarded: Forwarded,
+    pub(crate) listings: BTreeMap<ReadId, Asker>,
+    pub(crate) figures: Figures,
+
+    /// Messages to this node's own replica and coordinator, within a turn.
+    local: VecDeque<Message>,
+    pub(crate) effects: Vec<Effect>,
+    stopping: bool,
+    pub(crate) halted: Option<String>,
 }
 
 impl Node {
     /// Begins from what the disk kept.
     pub fn new(now: Now, boot: Boot) -> Result<Self, BootError> {
-        let _ = now;
-        Ok(Self { boot })
+        let record = stored_record(&boot)?;
+        let bound_ms = stored_clock_bound(&boot)?;
+        let copies = boot.namespaces.all().map(|namespace| namespace.n).max().unwrap_or(1);
+        let founding = record.is_none().then(|| {
+            Founding::new(boot.info.clone(), boot.founding_members.max(1), boot.partitions, copies)
+        });
+        let mut node = Self {
+            clock: HlcClock::starting_above(Hlc::from_millis(bound_ms)),
+            leases: vec![Lease::stored(bound_ms)],
+            lww_counter: 0,
+            epoch_serial: 0,
+            store: Store::new(boot.seed, boot.options.cache_bytes),
+            gate: Gate::new(boot.options.mutation == Some(Mutation::AckBeforeSync)),
+            timers: Timers::default(),
+            peers: Peers::default(),
+            tasks: Tasks::default(),
+            operations: Operations::new(boot.seed, boot.run),
+            serial: Serial::default(),
+            forwarded: Forwarded::default(),
+            listings: BTreeMap::new(),
+            figures: Figures::default(),
+            local: VecDeque::new(),
+            effects: Vec::new(),
+            stopping: false,
+            halted: None,
+            adopted: record.is_some(),
+            now,
+            record,
+            founding,
+            info: boot.info,
+            run: boot.run,
+            namespaces: boot.namespaces,
+            options: boot.options,
+            partitions: boot.partitions,
+        };
+        node.know_members();
+        node.timers.set(now.mono_ms, Timer::PeerTick);
+        Ok(node)
     }
 
-    /// Takes everything that has arrived (drains `inputs`) and appends what to do to `effects`.
-    pub fn turn(&mut self, _now: Now, inputs: &mut Vec<Input>, _effects: &mut Vec<Effect>) {
-        inputs.clear();
+    /// Takes everything that has arrived (drains `inputs`) and appends what to do to `effects`, in order.
+    pub fn turn(&mut self, now: Now, inputs: &mut Vec<Input>, effects: &mut Vec<Effect>) {
+        self.now = now;
+        for input in inputs.drain(..) {
+            self.on_input(input);
+            self.run_local();
+        }
+        for timer in self.timers.due(now.mono_ms) {
+            self.on_timer(timer);
+            self.run_local();
+        }
+        self.store.commit(&mut self.effects, &mut self.figures);
+        effects.append(&mut self.effects);
+        assert!(self.local.is_empty(), "a turn ended with work left over");
     }
 
     /// When, on the monotonic clock, the next turn is due even if nothing arrives; `None` for never.
     pub fn wake_mono_ms(&self) -> Option<u64> {
-        None
+        self.timers.next_mono_ms()
     }
 
     /// Who this node is.
     pub fn info(&self) -> &MemberInfo {
-        &self.boot.info
+        &self.info
     }
 
     /// The hello for connections to peers.
     pub fn hello(&self) -> Hello {
-        todo!()
+        Hello {
+            protocol: PROTOCOL,
+            cluster: self.record.as_ref().filter(|_| self.adopted).map(|record| record.cluster),
+            settings: self.settings(),
+            run: self.run,
+            info: self.info.clone(),
+        }
     }
 
     /// The adopted cluster record.
     pub fn record(&self) -> Option<&Record> {
-        None
+        self.record.as_ref().filter(|_| self.adopted)
     }
 
     /// Whether this node serves, and if not, what it waits for.
     pub fn readiness(&self) -> Result<(), Failure> {
-        Err(Failure::NotReady(NotReady::Stopping))
+        if let Some(reason) = &self.halted {
+            return Err(Failure::Stopped(reason.clone()));
+        }
+        if self.stopping {
+            return Err(Failure::NotReady(NotReady::Stopping));
+        }
+        match &self.founding {
+            None if self.adopted => Ok(()),
+            founding => {
+                let count = |of: fn(&Founding) -> usize| {
+                    founding
+                        .as_ref()
+                        .map_or(0, |founding| u32::try_from(of(founding)).unwrap_or(u32::MAX))
+                };
+                let (met, expected) = (count(Founding::met), count(Founding::expected));
+                Err(Failure::NotReady(NotReady::Founding { met, expected }))
+            }
+        }
     }
 
     /// Policies.
     pub fn namespaces(&self) -> &Namespaces {
-        &self.boot.namespaces
+        &self.namespaces
     }
 
     /// Limits.
     pub fn options(&self) -> &Options {
-        &self.boot.options
+        &self.options
     }
 
     /// Peers as seen from here.
     pub fn peers(&self) -> Vec<PeerView> {
-        Vec::new()
+        let view = |(node, peer): (NodeId, &crate::peers::Peer)| PeerView {
+            info: peer.info.clone(),
+            state: peer.state(),
+            since_mono_ms: peer.since_mono_ms,
+            tasks: self.tasks.count_for(node),
+        };
+        self.peers.iter().map(view).collect()
     }
 
     /// Copies owed to owners: the first `limit`, oldest first.
     pub fn tasks(&self, limit: usize) -> Vec<TaskView> {
-        let _ = limit;
-        Vec::new()
+        self.tasks.views(limit)
     }
 
     /// Counters and levels.
     pub fn figures(&self) -> Figures {
-        Figures::default()
+        Figures {
+            cache_bytes: self.store.bytes(),
+            cache_objects: self.store.objects(),
+            unsynced_bytes: self.store.unsynced_bytes(),
+            operations: self.operations.len() as u64,
+            tasks: self.tasks.count(),
+            tasks_bytes: self.tasks.bytes(),
+            ..self.figures
+        }
     }
+
+    fn on_input(&mut self, input: Input) {
+        match input {
+            Input::Request(id, request) => self.on_request(id, request),
+            Input::Peer(from, message) => self.on_peer(from, message),
+            Input::PeerUp(hello) => self.on_peer_up(&hello),
+            Input::PeerDown(node) => self.on_peer_down(node),
+            Input::Durable(batch) => self.on_durable(batch),
+            Input::Loaded(id, result) => self.on_loaded(id, result),
+            Input::Listed(id, page) => self.on_listed(id, page),
+            Input::DiskFailed(reason) => self.halt(reason),
+            Input::Stop => self.stopping = true,
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::Deadline(id) => self.on_deadline(id),
+            Timer::ReadRetry(id) => self.on_read_retry(id),
+            Timer::Restamp(id) => self.on_restamp(id),
+            Timer::PeerTick => self.on_peer_tick(),
+            Timer::TaskRetry(node) => {
+                self.tasks.disarm(node, self.now.mono_ms);
+                self.offer_tasks(node);
+            }
+        }
+    }
+
+    /// Messages to this node's own replica and coordinator.
+    fn run_local(&mut self) {
+        let own = self.info.member.node;
+        while let Some(message) = self.local.pop_front() {
+            self.on_message(own, message);
+        }
+    }
+
+    fn on_peer(&mut self, from: NodeId, message: Message) {
+        let skipped = self.peers.heard(from, self.now.mono_ms, &self.options);
+        if skipped {
+            self.offer_tasks(from);
+        }
+        self.on_message(from, message);
+    }
+
+    fn on_message(&mut self, from: NodeId, message: Message) {
+        match message {
+            Message::Ping => self.send_plain(from, Message::Pong),
+            Message::Write { op, namespace, key, object, .. } => {
+                self.on_write(Asker { node: from, op }, namespace, &key, object);
+            }
+            Message::WriteReply { op, result } => self.on_write_reply(from, op, result),
+            Message::Read { op, namespace, key, want, .. } => {
+                self.on_read(Asker { node: from, op }, namespace, &key, want);
+            }
+            Message::ReadReply { op, result } => self.on_read_reply(from, op, result),
+            Message::Forward { op, request, .. } => self.on_forward(from, op, request),
+            Message::ForwardReply { op, outcome } => self.on_forward_reply(from, op, outcome),
+            Message::Keys { op, namespace, partition, from_hash, limit } => {
+                self.on_keys(Asker { node: from, op }, namespace, (partition, from_hash, limit));
+            }
+            Message::KeysReply { op, result } => self.on_keys_reply(from, op, result),
+            Message::Founding { digest } => self.on_founding(from, digest),
+            Message::Record(record) => self.on_record(*record),
+            Message::Unsupported { op } => self.on_unsupported(from, op),
+            Message::Unknown { op: Some(op) } => self.send_plain(from, Message::Unsupported { op }),
+            Message::Pong | Message::Unknown { op: None } => {}
+        }
+    }
+
+    /// A peer runs an older version and does not know the message of this operation.
+    fn on_unsupported(&mut self, from: NodeId, id: OpId) {
+        let why = Why::Unsupported;
+        match self.operations.get_mut(id) {
+            Some(Operation::Write(_)) => self.write_refused(id, from, why),
+            Some(Operation::Read(_)) => self.read_refused(id, from, why),
+            Some(Operation::Listing(_)) => self.on_keys_reply(from, id, Err(why)),
+            Some(Operation::Inspect(_)) => self.inspect_refused(id, from, why),
+            Some(Operation::Forward(_) | Operation::Task(..)) => self.on_deadline(id),
+            None => {}
+        }
+    }
+
+    /// Lets something leave now or when `reveals` is durable.
+    pub(crate) fn send(&mut self, reveals: BatchId, outgoing: Outgoing) {
+        if let Some(outgoing) = self.gate.pass(reveals, outgoing) {
+            self.leave(outgoing);
+        }
+    }
+
+    fn leave(&mut self, outgoing: Outgoing) {
+        match outgoing {
+            Outgoing::Peer(to, message) if to == self.info.member.node => {
+                self.local.push_back(message);
+            }
+            Outgoing::Peer(to, message) => self.effects.push(Effect::Send(to, message)),
+            Outgoing::Client(id, outcome) => self.effects.push(Effect::Reply(id, outcome)),
+            Outgoing::Adopted => self.adopt(),
+        }
+    }
+
+    fn on_durable(&mut self, batch: BatchId) {
+        if self.halted.is_some() {
+            return;
+        }
+        self.store.durable_up_to(batch);
+        for outgoing in self.gate.durable_up_to(batch) {
+            self.leave(outgoing);
+        }
+    }
+
+    fn on_loaded(&mut self, id: ReadId, result: Result<Option<Bytes>, String>) {
+        let found = match result.map(|found| found.map(Stored::decode).transpose()) {
+            Ok(Ok(stored)) => Found::Read(stored),
+            Ok(Err(_)) => {
+                self.figures.undecodable += 1;
+                Found::Unreadable
+            }
+            Err(_) => Found::Unreadable,
+        };
+        let unreadable = matches!(found, Found::Unreadable);
+        for work in self.store.loaded(id, found) {
+            if unreadable {
+                self.refuse(work, Why::Disk);
+            } else {
+                self.work(work);
+            }
+            self.run_local();
+        }
+    }
+
+    /// The disk failed: what was held back will never be true, and nothing more is served.
+    pub(crate) fn halt(&mut self, reason: String) {
+        if self.halted.is_some() {
+            return;
+        }
+        self.gate.drop_held();
+        self.halted = Some(reason.clone());
+        for id in self.operations.ids() {
+            self.on_deadline(id);
+        }
+        self.effects.push(Effect::Halted(reason));
+    }
+}
+
+fn stored_record(boot: &Boot) -> Result<Option<Record>, BootError> {
+    let Some(bytes) = boot.stored_record.clone() else { return Ok(None) };
+    let record = wire::decode_record(bytes)
+        .map_err(|error| BootError(format!("the stored cluster record cannot be read: {error}")))?;
+    let own = boot.info.member.node;
+    if record.member(own).is_none() {
+        return Err(BootError(format!(
+            "node {own} is no member of the stored cluster record: the data directory and the identity file belong to different nodes"
+        )));
+    }
+    Ok(Some(record))
+}
+
+fn stored_clock_bound(boot: &Boot) -> Result<u64, BootError> {
+    let Some(bytes) = &boot.stored_clock_bound else { return Ok(0) };
+    <[u8; 8]>::try_from(bytes.as_ref()).map(u64::from_be_bytes).map_err(|_length| {
+        BootError(format!("the stored clock bound has {} bytes instead of 8", bytes.len()))
+    })
 }

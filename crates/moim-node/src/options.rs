@@ -5,6 +5,8 @@
 pub struct Options {
     /// How long a request may take, in milliseconds, when the client does not say.
     pub request_timeout_ms: u32,
+    /// The longest that a client may ask a request to take, in milliseconds: an operation that waits holds memory.
+    pub request_timeout_max_ms: u32,
     /// How long a read waits for a replica before it asks the next one as well, in milliseconds. Below
     /// `request_timeout_ms`, or it would never.
     pub read_retry_ms: u32,
@@ -16,7 +18,8 @@ pub struct Options {
     pub missed_deadlines_max: u32,
     /// A stamp further ahead of this node's clock than this is refused, in milliseconds.
     pub max_clock_skew_ms: u64,
-    /// How far ahead the clock's bound is persisted, in milliseconds: a restart may skip this much hybrid time.
+    /// How far ahead the clock's bound is persisted, in milliseconds: a restart may skip this much hybrid time. Well
+    /// below `max_clock_skew_ms` less what clocks really differ by, or a node that restarts has all its stamps refused.
     pub clock_lease_ms: u64,
     /// Decoded objects kept in memory, in bytes.
     pub cache_bytes: u64,
@@ -26,6 +29,9 @@ pub struct Options {
     pub operations_max: usize,
     /// Updates that may wait for one key; beyond it they are refused as overload.
     pub updates_per_key_max: usize,
+    /// Pairs in the clock of one key; a put that would add one beyond is refused. Far below what a stored object may
+    /// hold, so that no object becomes unreadable by growing.
+    pub clock_pairs_refused: usize,
     /// Copies owed to owners that did not answer, in bytes over all targets; the oldest are left to read repair.
     pub tasks_bytes_max: u64,
     /// Copies in flight to one owner at once.
@@ -42,16 +48,18 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             request_timeout_ms: 1_000,
+            request_timeout_max_ms: 60_000,
             read_retry_ms: 50,
             ping_interval_ms: 100,
             silence_ms: 500,
             missed_deadlines_max: 3,
             max_clock_skew_ms: 5_000,
-            clock_lease_ms: 10_000,
+            clock_lease_ms: 500,
             cache_bytes: 256 << 20,
             unsynced_bytes_max: 64 << 20,
             operations_max: 100_000,
             updates_per_key_max: 1_000,
+            clock_pairs_refused: 8_192,
             tasks_bytes_max: 256 << 20,
             tasks_in_flight_max: 128,
             task_retry_ms: 100,

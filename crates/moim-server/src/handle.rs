@@ -1,35 +1,150 @@
-//! [`NodeHandle`]: how everything on the node's thread reaches the node. A stand-in of the right shape until the loop
-//! is merged: it never turns its node, so every request is answered as if the server were stopping.
+//! [`NodeHandle`]: how everything on the node's thread (connections, HTTP, links) reaches the node.
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use moim_node::api::{Failure, NotReady};
-use moim_node::{Node, Now, Outcome, Request};
+use moim_node::{Input, Node, Now, Outcome, Request, RequestId};
+
+use crate::clock::Clock;
+use crate::figures::LoopFigures;
+use crate::inbox::Inbox;
+use crate::links::Links;
+
+/// What is called with the outcome of a request.
+pub(crate) type ReplyCallback = Box<dyn FnOnce(Outcome)>;
 
 /// A cheap reference to a node and its loop; stays on the node's thread.
 #[derive(Clone, Debug)]
 pub struct NodeHandle {
-    node: Rc<RefCell<Node>>,
+    shared: Rc<Shared>,
+}
+
+/// What the loop and everybody who holds a handle share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) node: RefCell<Node>,
+    pub(crate) clock: Clock,
+    pub(crate) inbox: Rc<Inbox>,
+    pub(crate) waiting: RefCell<Waiting>,
+    pub(crate) figures: LoopFigures,
 }
 
 impl NodeHandle {
+    pub(crate) fn new(node: Node, clock: Clock, inbox: Rc<Inbox>) -> Self {
+        let (node, waiting) = (RefCell::new(node), RefCell::default());
+        let figures = LoopFigures::default();
+        Self { shared: Rc::new(Shared { node, clock, inbox, waiting, figures }) }
+    }
+
+    /// The node's connections to its peers, none so far.
+    pub(crate) fn links(&self, seed: u64) -> Rc<Links> {
+        let node = self.clone();
+        Links::new(move || node.view(Node::hello), Rc::clone(&self.shared.inbox), seed)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Hands a request to the next turn. `reply` runs on the same thread after the turn in which the request ended,
     /// outside of any borrow: it may submit again.
-    pub fn submit(&self, _request: Request, reply: Box<dyn FnOnce(Outcome)>) {
-        reply(Outcome::Failed(Failure::NotReady(NotReady::Stopping)));
+    pub fn submit(&self, request: Request, reply: Box<dyn FnOnce(Outcome)>) {
+        let id = self.shared.waiting.borrow_mut().insert(reply);
+        self.shared.inbox.push(Input::Request(id, request));
+    }
+
+    /// Hands a request to the next turn and waits for its end. Dropping the future does not cancel the request.
+    pub async fn request(&self, request: Request) -> Outcome {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        // The receiver is gone when the asker has given up: nobody is left to tell.
+        self.submit(request, Box::new(move |outcome| drop(sender.send(outcome))));
+        receiver.await.unwrap_or(Outcome::Failed(Failure::NotReady(NotReady::Stopping)))
     }
 
     /// Looks at the node between two turns.
     pub fn view<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
-        look(&self.node.borrow())
+        look(&self.shared.node.borrow())
     }
 
     /// Reads both clocks.
     pub fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
-        Now { mono_ms: wall_ms, wall_ms }
+        self.shared.clock.now()
+    }
+
+    /// Hands any other input to the next turn: for links and the disk.
+    pub fn input(&self, input: Input) {
+        self.shared.inbox.push(input);
+    }
+}
+
+/// Callbacks of the requests in progress. A request's id is its place and how often the place was used before, so that
+/// an id that is answered twice meets nobody.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    places: Vec<Place>,
+    free: Vec<u32>,
+}
+
+#[derive(Default)]
+struct Place {
+    uses: u32,
+    reply: Option<ReplyCallback>,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").field("requests", &self.len()).finish()
+    }
+}
+
+impl Waiting {
+    /// How many requests wait.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    fn insert(&mut self, reply: ReplyCallback) -> RequestId {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place::default());
+            u32::try_from(self.places.len() - 1)
+                .expect("requests in progress fit into memory, so into 32 bits")
+        });
+        let place = &mut self.places[at as usize];
+        assert!(place.reply.is_none(), "a free place holds no callback");
+        place.uses = place.uses.wrapping_add(1);
+        place.reply = Some(reply);
+        RequestId(u64::from(place.uses) << 32 | u64::from(at))
+    }
+
+    /// The callback of a request, once.
+    pub(crate) fn remove(&mut self, id: RequestId) -> Option<ReplyCallback> {
+        let at = u32::try_from(id.0 & u64::from(u32::MAX)).ok()?;
+        let place =
+            self.places.get_mut(at as usize).filter(|place| u64::from(place.uses) == id.0 >> 32)?;
+        let reply = place.reply.take()?;
+        self.free.push(at);
+        Some(reply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_finds_its_callback_once_and_is_not_reused() {
+        let mut waiting = Waiting::default();
+        let first = waiting.insert(Box::new(|_| {}));
+        let second = waiting.insert(Box::new(|_| {}));
+        assert_eq!(waiting.len(), 2);
+        assert!(waiting.remove(first).is_some());
+        assert!(waiting.remove(first).is_none(), "answered twice");
+        let third = waiting.insert(Box::new(|_| {}));
+        assert_ne!(first, third, "the same place, another use");
+        assert!(waiting.remove(first).is_none());
+        assert!(waiting.remove(second).is_some());
+        assert!(waiting.remove(third).is_some());
+        assert_eq!(waiting.len(), 0);
     }
 }

@@ -1,7 +1,34 @@
 //! The server: the only crate of Moim with a runtime, sockets, the wall clock and configuration (INV-1).
+//!
+//! One thread drives one node: a single-threaded runtime whose tasks hand inputs in, and a turn task that runs last
+//! (see `turn.rs`, where reading should start).
+//!
+//! | module | concept |
+//! |---|---|
+//! | `handle` | [`NodeHandle`], how the thread's tasks reach the node |
+//! | `turn` | the loop |
+//! | `inbox` | inputs that wait for the next turn |
+//! | `disk` | commits and reads beside the loop |
+//! | `links` | connections to peers |
+//! | [`server`] | start, stop, ports, data directory, identity |
+//! | [`config`] | what a server is told |
+//! | [`http`] | values, state, metrics and dashboard over HTTP |
+//! | [`context_text`] | the causal context as clients carry it |
+//! | `figures` | counters of the loop, the disk and the links |
+//! | `clock` | the only reader of clocks |
 
+mod clock;
+pub mod config;
 pub mod context_text;
+mod disk;
+mod figures;
 mod handle;
+pub mod http;
+mod inbox;
+mod links;
 pub mod resp;
+pub mod server;
+mod turn;
 
 pub use handle::NodeHandle;
+pub use turn::alone;

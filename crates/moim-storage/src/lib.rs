@@ -4,7 +4,8 @@
 //! `rocksdb`). One conformance suite (`tests/conformance.rs`) holds both to the same behaviour, also after a kill.
 //!
 //! Invariants: a batch is applied whole or not at all, and batches in the order given; after [`Engine::apply`] with
-//! [`Durability::Synced`] returns, the batch survives the machine; a read sees every batch applied before it.
+//! [`Durability::Synced`] returns, the batch and all before it survive the machine; a read sees every batch applied
+//! before it; a range whose end is not after its start is empty, never an error.
 //! The trait says nothing about *how*: a log and memory table of our own can stand behind it as well.
 
 pub mod memory;
@@ -32,6 +33,15 @@ pub enum Family {
 impl Family {
     /// All families.
     pub const ALL: [Self; 3] = [Self::Data, Self::Hints, Self::Meta];
+
+    /// Its place in [`Family::ALL`].
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Self::Data => 0,
+            Self::Hints => 1,
+            Self::Meta => 2,
+        }
+    }
 }
 
 /// One change.
@@ -144,6 +154,13 @@ pub struct PageLimit {
     pub bytes_max: usize,
 }
 
+impl PageLimit {
+    /// Whether a page that holds `entries` with `bytes` may take one more of `next_bytes`.
+    pub(crate) const fn admits(self, entries: usize, bytes: usize, next_bytes: usize) -> bool {
+        entries == 0 || (entries < self.entries_max && bytes + next_bytes <= self.bytes_max)
+    }
+}
+
 /// Figures of an engine for metrics (REQ-6). What an engine does not have stays 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -174,7 +191,12 @@ pub struct Figures {
 /// A view of an engine at one moment. Keep it short-lived: it pins old versions.
 pub trait Snapshot {
     /// One page of `range` of `family`.
-    fn scan(&self, family: Family, range: Range<&[u8]>, limit: PageLimit) -> Result<Page, StorageError>;
+    fn scan(
+        &self,
+        family: Family,
+        range: Range<&[u8]>,
+        limit: PageLimit,
+    ) -> Result<Page, StorageError>;
 }
 
 /// Ordered keys and values that survive. All calls may block except [`Engine::get_cached`].
@@ -186,7 +208,12 @@ pub trait Engine: Send + Sync {
     fn get_cached(&self, family: Family, key: &[u8]) -> Result<Cached, StorageError>;
 
     /// One page of `range`, in the order of keys.
-    fn scan(&self, family: Family, range: Range<&[u8]>, limit: PageLimit) -> Result<Page, StorageError> {
+    fn scan(
+        &self,
+        family: Family,
+        range: Range<&[u8]>,
+        limit: PageLimit,
+    ) -> Result<Page, StorageError> {
         self.snapshot().scan(family, range, limit)
     }
 
@@ -200,13 +227,15 @@ pub trait Engine: Send + Sync {
     fn snapshot(&self) -> Box<dyn Snapshot + '_>;
 
     /// Removes a whole range and gives its space back soon, cheaper than [`Write::DeleteRange`] for much data.
-    /// Nothing may write to the range meanwhile.
+    /// Durable when it returns. Nothing may write to the range meanwhile, and snapshots need not hold on to it.
     fn drop_range(&self, family: Family, range: Range<&[u8]>) -> Result<(), StorageError>;
 
-    /// A copy of the current state in a fresh directory, by hard links where that can be had.
+    /// A copy of the current state in `directory`, which must not exist yet, by hard links where that can be had.
     fn checkpoint(&self, directory: &Path) -> Result<(), StorageError>;
 
-    /// Lets the reclaim rule see up to `entries_max` entries now, where the engine does not do so by itself.
+    /// Does up to `entries_max` entries' worth of what the engine leaves undone of reclaiming by itself. An engine that
+    /// compacts shows entries to the rule then, and carries out here the replacements that it found; one that does not
+    /// shows entries to the rule here. So call it now and then, whatever the engine.
     fn reclaim(&self, entries_max: usize) -> Result<(), StorageError>;
 
     /// Figures for metrics.

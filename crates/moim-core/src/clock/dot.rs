@@ -7,8 +7,8 @@ use crate::NodeId;
 /// A stretch of counting that cannot have been counted before: 64 random bits drawn when the node started, and a
 /// serial for each time that run began to count afresh.
 ///
-/// The rule (INV-3): a counter goes on only under an epoch that was minted in this run and that the object at hand
-/// contains; otherwise a new epoch begins. A lost disk, a restored backup, a copy that was sent before the local sync,
+/// The rule (INV-3): a counter goes on only under an epoch that was minted in this run, that the object at hand
+/// contains, and that the writer has seen all of; otherwise a new epoch begins. A lost disk, a restored backup, a copy that was sent before the local sync,
 /// or a hint that was handed over and deleted would each lead a plain counter to name two writes alike, and `join`
 /// would swallow one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

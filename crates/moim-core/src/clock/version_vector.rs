@@ -97,3 +97,63 @@ impl FromIterator<Dot> for VersionVector {
         vector
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::NodeId;
+    use crate::clock::Epoch;
+
+    fn vector() -> impl Strategy<Value = VersionVector> {
+        let dot = (0_u64..4, 0_u32..2, 1_u64..5).prop_map(|(node, serial, counter)| {
+            let epoch = Epoch { run: node, serial };
+            Dot { actor: Actor { node: NodeId(node), epoch }, counter }
+        });
+        prop::collection::vec(dot, 0..8).prop_map(|dots| dots.into_iter().collect())
+    }
+
+    fn merged(a: &VersionVector, b: &VersionVector) -> VersionVector {
+        let mut both = a.clone();
+        both.merge(b);
+        both
+    }
+
+    proptest! {
+        #[test]
+        fn merge_is_the_least_upper_bound(a in vector(), b in vector(), c in vector()) {
+            prop_assert_eq!(merged(&a, &a), a.clone());
+            prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+            prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+            prop_assert!(merged(&a, &b).descends(&a));
+            if c.descends(&a) && c.descends(&b) {
+                prop_assert!(c.descends(&merged(&a, &b)), "nothing beyond both was added");
+            }
+        }
+
+        #[test]
+        fn comparison_is_a_partial_order(a in vector(), b in vector(), c in vector()) {
+            let expected = match a.compare(&b) {
+                Causality::Equal => Causality::Equal,
+                Causality::Ancestor => Causality::Descendant,
+                Causality::Descendant => Causality::Ancestor,
+                Causality::Concurrent => Causality::Concurrent,
+            };
+            prop_assert_eq!(b.compare(&a), expected);
+            prop_assert_eq!(a.compare(&b) == Causality::Equal, a == b);
+            if a.descends(&b) && b.descends(&c) {
+                prop_assert!(a.descends(&c));
+            }
+        }
+
+        #[test]
+        fn a_dot_is_contained_exactly_up_to_its_counter(a in vector(), node in 0_u64..4, counter in 1_u64..6) {
+            let dot = Dot { actor: Actor { node: NodeId(node), epoch: Epoch { run: node, serial: 0 } }, counter };
+            prop_assert_eq!(a.contains(dot), a.get(dot.actor) >= counter);
+            let mut with = a.clone();
+            with.insert(dot);
+            prop_assert!(with.contains(dot) && with.descends(&a));
+        }
+    }
+}

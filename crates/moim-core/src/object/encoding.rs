@@ -6,9 +6,9 @@
 use bytes::{BufMut, Bytes};
 
 use super::{Content, Object, SIBLINGS_MAX, Siblings, Version};
+use crate::NodeId;
 use crate::clock::{Actor, Dot, Epoch, Hlc, VersionVector};
 use crate::codec::{DecodeError, Put, Reader};
-use crate::NodeId;
 
 /// Bounds what a peer or a disk can make a node hold for one key.
 pub const OBJECT_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -64,7 +64,9 @@ impl Object {
         let expires_ms = reader.u64("object expiry")?;
         let written = Hlc::from_u64(reader.u64("object time")?);
         match kind {
-            KIND_VALUE | KIND_DELETED | KIND_DROPPED => decode_lww(reader, kind, expires_ms, written),
+            KIND_VALUE | KIND_DELETED | KIND_DROPPED => {
+                decode_lww(reader, kind, expires_ms, written)
+            }
             KIND_SIBLINGS => decode_siblings(reader, written),
             _ => Err(DecodeError::Invalid("object kind")),
         }
@@ -90,18 +92,28 @@ fn encode_lww(version: &Version) -> Bytes {
     bytes.into()
 }
 
-fn decode_lww(mut reader: Reader, kind: u8, expires_ms: u64, written: Hlc) -> Result<Object, DecodeError> {
+fn decode_lww(
+    mut reader: Reader,
+    kind: u8,
+    expires_ms: u64,
+    written: Hlc,
+) -> Result<Object, DecodeError> {
     let actor = actor(&mut reader)?;
     let counter = counter(reader.u64("dot counter")?)?;
     let created_ms = reader.u64("creation time")?;
-    let content = match kind {
-        KIND_VALUE => Content::Value(reader.rest()),
-        _ => {
-            reader.finish()?;
-            if kind == KIND_DELETED { Content::Deleted } else { Content::Dropped }
-        }
+    let content = if kind == KIND_VALUE {
+        Content::Value(reader.rest())
+    } else {
+        reader.finish()?;
+        if kind == KIND_DELETED { Content::Deleted } else { Content::Dropped }
     };
-    Ok(Object::Lww(Version { written, dot: Dot { actor, counter }, created_ms, expires_ms, content }))
+    Ok(Object::Lww(Version {
+        written,
+        dot: Dot { actor, counter },
+        created_ms,
+        expires_ms,
+        content,
+    }))
 }
 
 fn encode_siblings(siblings: &Siblings) -> Bytes {
@@ -124,7 +136,13 @@ fn encode_siblings(siblings: &Siblings) -> Bytes {
 
 /// When there is first something to reclaim.
 fn first_expiry(siblings: &Siblings) -> u64 {
-    siblings.versions().iter().map(|version| version.expires_ms).filter(|&ms| ms != 0).min().unwrap_or(0)
+    siblings
+        .versions()
+        .iter()
+        .map(|version| version.expires_ms)
+        .filter(|&ms| ms != 0)
+        .min()
+        .unwrap_or(0)
 }
 
 fn decode_siblings(mut reader: Reader, written: Hlc) -> Result<Object, DecodeError> {
@@ -138,11 +156,19 @@ fn decode_siblings(mut reader: Reader, written: Hlc) -> Result<Object, DecodeErr
         let created_ms = reader.u64("creation time")?;
         let expires_ms = reader.u64("expiry")?;
         let content = Content::Value(reader.slice("value")?);
-        versions.push(Version { written, dot: Dot { actor, counter }, created_ms, expires_ms, content });
+        versions.push(Version {
+            written,
+            dot: Dot { actor, counter },
+            created_ms,
+            expires_ms,
+            content,
+        });
     }
     reader.finish()?;
     let siblings = Siblings::from_parts(context, versions, written);
-    siblings.map(Object::Siblings).ok_or(DecodeError::Invalid("siblings (a dot outside the context)"))
+    siblings
+        .map(Object::Siblings)
+        .ok_or(DecodeError::Invalid("siblings (a dot outside the context)"))
 }
 
 /// Time and dot: what tells one version from every other.
@@ -165,7 +191,11 @@ fn actor(reader: &mut Reader) -> Result<Actor, DecodeError> {
 }
 
 fn counter(counter: u64) -> Result<u64, DecodeError> {
-    if counter == 0 || counter > COUNTER_MAX { Err(DecodeError::Invalid("dot counter")) } else { Ok(counter) }
+    if counter == 0 || counter > COUNTER_MAX {
+        Err(DecodeError::Invalid("dot counter"))
+    } else {
+        Ok(counter)
+    }
 }
 
 pub(super) fn put_vector(bytes: &mut Vec<u8>, vector: &VersionVector) {

@@ -33,10 +33,27 @@ fn joined(a: &Object, b: &Object) -> Object {
 #[derive(Clone, Debug)]
 enum Step {
     /// A client that had read replica `seen_at` (or nothing) writes through replica `at`.
-    Put { at: usize, seen_at: Option<usize>, expires: bool },
-    Delete { at: usize, seen_at: usize },
-    Sync { from: usize, to: usize },
-    Reclaim { at: usize },
+    Put {
+        at: usize,
+        seen_at: Option<usize>,
+        expires: bool,
+    },
+    Delete {
+        at: usize,
+        seen_at: usize,
+    },
+    /// Whoever wrote or deleted last through `wrote_at` writes again through `at`, with the context it was given back.
+    PutAgain {
+        at: usize,
+        wrote_at: usize,
+    },
+    Sync {
+        from: usize,
+        to: usize,
+    },
+    Reclaim {
+        at: usize,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -45,44 +62,99 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (replica.clone(), prop::option::of(replica.clone()), any::<bool>())
             .prop_map(|(at, seen_at, expires)| Step::Put { at, seen_at, expires }),
         1 => (replica.clone(), replica.clone()).prop_map(|(at, seen_at)| Step::Delete { at, seen_at }),
+        2 => (replica.clone(), replica.clone()).prop_map(|(at, wrote_at)| Step::PutAgain { at, wrote_at }),
         3 => (replica.clone(), replica.clone()).prop_map(|(from, to)| Step::Sync { from, to }),
         1 => replica.prop_map(|at| Step::Reclaim { at }),
     ];
     prop::collection::vec(step, 1..40)
 }
 
+fn next_dot(at: &Siblings, node: u64, seen: &VersionVector, serial: &mut u32) -> Dot {
+    at.next_dot(NodeId(node), node, seen, || {
+        *serial += 1;
+        Epoch { run: node, serial: *serial }
+    })
+}
+
+/// Three replicas, and the context that the last writer through each was given back.
+struct History {
+    replicas: Vec<Siblings>,
+    given_back: Vec<VersionVector>,
+    /// Every write and what its writer had seen.
+    causes: Vec<(Dot, VersionVector)>,
+    serial: u32,
+}
+
+impl History {
+    fn put(&mut self, at: usize, written: Hlc, expires_ms: u64, seen: &VersionVector) {
+        let dot = next_dot(&self.replicas[at], at as u64, seen, &mut self.serial);
+        let mut version = Version::of_value(written, dot, value("v"));
+        version.expires_ms = expires_ms;
+        self.replicas[at].put(version, seen);
+        self.give_back(at, dot, seen);
+    }
+
+    fn delete(&mut self, at: usize, written: Hlc, seen: &VersionVector) {
+        let dot = next_dot(&self.replicas[at], at as u64, seen, &mut self.serial);
+        self.replicas[at].delete(dot, written, seen);
+        self.give_back(at, dot, seen);
+    }
+
+    fn give_back(&mut self, at: usize, dot: Dot, seen: &VersionVector) {
+        let mut context = seen.clone();
+        context.insert(dot);
+        let mut others = self.replicas[at].versions().iter().filter(|held| held.dot != dot);
+        assert!(others.all(|held| !context.contains(held.dot)), "covers what was not read");
+        self.given_back[at] = context;
+        self.causes.push((dot, seen.clone()));
+    }
+}
+
 /// Runs a history and returns every object that any replica ever held.
 fn siblings_history(steps: &[Step]) -> Vec<Object> {
-    let mut replicas = vec![Siblings::new(); REPLICAS];
+    let replicas = vec![Siblings::new(); REPLICAS];
+    let given_back = vec![VersionVector::new(); REPLICAS];
+    let mut history = History { replicas, given_back, causes: Vec::new(), serial: 0 };
     let mut held = Vec::new();
     for (time, step) in steps.iter().enumerate() {
         let written = Hlc::from_millis(time as u64 + 1);
+        let seen_at = |history: &History, from: usize| history.replicas[from].context().clone();
         match *step {
-            Step::Put { at, seen_at, expires } => {
-                let seen = seen_at.map_or_else(VersionVector::new, |from| replicas[from].context().clone());
-                let node = at as u64;
-                let dot = replicas[at].next_dot(NodeId(node), node, &seen, || Epoch { run: node, serial: 0 });
-                let mut version = Version::of_value(written, dot, value("v"));
-                version.expires_ms = u64::from(expires);
-                replicas[at].put(version, &seen);
+            Step::Put { at, seen_at: from, expires } => {
+                let seen = from.map_or_else(VersionVector::new, |from| seen_at(&history, from));
+                history.put(at, written, u64::from(expires), &seen);
             }
-            Step::Delete { at, seen_at } => {
-                let seen = replicas[seen_at].context().clone();
-                let node = at as u64;
-                let dot = replicas[at].next_dot(NodeId(node), node, &seen, || Epoch { run: node, serial: 0 });
-                replicas[at].delete(dot, written, &seen);
+            Step::PutAgain { at, wrote_at } => {
+                let seen = history.given_back[wrote_at].clone();
+                history.put(at, written, 0, &seen);
+            }
+            Step::Delete { at, seen_at: from } => {
+                let seen = seen_at(&history, from);
+                history.delete(at, written, &seen);
             }
             Step::Sync { from, to } => {
                 let both = joined(
-                    &Object::Siblings(replicas[to].clone()),
-                    &Object::Siblings(replicas[from].clone()),
+                    &Object::Siblings(history.replicas[to].clone()),
+                    &Object::Siblings(history.replicas[from].clone()),
                 );
-                let Object::Siblings(both) = both else { unreachable!("joining siblings gives siblings") };
-                replicas[to] = both;
+                let Object::Siblings(both) = both else {
+                    unreachable!("joining siblings gives siblings")
+                };
+                history.replicas[to] = both;
             }
-            Step::Reclaim { at } => replicas[at] = replicas[at].without_expired(10),
+            Step::Reclaim { at } => {
+                history.replicas[at] = history.replicas[at].without_expired(10);
+            }
         }
-        held.extend(replicas.iter().cloned().map(Object::Siblings));
+        held.extend(history.replicas.iter().cloned().map(Object::Siblings));
+    }
+    for context in held.iter().map(super::Object::context) {
+        let Context::Siblings(context) = context else { unreachable!("siblings") };
+        let known = history.causes.iter().filter(|(dot, _)| context.contains(*dot));
+        assert!(
+            known.into_iter().all(|(_, seen)| context.descends(seen)),
+            "knows a write and not its cause"
+        );
     }
     held
 }
@@ -171,11 +243,15 @@ fn the_textbook_history() {
     const SX: u64 = 1;
     const SY: u64 = 2;
     const SZ: u64 = 3;
-    let clock = |pairs: &[(u64, u64)]| pairs.iter().map(|&(node, counter)| dot(node, counter)).collect();
+    let clock =
+        |pairs: &[(u64, u64)]| pairs.iter().map(|&(node, counter)| dot(node, counter)).collect();
     let nothing = VersionVector::new();
     let put = |base: &Siblings, node, counter, seen: &VersionVector, text| {
         let mut after = base.clone();
-        after.put(Version::of_value(Hlc::from_millis(counter), dot(node, counter), value(text)), seen);
+        after.put(
+            Version::of_value(Hlc::from_millis(counter), dot(node, counter), value(text)),
+            seen,
+        );
         after
     };
 
@@ -191,8 +267,11 @@ fn the_textbook_history() {
     assert_eq!(*d4.context(), clock(&[(SX, 2), (SZ, 1)]));
     assert_eq!(d3.context().compare(d4.context()), Causality::Concurrent);
 
-    let Object::Siblings(both) = joined(&Object::Siblings(d3), &Object::Siblings(d4)) else { unreachable!() };
-    let texts: Vec<_> = both.versions().iter().filter_map(|version| version.value().cloned()).collect();
+    let Object::Siblings(both) = joined(&Object::Siblings(d3), &Object::Siblings(d4)) else {
+        unreachable!()
+    };
+    let texts: Vec<_> =
+        both.versions().iter().filter_map(|version| version.value().cloned()).collect();
     assert_eq!(texts, [value("D3"), value("D4")], "both are kept and handed to the client");
 
     let d5 = put(&both, SX, 3, both.context(), "D5");
@@ -216,8 +295,10 @@ fn blind_pruning_makes_false_siblings() {
     let whole = Object::Siblings(replica.clone());
     assert_eq!(joined(&whole, &ancestor), whole, "a whole context knows the first write");
 
-    let kept = replica.context().entries()[1..].iter().map(|&(actor, counter)| Dot { actor, counter });
-    let pruned = Siblings::from_parts(kept.collect(), replica.versions().to_vec(), replica.written());
+    let kept =
+        replica.context().entries()[1..].iter().map(|&(actor, counter)| Dot { actor, counter });
+    let pruned =
+        Siblings::from_parts(kept.collect(), replica.versions().to_vec(), replica.written());
     let pruned = Object::Siblings(pruned.expect("the newest dot is still covered"));
     assert_eq!(joined(&pruned, &ancestor).versions().len(), 2, "the overwritten version came back");
 }

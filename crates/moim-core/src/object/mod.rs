@@ -62,10 +62,12 @@ impl Object {
     /// Joins `incoming` into `self`.
     pub fn join(&self, incoming: &Self) -> Result<Joined, KindsDiffer> {
         match (self, incoming) {
-            (Self::Lww(held), Self::Lww(new)) => Ok(match held.precedence().cmp(&new.precedence()) {
-                std::cmp::Ordering::Less => Joined::Incoming,
-                _ => Joined::Unchanged,
-            }),
+            (Self::Lww(held), Self::Lww(new)) => {
+                Ok(match held.precedence().cmp(&new.precedence()) {
+                    std::cmp::Ordering::Less => Joined::Incoming,
+                    _ => Joined::Unchanged,
+                })
+            }
             (Self::Siblings(held), Self::Siblings(new)) => Ok(held.join(new)),
             _ => Err(KindsDiffer),
         }
@@ -122,7 +124,9 @@ impl Object {
             Self::Lww(version) if version.is_expired(wall_ms) && version.value().is_some() => {
                 Reclaim::Shrink(Self::Lww(version.without_value()))
             }
-            Self::Siblings(siblings) if siblings.versions().iter().any(|v| v.is_expired(wall_ms)) => {
+            Self::Siblings(siblings)
+                if siblings.versions().iter().any(|v| v.is_expired(wall_ms)) =>
+            {
                 Reclaim::Shrink(Self::Siblings(siblings.without_expired(wall_ms)))
             }
             _ => Reclaim::Keep,

@@ -27,7 +27,11 @@ impl Siblings {
     }
 
     /// From decoded parts, if they keep the invariant that every dot is in the context, each once.
-    pub(super) fn from_parts(context: VersionVector, versions: Vec<Version>, written: Hlc) -> Option<Self> {
+    pub(super) fn from_parts(
+        context: VersionVector,
+        versions: Vec<Version>,
+        written: Hlc,
+    ) -> Option<Self> {
         let covered = versions.iter().all(|version| context.contains(version.dot));
         let sorted = versions.windows(2).all(|pair| pair[0].dot < pair[1].dot);
         let valued = versions.iter().all(|version| version.value().is_some());
@@ -50,13 +54,24 @@ impl Siblings {
     }
 
     /// The dot of the next write that `node` coordinates, by the rule of [`Epoch`]: go on counting only under an epoch
-    /// of this `run` that the object at hand contains, otherwise begin the `fresh` one (INV-3).
-    pub fn next_dot(&self, node: NodeId, run: u64, seen: &VersionVector, fresh: impl FnOnce() -> Epoch) -> Dot {
-        let minted = self.context.entries().iter().map(|&(actor, _)| actor);
-        let actor = minted
-            .filter(|actor| actor.node == node && actor.epoch.run == run)
-            .max()
-            .unwrap_or_else(|| Actor { node, epoch: fresh() });
+    /// of this `run` that the object at hand contains, otherwise begin a `fresh` one (INV-3).
+    ///
+    /// An epoch of which the writer has not `seen` every write is passed over, whether those writes left a version or
+    /// removed one. So `seen` and the new dot together cover what the writer knows and nothing else, and can be handed
+    /// back as its new context. A context that names a deletion without what the deletion covered would bring the
+    /// deleted version back: a replica that takes such a context over looks as if it knew more than it does.
+    pub fn next_dot(
+        &self,
+        node: NodeId,
+        run: u64,
+        seen: &VersionVector,
+        fresh: impl FnOnce() -> Epoch,
+    ) -> Dot {
+        let own = self.context.entries().iter();
+        let actor = own
+            .filter(|(actor, _)| actor.node == node && actor.epoch.run == run)
+            .find(|&&(actor, counter)| seen.get(actor) >= counter)
+            .map_or_else(|| Actor { node, epoch: fresh() }, |&(actor, _)| actor);
         let counter = 1 + self.context.get(actor).max(seen.get(actor));
         let dot = Dot { actor, counter };
         assert!(!self.context.contains(dot), "a dot was issued twice");
@@ -81,11 +96,10 @@ impl Siblings {
     /// Joins two histories: a version survives if the other side holds it too or has never seen it.
     pub(super) fn join(&self, incoming: &Self) -> Joined {
         match self.context.compare(&incoming.context) {
-            Causality::Equal if self.versions.len() <= incoming.versions.len() => Joined::Unchanged,
-            // Equal histories, but expiry has dropped a value there that is still held here.
-            Causality::Equal => Joined::Incoming,
             Causality::Descendant => Joined::Unchanged,
-            Causality::Ancestor => Joined::Incoming,
+            Causality::Equal if self.versions.len() <= incoming.versions.len() => Joined::Unchanged,
+            // Equal histories, but expiry has dropped a value there that is still held here; or a longer one.
+            Causality::Equal | Causality::Ancestor => Joined::Incoming,
             Causality::Concurrent => Joined::Merged(Object::Siblings(self.merged(incoming))),
         }
     }

@@ -103,12 +103,25 @@ mod tests {
 
     #[test]
     fn names_are_read_in_any_case_and_printed_back() {
-        for name in ["ONE", "TWO", "THREE", "QUORUM", "ALL", "LOCAL_ONE", "LOCAL_QUORUM", "EACH_QUORUM", "5"] {
+        for name in [
+            "ONE",
+            "TWO",
+            "THREE",
+            "QUORUM",
+            "ALL",
+            "LOCAL_ONE",
+            "LOCAL_QUORUM",
+            "EACH_QUORUM",
+            "5",
+        ] {
             let level: Level = name.to_ascii_lowercase().parse().unwrap();
             assert_eq!(level.to_string(), name);
         }
         for bad in ["", "0", "17", "256", "-1", "MOST", "quorum "] {
-            assert!(bad.parse::<Level>().unwrap_err().to_string().contains("no consistency level"), "{bad}");
+            assert!(
+                bad.parse::<Level>().unwrap_err().to_string().contains("no consistency level"),
+                "{bad}"
+            );
         }
     }
 

@@ -99,8 +99,14 @@ mod tests {
     #[test]
     fn numbers_outside_n_are_refused_with_words() {
         assert_eq!(Quorum::new(0, 1, 1), Err(QuorumError::Copies(0)));
-        assert_eq!(Quorum::new(3, 4, 1).unwrap_err().to_string(), "r = 4 must be between 1 and n = 3");
-        assert_eq!(Quorum::new(3, 2, 0).unwrap_err().to_string(), "w = 0 must be between 1 and n = 3");
+        assert_eq!(
+            Quorum::new(3, 4, 1).unwrap_err().to_string(),
+            "r = 4 must be between 1 and n = 3"
+        );
+        assert_eq!(
+            Quorum::new(3, 2, 0).unwrap_err().to_string(),
+            "w = 0 must be between 1 and n = 3"
+        );
     }
 
     #[test]

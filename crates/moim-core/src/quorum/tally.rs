@@ -61,7 +61,7 @@ impl Tally {
         self.needed
     }
 
-    fn check(&self) {
+    fn check(self) {
         assert!(self.yes + self.no <= self.voters, "more votes than voters");
     }
 }

@@ -37,9 +37,12 @@ fn neighbours(owners: &[u16], at: usize, count: usize, reach: usize) -> Vec<usiz
 /// The member with the most credit among those that keep zones apart; failing that, machines; failing that, nodes.
 fn richest(members: &[Member], credit: &[i64], near: &[usize]) -> usize {
     let apart = |rule: fn(&Member, &Member) -> bool| {
-        let allowed = |&index: &usize| near.iter().all(|&other| rule(&members[index], &members[other]));
+        let allowed =
+            |&index: &usize| near.iter().all(|&other| rule(&members[index], &members[other]));
         // `max_by_key` returns the last of equals; reversing the index makes it the first.
-        (0..members.len()).filter(allowed).max_by_key(|&index| (credit[index], std::cmp::Reverse(index)))
+        (0..members.len())
+            .filter(allowed)
+            .max_by_key(|&index| (credit[index], std::cmp::Reverse(index)))
     };
     let zones = |a: &Member, b: &Member| (&a.dc, &a.zone) != (&b.dc, &b.zone);
     let machines = |a: &Member, b: &Member| a.machine != b.machine;

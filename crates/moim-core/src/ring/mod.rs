@@ -63,7 +63,9 @@ impl std::fmt::Display for RingError {
         match self {
             Self::Members(count) => write!(f, "a ring has 1 to {MEMBERS_MAX} members, not {count}"),
             Self::Duplicate(node) => write!(f, "node {node} is in the ring twice"),
-            Self::Owners => f.write_str("the owner table does not name one member for each partition"),
+            Self::Owners => {
+                f.write_str("the owner table does not name one member for each partition")
+            }
         }
     }
 }
@@ -73,7 +75,11 @@ impl std::error::Error for RingError {}
 impl Ring {
     /// The first ring of a cluster: members in the order of their ids, partitions claimed by weight. The same members
     /// give the same ring on every node.
-    pub fn found(partitions: PartitionCount, mut members: Vec<Member>, copies: u8) -> Result<Self, RingError> {
+    pub fn found(
+        partitions: PartitionCount,
+        mut members: Vec<Member>,
+        copies: u8,
+    ) -> Result<Self, RingError> {
         members.sort_by_key(|member| member.node);
         check_members(&members)?;
         let owners = claim(partitions, &members, copies);
@@ -92,7 +98,9 @@ impl Ring {
         if !known || owners.len() != usize::from(partitions.get()) {
             return Err(RingError::Owners);
         }
-        let preferences = (0..owners.len()).map(|at| preference_order(&members, &owners, at)).collect();
+        let places = Places::of(&members);
+        let preferences =
+            (0..owners.len()).map(|at| preference_order(&places, &owners, at)).collect();
         Ok(Self { version, partitions, members, owners, preferences })
     }
 
@@ -140,7 +148,11 @@ impl Ring {
     }
 
     /// The owners of a partition for `n` copies: the head of its preference list.
-    pub fn owners_of(&self, partition: Partition, n: u8) -> impl ExactSizeIterator<Item = NodeId> + Clone {
+    pub fn owners_of(
+        &self,
+        partition: Partition,
+        n: u8,
+    ) -> impl ExactSizeIterator<Item = NodeId> + Clone {
         let order = &self.preferences[usize::from(partition.get())];
         let count = order.len().min(usize::from(n));
         order[..count].iter().map(|&member| self.members[usize::from(member)].node)
@@ -164,28 +176,50 @@ fn check_members(members: &[Member]) -> Result<(), RingError> {
     }
 }
 
+/// Where members stand, as numbers: placement compares them millions of times.
+struct Places {
+    machine: Vec<MachineId>,
+    zone: Vec<usize>,
+    machines: usize,
+}
+
+impl Places {
+    fn of(members: &[Member]) -> Self {
+        let machine: Vec<_> = members.iter().map(|member| member.machine).collect();
+        let names: Vec<_> = members.iter().map(|member| (&member.dc, &member.zone)).collect();
+        let zone = names
+            .iter()
+            .map(|name| names.iter().take_while(|other| *other != name).count())
+            .collect();
+        let machines = machine.iter().collect::<std::collections::BTreeSet<_>>().len();
+        Self { machine, zone, machines }
+    }
+}
+
 /// Clockwise from `start`: the first member of each machine, those of zones not yet used before the others.
-fn preference_order(members: &[Member], owners: &[u16], start: usize) -> Vec<u16> {
-    let mut candidates: Vec<u16> = Vec::new();
-    let machine = |index: u16| members[usize::from(index)].machine;
-    for step in 0..owners.len() {
-        let owner = owners[(start + step) % owners.len()];
+fn preference_order(places: &Places, owners: &[u16], start: usize) -> Vec<u16> {
+    // Twice the largest N is enough to choose zones from, and keeps large rings cheap to build.
+    let enough = places.machines.min(2 * usize::from(COPIES_MAX));
+    let mut candidates: Vec<u16> = Vec::with_capacity(enough);
+    let machine = |index: u16| places.machine[usize::from(index)];
+    let (after, before) = (owners[start..].iter(), owners[..start].iter());
+    for &owner in after.chain(before) {
+        if candidates.len() >= enough {
+            break;
+        }
         if candidates.iter().all(|&known| machine(known) != machine(owner)) {
             candidates.push(owner);
         }
-        // Twice the largest N is enough to choose zones from, and keeps large rings cheap to build.
-        if candidates.len() >= 2 * usize::from(COPIES_MAX) {
-            break;
-        }
     }
-    spread_over_zones(members, candidates)
+    spread_over_zones(&places.zone, candidates)
 }
 
-fn spread_over_zones(members: &[Member], mut candidates: Vec<u16>) -> Vec<u16> {
-    let zone = |index: u16| (&members[usize::from(index)].dc, &members[usize::from(index)].zone);
+fn spread_over_zones(zone: &[usize], mut candidates: Vec<u16>) -> Vec<u16> {
+    let zone = |index: u16| zone[usize::from(index)];
     let mut order: Vec<u16> = Vec::with_capacity(candidates.len());
     while !candidates.is_empty() {
-        let fresh = candidates.iter().position(|&next| order.iter().all(|&used| zone(used) != zone(next)));
+        let fresh =
+            candidates.iter().position(|&next| order.iter().all(|&used| zone(used) != zone(next)));
         order.push(candidates.remove(fresh.unwrap_or(0)));
     }
     order

@@ -22,7 +22,8 @@ fn load(ring: &Ring, n: u8) -> (BTreeMap<NodeId, u32>, usize) {
     let mut shared_zones = 0;
     for partition in ring.partitions().all() {
         let owners: Vec<_> = ring.owners_of(partition, n).collect();
-        let machines: BTreeSet<_> = owners.iter().map(|&o| ring.member(o).unwrap().machine).collect();
+        let machines: BTreeSet<_> =
+            owners.iter().map(|&o| ring.member(o).unwrap().machine).collect();
         assert_eq!(machines.len(), owners.len(), "two copies on one machine");
         let zones: BTreeSet<_> = owners.iter().map(|&o| &ring.member(o).unwrap().zone).collect();
         shared_zones += usize::from(zones.len() < owners.len());
@@ -78,7 +79,8 @@ fn copies_keep_to_distinct_zones_where_there_are_three() {
 fn copies_follow_weight() {
     for count in [10, 30, 100] {
         let heavy_half = |index| if index % 2 == 0 { 2 } else { 1 };
-        let ring = Ring::found(PartitionCount::DEFAULT, members(count, count, heavy_half), 3).unwrap();
+        let ring =
+            Ring::found(PartitionCount::DEFAULT, members(count, count, heavy_half), 3).unwrap();
         let hottest = hottest_over_mean(&ring, 3);
         assert!(hottest <= 1.05, "{count} nodes: hottest {hottest:.3} x mean");
     }

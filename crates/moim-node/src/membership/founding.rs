@@ -18,6 +18,8 @@ pub struct Founding {
     copies: u8,
     met: BTreeMap<NodeId, MemberInfo>,
     digests: BTreeMap<NodeId, u64>,
+    /// What those that have met make; computing it takes milliseconds.
+    record: Option<Record>,
 }
 
 /// What a founding member does next.
@@ -38,7 +40,7 @@ impl Founding {
     pub fn new(own: MemberInfo, expected: usize, partitions: PartitionCount, copies: u8) -> Self {
         let id = own.member.node;
         let met = BTreeMap::from([(id, own)]);
-        Self { own: id, expected, partitions, copies, met, digests: BTreeMap::new() }
+        Self { own: id, expected, partitions, copies, met, digests: BTreeMap::new(), record: None }
     }
 
     /// How many have met, this one included.
@@ -52,18 +54,23 @@ impl Founding {
     }
 
     /// A member was met (again, perhaps at other addresses).
-    pub fn meet(&mut self, info: MemberInfo) -> FoundingStep {
-        let changed = self.met.insert(info.member.node, info.clone()).as_ref() != Some(&info);
+    pub fn meet(&mut self, info: &MemberInfo) -> FoundingStep {
+        let changed = self.met.insert(info.member.node, info.clone()).as_ref() != Some(info);
         if changed {
             self.digests.remove(&self.own);
+            self.record = None;
         }
         self.step()
     }
 
-    /// A member says what it computed.
+    /// A member says what it computed. Never answered with an announcement: while one member is missing, the others
+    /// would answer each other without end, each to all. Meeting and the timer announce.
     pub fn announced(&mut self, from: NodeId, digest: u64) -> FoundingStep {
         self.digests.insert(from, digest);
-        self.step()
+        match self.step() {
+            FoundingStep::Announce(_) => FoundingStep::Wait,
+            step => step,
+        }
     }
 
     /// What to do with what is known. Called again after every change and on a timer: announcing twice is harmless.
@@ -75,17 +82,28 @@ impl Founding {
             Err(error) => FoundingStep::Impossible(error),
             Ok(record) => {
                 self.digests.insert(self.own, record.cluster);
-                let agreed = self.met.keys().all(|node| self.digests.get(node) == Some(&record.cluster));
-                if agreed { FoundingStep::Adopt(Box::new(record)) } else { FoundingStep::Announce(record.cluster) }
+                let agreed =
+                    self.met.keys().all(|node| self.digests.get(node) == Some(&record.cluster));
+                if agreed {
+                    FoundingStep::Adopt(Box::new(record))
+                } else {
+                    FoundingStep::Announce(record.cluster)
+                }
             }
         }
     }
 
-    fn record(&self) -> Result<Record, RingError> {
+    fn record(&mut self) -> Result<Record, RingError> {
+        if let Some(record) = &self.record {
+            return Ok(record.clone());
+        }
         let members: Vec<_> = self.met.values().cloned().collect();
         let placed = members.iter().map(|info| info.member.clone()).collect();
         let ring = Ring::found(self.partitions, placed, self.copies)?;
-        let cluster = moim_core::fingerprint(format!("{:?} {members:?}", self.partitions).as_bytes());
-        Ok(Record { cluster, ring, members })
+        let cluster =
+            moim_core::fingerprint(format!("{:?} {members:?}", self.partitions).as_bytes());
+        let record = Record { cluster, ring, members };
+        self.record = Some(record.clone());
+        Ok(record)
     }
 }

@@ -4,6 +4,7 @@
 //! Left out for now: gossip (a peer is judged by its connection, see `peers`) and changes of the record.
 
 mod founding;
+mod meeting;
 
 pub use founding::{Founding, FoundingStep};
 
@@ -80,7 +81,7 @@ impl std::fmt::Display for HelloRefused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Protocol(theirs) => {
-                write!(f, "it speaks protocol {:#06x}, this node {PROTOCOL:#06x}: upgrade the older one", theirs)
+                write!(f, "it speaks protocol {theirs:#06x}, this node {PROTOCOL:#06x}: upgrade the older one")
             }
             Self::Cluster(theirs) => write!(f, "it belongs to another cluster ({theirs:016x}): check its peers' addresses"),
             Self::Settings => f.write_str(

@@ -2,7 +2,7 @@
 
 use bytes::BufMut;
 use moim_core::codec::{DecodeError, Put, Reader};
-use moim_core::ring::{MEMBERS_MAX, Member, PartitionCount, Ring, SLOTS};
+use moim_core::ring::{MEMBERS_MAX, Member, PartitionCount, Ring};
 use moim_core::{MachineId, NodeId};
 
 use crate::membership::{Hello, MemberInfo, Record};
@@ -55,20 +55,27 @@ pub(super) fn record(reader: &mut Reader) -> Result<Record, DecodeError> {
     let partitions = partitions.or(Err(DecodeError::Invalid("partitions")))?;
     let count = reader.count("members", MEMBERS_MAX)?;
     let members = (0..count).map(|_| member(reader)).collect::<Result<Vec<_>, _>>()?;
-    let owners = (0..partitions.get()).map(|_| reader.u16("owner")).collect::<Result<Vec<_>, _>>()?;
+    let owners =
+        (0..partitions.get()).map(|_| reader.u16("owner")).collect::<Result<Vec<_>, _>>()?;
     let placed = members.iter().map(|info| info.member.clone()).collect();
-    let ring = Ring::from_parts(version, partitions, placed, owners).or(Err(DecodeError::Invalid("ring")))?;
+    let ring = Ring::from_parts(version, partitions, placed, owners)
+        .or(Err(DecodeError::Invalid("ring")))?;
     Ok(Record { cluster, ring, members })
 }
-
-const _: () = assert!(SLOTS <= u16::MAX, "partition counts travel in sixteen bits");
 
 fn put_member(out: &mut Vec<u8>, info: &MemberInfo) {
     let Member { node, machine, zone, dc, weight } = &info.member;
     out.put_u64(node.0);
     out.put_u64(machine.0);
     out.put_u32(*weight);
-    let texts = [zone, dc, &info.peer_address, &info.redis_address, &info.cluster_address, &info.http_address];
+    let texts = [
+        zone,
+        dc,
+        &info.peer_address,
+        &info.redis_address,
+        &info.cluster_address,
+        &info.http_address,
+    ];
     for text in texts {
         out.put_length_prefixed(text.as_bytes());
     }

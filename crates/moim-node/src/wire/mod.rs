@@ -3,7 +3,7 @@
 //!
 //! A frame is `length (u32) | checksum (u32) | kind (u8) | fields`. The length counts what follows it; the checksum is
 //! the upper half of XXH3 over what follows *it* (TCP's own is too weak for a store to rely on). Kinds below
-//! [`NO_OPERATION`] begin with an operation's id, so that a node can tell an older peer's unknown message back by name
+//! `NO_OPERATION` begin with an operation's id, so that a node can tell an older peer's unknown message back by name
 //! instead of closing the connection: mixed versions run side by side during an upgrade.
 //!
 //! Written by hand rather than derived: bodies are sliced out of the frame without a copy, and new fields go to the
@@ -116,7 +116,10 @@ fn framed(frame: &mut Vec<u8>, put_body: impl FnOnce(&mut Vec<u8>)) {
     frame.resize(body_at, 0);
     put_body(frame);
     let length = frame.len() - start - LENGTH_BYTES;
-    assert!(length <= FRAME_BYTES_MAX, "a message outgrew its frame: the limits of what it carries do not add up");
+    assert!(
+        length <= FRAME_BYTES_MAX,
+        "a message outgrew its frame: the limits of what it carries do not add up"
+    );
     let length = u32::try_from(length).expect("FRAME_BYTES_MAX fits into 32 bits");
     let checksum = checksum(&frame[body_at..]);
     frame[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
@@ -124,9 +127,10 @@ fn framed(frame: &mut Vec<u8>, put_body: impl FnOnce(&mut Vec<u8>)) {
 }
 
 fn checked(body: Bytes) -> Result<Reader, DecodeError> {
-    let mut reader = Reader::new(body.clone());
+    let computed = body.get(CHECKSUM_BYTES..).map(checksum);
+    let mut reader = Reader::new(body);
     let expected = reader.u32("checksum")?;
-    if checksum(&body[CHECKSUM_BYTES..]) != expected {
+    if computed != Some(expected) {
         return Err(DecodeError::Invalid("checksum"));
     }
     Ok(reader)
@@ -209,7 +213,9 @@ fn operation(kind: u8, op: OpId, mut reader: Reader) -> Result<Message, DecodeEr
             let budget_ms = reader.u32("budget")?;
             Ok(Message::Forward { op, request: request::take(&mut reader)?, budget_ms })
         }
-        kind::FORWARD_REPLY => Ok(Message::ForwardReply { op, outcome: outcome::take(&mut reader)? }),
+        kind::FORWARD_REPLY => {
+            Ok(Message::ForwardReply { op, outcome: outcome::take(&mut reader)? })
+        }
         kind::KEYS => {
             let namespace = NamespaceId(reader.u32("namespace")?);
             // Every partition number of any cluster is below the largest count; the node checks it against its ring.

@@ -109,6 +109,7 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
                 Queue::Operations => 0,
                 Queue::UnsyncedBytes => 1,
                 Queue::UpdatesPerKey => 2,
+                Queue::ClockPairs => 3,
             });
             out.put_u64(*limit);
         }
@@ -154,11 +155,14 @@ fn failure(reader: &mut Reader) -> Result<Failure, DecodeError> {
                 0 => Queue::Operations,
                 1 => Queue::UnsyncedBytes,
                 2 => Queue::UpdatesPerKey,
+                3 => Queue::ClockPairs,
                 _ => return Err(DecodeError::Invalid("queue")),
             };
             Failure::Overloaded { queue, limit: reader.u64("limit")? }
         }
-        4 => Failure::TooLarge { pair_bytes: reader.u64("size")?, limit_bytes: reader.u64("limit")? },
+        4 => {
+            Failure::TooLarge { pair_bytes: reader.u64("size")?, limit_bytes: reader.u64("limit")? }
+        }
         5 => Failure::Conflict { siblings: reader.u32("siblings")? },
         6 => {
             let (met, expected) = (reader.u32("met")?, reader.u32("expected")?);

@@ -46,10 +46,17 @@ fn updates() -> Vec<Update> {
 }
 
 fn failures() -> Vec<Failure> {
-    let whys = [Why::Unreachable, Why::NoAnswer(9), Why::ClockSkew(1 << 40), Why::Disk, Why::Unsupported];
+    let whys =
+        [Why::Unreachable, Why::NoAnswer(9), Why::ClockSkew(1 << 40), Why::Disk, Why::Unsupported];
     let missing = whys.into_iter().map(|why| (NodeId(7), why)).collect();
     vec![
-        Failure::Unavailable { intent: Intent::Write, level: Level::All, needed: 3, got: 2, missing },
+        Failure::Unavailable {
+            intent: Intent::Write,
+            level: Level::All,
+            needed: 3,
+            got: 2,
+            missing,
+        },
         Failure::Timeout { node: NodeId(1), waited_ms: 5 },
         Failure::Overloaded { queue: Queue::UpdatesPerKey, limit: 3 },
         Failure::TooLarge { pair_bytes: 10_241, limit_bytes: 10_240 },
@@ -70,18 +77,30 @@ fn messages() -> Vec<Message> {
     let object = Bytes::from_static(b"object");
     let partition = PartitionCount::DEFAULT.partition(4_095).expect("the last one");
     let request = |action| Request {
-        namespace, key: key.clone(), action, r: Some(Level::Quorum), w: Some(Level::TWO), timeout_ms: Some(9),
+        namespace,
+        key: key.clone(),
+        action,
+        r: Some(Level::Quorum),
+        w: Some(Level::TWO),
+        timeout_ms: Some(9),
     };
     let context = Some(Context::Siblings(VersionVector::new()));
-    let put = Action::Put { value: object.clone(), expiry: Expiry::At(5), context: context.clone() };
+    let put =
+        Action::Put { value: object.clone(), expiry: Expiry::At(5), context: context.clone() };
     let mut actions = vec![put, Action::Delete { context }];
     actions.extend(updates().into_iter().map(Action::Update));
     let mut outcomes: Vec<_> = failures().into_iter().map(Outcome::Failed).collect();
-    outcomes.push(Outcome::Written { context: Context::Lww(Hlc::from_millis(3)), version: Hlc::from_millis(3) });
+    outcomes.push(Outcome::Written {
+        context: Context::Lww(Hlc::from_millis(3)),
+        version: Hlc::from_millis(3),
+    });
     outcomes.push(Outcome::Updated(Reply::Integer(-3)));
     outcomes.push(Outcome::Updated(Reply::Value(None)));
     outcomes.push(Outcome::Updated(Reply::Set { applied: true, previous: Some(key.clone()) }));
-    let entries = KeyEntries { keys: vec![(key.clone(), Hlc::from_millis(1), true)], complete_below: Some(9) };
+    let entries = KeyEntries {
+        keys: vec![(key.clone(), Hlc::from_millis(1), true)],
+        complete_below: Some(9),
+    };
     let mut founding = Founding::new(info(1), 1, PartitionCount::DEFAULT, 3);
     let FoundingStep::Adopt(record) = founding.step() else { panic!("alone, so agreed") };
     let mut all = vec![
@@ -105,7 +124,11 @@ fn messages() -> Vec<Message> {
         Message::Record(record),
         Message::Unsupported { op },
     ];
-    all.extend(actions.into_iter().map(|action| Message::Forward { op, request: request(action), budget_ms: 3 }));
+    all.extend(actions.into_iter().map(|action| Message::Forward {
+        op,
+        request: request(action),
+        budget_ms: 3,
+    }));
     all.extend(outcomes.into_iter().map(|outcome| Message::ForwardReply { op, outcome }));
     all
 }

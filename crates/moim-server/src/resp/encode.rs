@@ -41,8 +41,10 @@ pub(crate) enum Reply {
     /// A text for people.
     Verbatim(String),
     /// A float.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the data types to come"))]
     Double(f64),
     /// True or false.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the data types to come"))]
     Boolean(bool),
     /// Nothing where a value could be.
     Null,
@@ -55,6 +57,7 @@ pub(crate) enum Reply {
     /// Names and values.
     Map(Vec<(Self, Self)>),
     /// Something the client did not ask for. RESP2 has no place for it but an array.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the data types to come"))]
     Push(Vec<Self>),
     /// No reply at all (`CLIENT REPLY OFF`).
     Silence,

@@ -3,6 +3,7 @@
 use moim_node::namespace::PAIR_BYTES_MAX;
 
 use super::login::PasswordDigest;
+use crate::config::Config;
 
 /// Which of the two Redis ports a connection came in on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,8 @@ pub enum Port {
 pub struct RespSettings {
     /// The digest of the password of the user `default`; `None` (the default) lets everybody in whom `protected` does.
     pub password: Option<PasswordDigest>,
-    /// Whether clients from other machines are refused while there is no password. Default: yes.
+    /// Whether clients from other machines are refused while there is no password. Default: yes. The configuration
+    /// refuses such a node already; this holds when a port is forwarded to it.
     pub protected: bool,
     /// Connections at once, both ports together. Default 10,000.
     pub clients_max: usize,
@@ -71,6 +73,19 @@ impl Default for RespSettings {
             unfinished_timeout_ms: 60_000,
             unread_timeout_ms: 60_000,
             login_delay_ms: 100,
+        }
+    }
+}
+
+impl From<&Config> for RespSettings {
+    fn from(config: &Config) -> Self {
+        let node = &config.node;
+        Self {
+            password: (!node.password.is_empty())
+                .then(|| PasswordDigest::of(node.password.as_bytes())),
+            protected: !node.allow_insecure,
+            clients_max: node.redis_connections_max as usize,
+            ..Self::default()
         }
     }
 }

@@ -1,0 +1,69 @@
+# `make help` lists what there is. Variables:
+#
+#   ENGINE=memory    without RocksDB and so without C++; a node then keeps nothing when it stops
+#   ARGS="…"         more arguments for `moim dev` and `moim bench`
+#   SIMULATION="…"   another command to run the simulator with
+
+ENGINE ?= rocksdb
+ARGS ?=
+CARGO ?= cargo
+BINARIES := $(or $(CARGO_TARGET_DIR),target)
+# Bounded, so that every `make test` runs the same: longer sweeps are `make sim SEEDS=…`.
+SEEDS ?= 200
+OPERATIONS ?= 2000
+SIMULATION ?= $(CARGO) run --release --quiet -p moim-sim -- sweep --seeds $(SEEDS) --operations $(OPERATIONS)
+
+ifeq ($(ENGINE),rocksdb)
+FEATURES :=
+else ifeq ($(ENGINE),memory)
+FEATURES := --no-default-features
+else
+$(error ENGINE is rocksdb or memory, not $(ENGINE))
+endif
+
+export ENGINE
+
+.PHONY: help dev test lint sim bench bootstrap rocksdb
+.NOTPARALLEL:
+
+help:
+	@echo 'make dev     build Moim and start a cluster of three nodes on this machine'
+	@echo 'make test    everything that has to pass: format, lints, docs, tests, simulation'
+	@echo 'make lint    what needs tools of its own: licences, unused dependencies, spelling'
+	@echo 'make sim     the simulator alone; SEEDS=200 OPERATIONS=2000'
+	@echo 'make bench   load on a running cluster; ARGS="--duration 30s"'
+	@echo
+	@echo 'ENGINE=memory builds without RocksDB, keeping nothing on disk.'
+
+dev: bootstrap rocksdb
+	$(CARGO) build --release -p moim $(FEATURES)
+	$(BINARIES)/release/moim dev $(ARGS)
+
+test: bootstrap rocksdb
+	$(CARGO) fmt --all --check
+	$(CARGO) xtask tidy
+	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
+# The crates that must build without C++, on their own: beside the others they would be given its features.
+	$(CARGO) clippy -p moim-storage -p moim-node -p moim-sim --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps $(FEATURES)
+	$(CARGO) test --workspace $(FEATURES)
+	$(SIMULATION)
+
+lint:
+	@scripts/lint
+
+sim:
+	$(SIMULATION)
+
+bench: bootstrap rocksdb
+	$(CARGO) build --release -p moim $(FEATURES)
+	$(BINARIES)/release/moim bench $(ARGS)
+
+bootstrap:
+	@scripts/bootstrap
+
+# Once per machine; afterwards it only checks that the library is there and whole.
+rocksdb: bootstrap
+ifeq ($(ENGINE),rocksdb)
+	@$(CARGO) xtask rocksdb
+endif

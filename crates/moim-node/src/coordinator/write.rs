@@ -1,0 +1,404 @@
+//! The write path: send to all owners, acknowledge at W, go on until all have it or owe it to them.
+//!
+//! In `lww` an owner that holds a later version answers *superseded*. Without W plain acknowledgements the write is
+//! stamped anew above what it met and sent again, before it is acknowledged: so with strict quorums and 2W > N a write
+//! that begins after another's acknowledgement outranks it, whatever the clocks say.
+
+use bytes::Bytes;
+use moim_core::NodeId;
+use moim_core::clock::{Actor, Dot, Epoch, Hlc};
+use moim_core::object::{Content, Context, Object, Version};
+use moim_core::quorum::{Tally, Verdict};
+
+use super::{Admitted, Fresh, Job, Operation, Origin, unavailable};
+use crate::api::{BatchId, Expiry, Failure, Intent, Outcome, Why};
+use crate::gate::{NOTHING, Outgoing};
+use crate::message::{Message, OpId, WriteResult};
+use crate::namespace::Conflict;
+use crate::node::Node;
+use crate::options::Mutation;
+use crate::store::Stored;
+use crate::timer::Timer;
+
+/// What an owner has said so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Vote {
+    Waiting,
+    Stored,
+    Superseded,
+    Failed(Why),
+}
+
+/// A write under way.
+#[derive(Debug)]
+pub(crate) struct WriteOp {
+    /// Taken when it is answered.
+    origin: Option<Origin>,
+    admitted: Admitted,
+    stored: Stored,
+    /// What the client gets back to replace just this.
+    context: Context,
+    tally: Tally,
+    votes: Vec<(NodeId, Vote)>,
+    intent: Intent,
+}
+
+impl WriteOp {
+    fn new(job: Job, stored: Stored, context: Context, needed: u8) -> Self {
+        let Job { origin, admitted } = job;
+        let tally = Tally::new(admitted.copies(), needed);
+        let (origin, votes) = (Some(origin), Vec::new());
+        Self { origin, admitted, stored, context, tally, votes, intent: Intent::Write }
+    }
+
+    pub(crate) fn waits_for(&self, node: NodeId) -> bool {
+        self.votes.iter().any(|(voter, vote)| *voter == node && *vote == Vote::Waiting)
+    }
+
+    fn vote(&mut self, node: NodeId, vote: Vote) -> Option<Verdict> {
+        let slot =
+            self.votes.iter_mut().find(|(voter, slot)| *voter == node && *slot == Vote::Waiting)?;
+        let verdict = if vote == Vote::Stored { self.tally.yes() } else { self.tally.no() };
+        slot.1 = vote;
+        Some(verdict)
+    }
+
+    fn any(&self, wanted: &Vote) -> bool {
+        self.votes.iter().any(|(_, vote)| vote == wanted)
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome::Written { context: self.context.clone(), version: self.stored.object.written() }
+    }
+
+    fn failure(&self) -> Outcome {
+        let missing = self.votes.iter().filter_map(|(node, vote)| match vote {
+            Vote::Failed(why) => Some((*node, why.clone())),
+            Vote::Waiting | Vote::Stored | Vote::Superseded => None,
+        });
+        let level = if self.intent == Intent::Read { self.admitted.r } else { self.admitted.w };
+        unavailable(self.intent, level, (self.tally.needed(), self.tally.got()), missing)
+    }
+}
+
+impl Node {
+    /// Writes a value whatever was there.
+    pub(crate) fn begin_put(
+        &mut self,
+        job: Job,
+        value: Bytes,
+        expiry: Expiry,
+        context: Option<Context>,
+    ) {
+        let expires_ms = self.deadline_of(job.admitted.target.namespace, expiry);
+        let dead = expires_ms != 0 && expires_ms <= self.now.wall_ms;
+        let fresh = if dead {
+            Fresh::deletion()
+        } else {
+            Fresh { content: Content::Value(value), expires_ms }
+        };
+        match job.admitted.conflict {
+            Conflict::Siblings => self.begin_mint(job, fresh, context),
+            Conflict::Lww => match self.observe_context(context.as_ref()) {
+                Ok(()) => self.begin_lww(job, fresh),
+                Err(failure) => self.finish(job.origin, Outcome::Failed(failure)),
+            },
+        }
+    }
+
+    /// Deletes whatever was there.
+    pub(crate) fn begin_delete(&mut self, job: Job, context: Option<Context>) {
+        match job.admitted.conflict {
+            Conflict::Siblings => self.begin_mint_of_deletion(job, context),
+            Conflict::Lww => match self.observe_context(context.as_ref()) {
+                Ok(()) => self.begin_lww(job, Fresh::deletion()),
+                Err(failure) => self.finish(job.origin, Outcome::Failed(failure)),
+            },
+        }
+    }
+
+    /// A write that carries an `lww` context ends above what its writer had read.
+    fn observe_context(&mut self, context: Option<&Context>) -> Result<(), Failure> {
+        match context {
+            None => Ok(()),
+            Some(Context::Lww(seen)) if self.is_plausible(*seen) => {
+                self.clock.observe(*seen);
+                Ok(())
+            }
+            Some(_) => Err(Failure::BadContext),
+        }
+    }
+
+    /// Whether a time is not so far ahead that following it would get this node's stamps refused.
+    pub(crate) fn is_plausible(&self, time: Hlc) -> bool {
+        time.millis() <= self.now.wall_ms.saturating_add(self.options.max_clock_skew_ms)
+    }
+
+    /// Stamps an `lww` version and sends it to all owners.
+    pub(crate) fn begin_lww(&mut self, job: Job, fresh: Fresh) {
+        let written = self.stamp();
+        self.lww_counter += 1;
+        let epoch = Epoch { run: self.run, serial: 0 };
+        let dot =
+            Dot { actor: Actor { node: self.info.member.node, epoch }, counter: self.lww_counter };
+        let created_ms = self.created_ms(&job.admitted).unwrap_or_else(|| written.millis());
+        let Fresh { content, expires_ms } = fresh;
+        let object = Object::Lww(Version { written, dot, created_ms, expires_ms, content });
+        let context = object.context();
+        self.begin_write(job, Stored::new(object), context, None);
+    }
+
+    /// When the live value at hand was created, as far as memory knows.
+    fn created_ms(&self, admitted: &Admitted) -> Option<u64> {
+        let held = self.store.peek(&admitted.target.data_key)?;
+        held.object.live(self.now.wall_ms).next().map(|version| version.created_ms)
+    }
+
+    /// Sends an object to all owners; `context` goes back to the writer. An object that was `minted` is already in that
+    /// batch of this node's own replica, which votes when the batch is durable.
+    pub(crate) fn begin_write(
+        &mut self,
+        job: Job,
+        stored: Stored,
+        context: Context,
+        minted: Option<BatchId>,
+    ) {
+        let needed = match self.options.mutation {
+            Some(Mutation::WriteQuorumShort) => job.admitted.needs_w().max(2) - 1,
+            _ => job.admitted.needs_w(),
+        };
+        self.send_round(WriteOp::new(job, stored, context, needed), minted);
+    }
+
+    /// Brings a joined object to `stale` owners, and answers a read once `needed` of them have it.
+    pub(crate) fn begin_write_back(
+        &mut self,
+        mut job: Job,
+        stored: Stored,
+        stale: Vec<NodeId>,
+        needed: u8,
+    ) {
+        job.admitted.owners = stale;
+        let context = stored.object.context();
+        let op = WriteOp { intent: Intent::Read, ..WriteOp::new(job, stored, context, needed) };
+        self.send_round(op, None);
+    }
+
+    /// Sends the object of `op` to every owner under a fresh id.
+    fn send_round(&mut self, mut op: WriteOp, minted: Option<BatchId>) {
+        op.votes = op.admitted.owners.iter().map(|&owner| (owner, Vote::Waiting)).collect();
+        op.tally = Tally::new(op.admitted.copies(), op.tally.needed());
+        let owners = op.admitted.owners.clone();
+        let own = self.info.member.node;
+        let reveals = self.lease_batch(op.stored.object.written());
+        let (target, object) = (op.admitted.target.clone(), op.stored.encoded.clone());
+        let budget_ms = self.budget_ms(op.admitted.deadline_mono_ms);
+        let id = self.register(op.admitted.deadline_mono_ms, Operation::Write(op));
+        for owner in owners {
+            match minted {
+                Some(batch) if owner == own => {
+                    self.answer_write(own, id, WriteResult::Stored, batch);
+                }
+                _ if self.can_ask(owner) => {
+                    let (namespace, key) = (target.namespace, target.key.clone());
+                    let message = Message::Write {
+                        op: id,
+                        namespace,
+                        key,
+                        object: object.clone(),
+                        budget_ms,
+                    };
+                    self.send(reveals, Outgoing::Peer(owner, message));
+                }
+                _ => self.write_refused(id, owner, self.why_not(owner)),
+            }
+        }
+        // Levels beyond the copies there are, and nobody to ask, are known to be impossible at once.
+        self.judge_write(id);
+    }
+
+    /// An owner has answered a write.
+    pub(crate) fn on_write_reply(&mut self, from: NodeId, id: OpId, result: WriteResult) {
+        match (self.operations.get_mut(id), result) {
+            (Some(Operation::Write(_)), WriteResult::Stored) => {
+                self.write_vote(id, from, Vote::Stored);
+            }
+            (Some(Operation::Write(_)), WriteResult::Superseded(by)) => {
+                self.write_superseded(id, from, by);
+            }
+            (Some(Operation::Write(_)), WriteResult::Refused(why)) => {
+                self.write_refused(id, from, why);
+            }
+            (Some(Operation::Task(node, task)), result) if *node == from => {
+                let task = *task;
+                self.operations.remove(id);
+                match result {
+                    WriteResult::Stored | WriteResult::Superseded(_) => {
+                        self.task_delivered(from, task);
+                    }
+                    WriteResult::Refused(_) => self.task_failed(from, task),
+                }
+            }
+            // Late, repeated, or for an earlier run.
+            _ => {}
+        }
+    }
+
+    pub(crate) fn write_refused(&mut self, id: OpId, node: NodeId, why: Why) {
+        self.write_vote(id, node, Vote::Failed(why));
+    }
+
+    fn write_superseded(&mut self, id: OpId, node: NodeId, by: Hlc) {
+        if !self.is_plausible(by) {
+            let ahead_ms = by.millis().saturating_sub(self.now.wall_ms);
+            return self.write_refused(id, node, Why::ClockSkew(ahead_ms));
+        }
+        self.clock.observe(by);
+        // A read that writes back is content: the owner holds something newer than what is returned.
+        let reading = matches!(self.operations.get_mut(id), Some(Operation::Write(op)) if op.intent == Intent::Read);
+        self.write_vote(id, node, if reading { Vote::Stored } else { Vote::Superseded });
+        if !reading {
+            let retry_at = self.now.mono_ms + u64::from(self.options.read_retry_ms);
+            self.timers.set(retry_at, Timer::Restamp(id));
+        }
+    }
+
+    /// A write that met a later version has waited long enough for plain acknowledgements of the others.
+    pub(crate) fn on_restamp(&mut self, id: OpId) {
+        if matches!(self.operations.get_mut(id), Some(Operation::Write(op)) if op.origin.is_some())
+        {
+            self.outranked(id);
+        }
+    }
+
+    fn write_vote(&mut self, id: OpId, node: NodeId, vote: Vote) {
+        if let Some(Operation::Write(op)) = self.operations.get_mut(id)
+            && op.vote(node, vote).is_some()
+        {
+            self.judge_write(id);
+        }
+    }
+
+    /// Answers if the verdict is known, and ends the operation when everybody has voted.
+    fn judge_write(&mut self, id: OpId) {
+        let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
+        let verdict = op.tally.verdict();
+        let complete = !op.any(&Vote::Waiting);
+        let outranked = op.any(&Vote::Superseded);
+        match verdict {
+            Verdict::Pending => {}
+            Verdict::Reached => {
+                if let Some(origin) = op.origin.take() {
+                    let outcome = op.outcome();
+                    self.answer_write_op(id, origin, outcome);
+                }
+            }
+            Verdict::Impossible if op.origin.is_some() && outranked => return self.outranked(id),
+            // The others are still heard, so that the error can say how many hold the write.
+            Verdict::Impossible if !complete => {}
+            Verdict::Impossible => {
+                if let Some(origin) = op.origin.take() {
+                    let outcome = op.failure();
+                    self.answer_write_op(id, origin, outcome);
+                }
+            }
+        }
+        if complete && let Some(Operation::Write(op)) = self.operations.remove(id) {
+            self.write_complete(&op);
+        }
+    }
+
+    fn answer_write_op(&mut self, id: OpId, origin: Origin, outcome: Outcome) {
+        let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
+        if op.intent == Intent::Read && matches!(outcome, Outcome::Written { .. }) {
+            let object = op.stored.object.clone();
+            self.finish_read(origin, Some(object));
+        } else {
+            self.finish(origin, outcome);
+        }
+    }
+
+    /// Too few took it because they hold later versions: stamp above those and send again. An update computes its
+    /// value anew instead.
+    fn outranked(&mut self, id: OpId) {
+        let Some(Operation::Write(mut op)) = self.operations.remove(id) else { return };
+        if let Some(Origin::Serial(key)) = op.origin {
+            return self.serial_outranked(&key);
+        }
+        let Object::Lww(version) = &op.stored.object else {
+            unreachable!("only lww owners answer superseded")
+        };
+        self.figures.restamped += 1;
+        let written = self.stamp();
+        let object = Object::Lww(Version { written, ..version.clone() });
+        op.context = object.context();
+        op.stored = Stored::new(object);
+        self.send_round(op, None);
+    }
+
+    /// Everybody has voted, or time is over: what is still missing somewhere is owed.
+    fn write_complete(&mut self, op: &WriteOp) {
+        if op.origin.is_none()
+            && op.any(&Vote::Superseded)
+            && op.tally.verdict() == Verdict::Reached
+        {
+            self.figures.lww_discarded += 1;
+        }
+        for (node, vote) in &op.votes {
+            if let Vote::Failed(_) | Vote::Waiting = vote {
+                self.owe(*node, &op.admitted.target, op.stored.clone());
+            }
+        }
+    }
+
+    pub(crate) fn write_deadline(&mut self, id: OpId, mut op: WriteOp) {
+        let waited_ms = self.waited_ms(&op.admitted);
+        let mut late = Vec::new();
+        for (node, vote) in &mut op.votes {
+            if *vote == Vote::Waiting {
+                *vote = Vote::Failed(Why::NoAnswer(waited_ms));
+                late.push(*node);
+            }
+        }
+        for node in late {
+            self.missed_deadline(node);
+        }
+        if let Some(origin) = op.origin.take() {
+            let outcome = op.failure();
+            self.operations.insert(id, Operation::Write(op));
+            self.answer_write_op(id, origin, outcome);
+            if let Some(Operation::Write(op)) = self.operations.remove(id) {
+                self.write_complete(&op);
+            }
+        } else {
+            self.write_complete(&op);
+        }
+    }
+
+    /// Whether a request to this node is worth sending: it is this one, or it can be reached.
+    pub(crate) fn can_ask(&self, node: NodeId) -> bool {
+        node == self.info.member.node || self.peers.is_reachable(node)
+    }
+
+    pub(crate) fn why_not(&self, node: NodeId) -> Why {
+        match self.peers.state(node) {
+            crate::views::PeerState::Skipped => Why::NoAnswer(self.options.request_timeout_ms),
+            _ => Why::Unreachable,
+        }
+    }
+
+    pub(crate) fn waited_ms(&self, admitted: &Admitted) -> u32 {
+        u32::try_from(self.now.mono_ms.saturating_sub(admitted.started_mono_ms)).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn missed_deadline(&mut self, node: NodeId) {
+        if node != self.info.member.node {
+            self.peers.missed(node, self.now.mono_ms, &self.options);
+        }
+    }
+
+    /// Nothing is revealed by messages that carry no stamp of this node's.
+    pub(crate) fn send_plain(&mut self, to: NodeId, message: Message) {
+        self.send(NOTHING, Outgoing::Peer(to, message));
+    }
+}

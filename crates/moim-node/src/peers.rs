@@ -1,0 +1,139 @@
+//! Who can be reached, as seen from here. Local and quick; nothing moves because of it, it only decides whom to ask
+//! first and whom to skip. Gossip will add what members agree on.
+//!
+//! A peer is skipped when its connection closes, or when several requests in a row had no answer; whatever it says
+//! brings it back, and a ping asks for a word whenever it is silent.
+
+use std::collections::BTreeMap;
+
+use moim_core::NodeId;
+
+use crate::membership::MemberInfo;
+use crate::options::Options;
+use crate::views::PeerState;
+
+/// One peer as seen from here.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) info: MemberInfo,
+    connected: bool,
+    heard_mono_ms: u64,
+    missed: u32,
+    state: PeerState,
+    pub(crate) since_mono_ms: u64,
+}
+
+/// All peers: members of the record, and before there is one, whoever was met.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    by_id: BTreeMap<NodeId, Peer>,
+}
+
+impl Peers {
+    /// Learns of a member without having met it.
+    pub(crate) fn know(&mut self, info: &MemberInfo, mono_ms: u64) {
+        self.by_id.entry(info.member.node).or_insert_with(|| Peer {
+            info: info.clone(),
+            connected: false,
+            heard_mono_ms: mono_ms,
+            missed: 0,
+            state: PeerState::Unreachable,
+            since_mono_ms: mono_ms,
+        });
+    }
+
+    /// A connection stands.
+    pub(crate) fn up(&mut self, info: &MemberInfo, mono_ms: u64, options: &Options) {
+        self.know(info, mono_ms);
+        if let Some(peer) = self.by_id.get_mut(&info.member.node) {
+            peer.info = info.clone();
+            peer.connected = true;
+            peer.heard_mono_ms = mono_ms;
+            peer.missed = 0;
+            peer.judge(mono_ms, options);
+        }
+    }
+
+    /// The connection is gone.
+    pub(crate) fn down(&mut self, node: NodeId, mono_ms: u64, options: &Options) {
+        if let Some(peer) = self.by_id.get_mut(&node) {
+            peer.connected = false;
+            peer.judge(mono_ms, options);
+        }
+    }
+
+    /// It said something. Returns whether it had been skipped until now.
+    pub(crate) fn heard(&mut self, node: NodeId, mono_ms: u64, options: &Options) -> bool {
+        let Some(peer) = self.by_id.get_mut(&node) else { return false };
+        let skipped = peer.state == PeerState::Skipped;
+        peer.heard_mono_ms = mono_ms;
+        peer.missed = 0;
+        peer.judge(mono_ms, options);
+        skipped
+    }
+
+    /// A request to it had no answer in time.
+    pub(crate) fn missed(&mut self, node: NodeId, mono_ms: u64, options: &Options) {
+        if let Some(peer) = self.by_id.get_mut(&node) {
+            peer.missed = peer.missed.saturating_add(1);
+            peer.judge(mono_ms, options);
+        }
+    }
+
+    /// Judges everybody's silence anew and returns the connected peers to ping.
+    pub(crate) fn tick(&mut self, mono_ms: u64, options: &Options) -> Vec<NodeId> {
+        let mut silent = Vec::new();
+        for (&node, peer) in &mut self.by_id {
+            peer.judge(mono_ms, options);
+            let quiet_ms = mono_ms.saturating_sub(peer.heard_mono_ms);
+            if peer.connected && quiet_ms >= u64::from(options.ping_interval_ms) {
+                silent.push(node);
+            }
+        }
+        silent
+    }
+
+    /// How it looks from here. Strangers are unreachable.
+    pub(crate) fn state(&self, node: NodeId) -> PeerState {
+        self.by_id.get(&node).map_or(PeerState::Unreachable, |peer| peer.state)
+    }
+
+    /// Whether messages to it are worth sending.
+    pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
+        matches!(self.state(node), PeerState::Up | PeerState::Silent)
+    }
+
+    pub(crate) fn is_connected(&self, node: NodeId) -> bool {
+        self.by_id.get(&node).is_some_and(|peer| peer.connected)
+    }
+
+    /// Everybody connected.
+    pub(crate) fn connected(&self) -> Vec<NodeId> {
+        self.by_id.iter().filter(|(_, peer)| peer.connected).map(|(&node, _)| node).collect()
+    }
+
+    /// Everybody known.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.by_id.iter().map(|(&node, peer)| (node, peer))
+    }
+}
+
+impl Peer {
+    pub(crate) fn state(&self) -> PeerState {
+        self.state
+    }
+
+    fn judge(&mut self, mono_ms: u64, options: &Options) {
+        let quiet_ms = mono_ms.saturating_sub(self.heard_mono_ms);
+        let state = match () {
+            () if !self.connected => PeerState::Unreachable,
+            () if self.missed >= options.missed_deadlines_max => PeerState::Skipped,
+            () if quiet_ms > u64::from(options.silence_ms) => PeerState::Silent,
+            () => PeerState::Up,
+        };
+        if state != self.state {
+            self.state = state;
+            self.since_mono_ms = mono_ms;
+        }
+    }
+}

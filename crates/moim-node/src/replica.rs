@@ -1,0 +1,245 @@
+//! The replica: joins what coordinators send into local state, and tells them what it holds.
+//!
+//! Every coordinator's own node is a replica like any other: its messages take this same path and pass the same gate.
+
+use bytes::Bytes;
+use moim_core::clock::Hlc;
+use moim_core::object::{Joined, Object};
+use moim_core::ring::Partition;
+use moim_core::{NamespaceId, NodeId};
+
+use crate::api::{BatchId, Why};
+use crate::coordinator::Mint;
+use crate::gate::{NOTHING, Outgoing};
+use crate::keyspace;
+use crate::message::{Message, OpId, ReadResult, Want, WriteResult};
+use crate::namespace::Conflict;
+use crate::node::Node;
+use crate::options::Mutation;
+use crate::store::{Looked, Stored};
+
+/// A key, and where it lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) namespace: NamespaceId,
+    pub(crate) key: Bytes,
+    pub(crate) partition: Partition,
+    /// The persisted key.
+    pub(crate) data_key: Bytes,
+}
+
+impl Target {
+    pub(crate) fn new(namespace: NamespaceId, key: &[u8], partition: Partition) -> Self {
+        let data_key = keyspace::data_key(partition, namespace, key);
+        // One allocation for both.
+        let key = data_key.slice(keyspace::PREFIX_BYTES..);
+        Self { namespace, key, partition, data_key }
+    }
+}
+
+/// Who asked this replica, and under which operation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker {
+    pub(crate) node: NodeId,
+    pub(crate) op: OpId,
+}
+
+/// Something to do with the local copy of one key, which may have to be read from disk first.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Join this into it.
+    Join { asker: Asker, target: Target, incoming: Stored },
+    /// Tell `from` of it.
+    Tell { asker: Asker, target: Target, want: Want },
+    /// Make a new version of it.
+    Mint(Box<Mint>),
+}
+
+impl Work {
+    fn data_key(&self) -> &Bytes {
+        match self {
+            Self::Join { target, .. } | Self::Tell { target, .. } => &target.data_key,
+            Self::Mint(mint) => &mint.target.data_key,
+        }
+    }
+}
+
+impl Node {
+    /// A coordinator wants its object joined into ours.
+    pub(crate) fn on_write(
+        &mut self,
+        asker: Asker,
+        namespace: NamespaceId,
+        key: &[u8],
+        object: Bytes,
+    ) {
+        match self.admit_write(namespace, key, object) {
+            Ok((target, incoming)) => self.work(Work::Join { asker, target, incoming }),
+            Err(why) => self.answer_write(asker.node, asker.op, WriteResult::Refused(why), NOTHING),
+        }
+    }
+
+    /// A coordinator wants to know what we hold.
+    pub(crate) fn on_read(&mut self, asker: Asker, namespace: NamespaceId, key: &[u8], want: Want) {
+        match self.local_target(namespace, key) {
+            Ok(target) => self.work(Work::Tell { asker, target, want }),
+            Err(why) => self.answer_read(asker.node, asker.op, ReadResult::Refused(why), NOTHING),
+        }
+    }
+
+    /// Does work now if the key is in memory, otherwise when it has been read.
+    pub(crate) fn work(&mut self, work: Work) {
+        match self.store.look(work.data_key(), &mut self.figures) {
+            Looked::Ready(stored, batch) => self.run(work, stored, batch),
+            Looked::Absent => {
+                let key = work.data_key().clone();
+                self.store.wait(&key, work, &mut self.effects, &mut self.figures);
+            }
+        }
+    }
+
+    /// The key of this work could not be read.
+    pub(crate) fn refuse(&mut self, work: Work, why: Why) {
+        match work {
+            Work::Join { asker, .. } => {
+                self.answer_write(asker.node, asker.op, WriteResult::Refused(why), NOTHING);
+            }
+            Work::Tell { asker, .. } => {
+                self.answer_read(asker.node, asker.op, ReadResult::Refused(why), NOTHING);
+            }
+            Work::Mint(mint) => self.mint_failed(*mint, why),
+        }
+    }
+
+    fn run(&mut self, work: Work, stored: Option<Stored>, batch: BatchId) {
+        match work {
+            Work::Join { asker, target, incoming } => {
+                let (result, reveals) = self.join(&target, stored, batch, incoming);
+                self.answer_write(asker.node, asker.op, result, reveals);
+            }
+            Work::Tell { asker, want, .. } => {
+                let result = match want {
+                    Want::Object => ReadResult::Object(stored.map(|stored| stored.encoded)),
+                    Want::Digest => ReadResult::Digest(stored.map(|stored| stored.object.digest())),
+                };
+                self.answer_read(asker.node, asker.op, result, batch);
+            }
+            Work::Mint(mint) => self.mint(*mint, stored, batch),
+        }
+    }
+
+    fn join(
+        &mut self,
+        target: &Target,
+        held: Option<Stored>,
+        batch: BatchId,
+        incoming: Stored,
+    ) -> (WriteResult, BatchId) {
+        self.clock.observe(incoming.object.written());
+        let Some(held) = held else {
+            return (WriteResult::Stored, self.store.put(&target.data_key, incoming));
+        };
+        let joined = self.joined(&held.object, &incoming.object);
+        match joined {
+            Ok(Joined::Incoming) => {
+                (WriteResult::Stored, self.store.put(&target.data_key, incoming))
+            }
+            Ok(Joined::Merged(both)) => {
+                (WriteResult::Stored, self.store.put(&target.data_key, Stored::new(both)))
+            }
+            Ok(Joined::Unchanged) => (self.unchanged(&held.object, &incoming.object), batch),
+            Err(why) => (WriteResult::Refused(why), NOTHING),
+        }
+    }
+
+    fn joined(&self, held: &Object, incoming: &Object) -> Result<Joined, Why> {
+        let joined = held.join(incoming).map_err(|_differ| Why::Namespace)?;
+        Ok(match joined {
+            Joined::Merged(both)
+                if self.options.mutation == Some(Mutation::DropConcurrentSibling) =>
+            {
+                // The planted fault keeps one side of two concurrent histories.
+                if held.written() >= both.written() { Joined::Unchanged } else { Joined::Incoming }
+            }
+            joined => joined,
+        })
+    }
+
+    /// What to say when our copy already holds what came in: in `lww`, that it is outranked (unless it is the very
+    /// same write), because a write that begins after another's acknowledgement must end above it.
+    fn unchanged(&self, held: &Object, incoming: &Object) -> WriteResult {
+        match (held, incoming) {
+            (Object::Lww(held), Object::Lww(new))
+                if (held.written, held.dot) != (new.written, new.dot)
+                    && self.options.mutation != Some(Mutation::HideSuperseded) =>
+            {
+                WriteResult::Superseded(held.written)
+            }
+            _ => WriteResult::Stored,
+        }
+    }
+
+    fn admit_write(
+        &mut self,
+        namespace: NamespaceId,
+        key: &[u8],
+        object: Bytes,
+    ) -> Result<(Target, Stored), Why> {
+        let target = self.local_target(namespace, key)?;
+        if self.store.unsynced_bytes() >= self.options.unsynced_bytes_max {
+            return Err(Why::Overloaded);
+        }
+        let incoming = Stored::decode(object).map_err(|_damaged| Why::Unsupported)?;
+        self.check_kind(namespace, &incoming.object)?;
+        self.check_skew(incoming.object.written())?;
+        Ok((target, incoming))
+    }
+
+    /// The key's place, if this node serves it.
+    fn local_target(&self, namespace: NamespaceId, key: &[u8]) -> Result<Target, Why> {
+        if self.halted.is_some() {
+            return Err(Why::Disk);
+        }
+        let record = self.record.as_ref().ok_or(Why::NotReady)?;
+        let policy = self.namespaces.get(namespace).ok_or(Why::Namespace)?;
+        let partition = record.ring.partition_of(key);
+        if record.ring.owns(self.info.member.node, partition, policy.n) {
+            Ok(Target::new(namespace, key, partition))
+        } else {
+            Err(Why::NotReady)
+        }
+    }
+
+    fn check_kind(&self, namespace: NamespaceId, object: &Object) -> Result<(), Why> {
+        let conflict = self.namespaces.get(namespace).map(|policy| policy.conflict);
+        match (conflict, object) {
+            (Some(Conflict::Lww), Object::Lww(_))
+            | (Some(Conflict::Siblings), Object::Siblings(_)) => Ok(()),
+            _ => Err(Why::Namespace),
+        }
+    }
+
+    /// Refuses a stamp from too far in the future: taking it would drag every clock that hears of it along.
+    fn check_skew(&mut self, stamp: Hlc) -> Result<(), Why> {
+        let ahead_ms = stamp.millis().saturating_sub(self.now.wall_ms);
+        if ahead_ms <= self.options.max_clock_skew_ms {
+            return Ok(());
+        }
+        self.figures.clock_skew_refused += 1;
+        Err(Why::ClockSkew(ahead_ms))
+    }
+
+    pub(crate) fn answer_write(
+        &mut self,
+        to: NodeId,
+        op: OpId,
+        result: WriteResult,
+        reveals: BatchId,
+    ) {
+        self.send(reveals, Outgoing::Peer(to, Message::WriteReply { op, result }));
+    }
+
+    fn answer_read(&mut self, to: NodeId, op: OpId, result: ReadResult, reveals: BatchId) {
+        self.send(reveals, Outgoing::Peer(to, Message::ReadReply { op, result }));
+    }
+}

@@ -1,0 +1,272 @@
+//! Copies that are still owed to an owner: writes that reached their quorum (or their deadline) without it (REQ-13).
+//!
+//! Each is a task with an id, a key, a target, its age and its attempts, offered again with back-off until the owner
+//! has it. Bounded in bytes: beyond it the oldest are given up and counted, and read repair brings them. Tasks live in
+//! memory: a coordinator that restarts forgets them, and again read repair brings them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use moim_core::NodeId;
+use moim_core::object::Joined;
+
+use crate::coordinator::Operation;
+use crate::message::Message;
+use crate::node::Node;
+use crate::options::Options;
+use crate::replica::Target;
+use crate::store::Stored;
+use crate::timer::Timer;
+use crate::views::{Figures, TaskView};
+
+/// Bytes that a task costs beside its object.
+const TASK_OVERHEAD_BYTES: u64 = 256;
+
+/// Names a task on this node, in the order of creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TaskId(pub(crate) u64);
+
+#[derive(Debug)]
+struct Task {
+    target: Target,
+    stored: Stored,
+    created_ms: u64,
+    attempts: u32,
+    in_flight: bool,
+}
+
+/// What is owed to one owner.
+#[derive(Debug, Default)]
+struct Owed {
+    tasks: BTreeMap<TaskId, Task>,
+    by_key: BTreeMap<Bytes, TaskId>,
+    in_flight: usize,
+    failures: u32,
+    /// When it is offered again; there is one timer for it.
+    retry_mono_ms: Option<u64>,
+}
+
+/// All copies owed by this node.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    owed: BTreeMap<NodeId, Owed>,
+    bytes: u64,
+    count: u64,
+    next: u64,
+}
+
+/// A copy to offer now.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) id: TaskId,
+    pub(crate) target: Target,
+    pub(crate) encoded: Bytes,
+}
+
+impl Tasks {
+    /// Owes `node` this object; joins it with what is already owed of the key.
+    pub(crate) fn owe(&mut self, node: NodeId, target: &Target, stored: Stored, wall_ms: u64) {
+        let owed = self.owed.entry(node).or_default();
+        if let Some(task) = owed.by_key.get(&target.data_key).and_then(|id| owed.tasks.get_mut(id))
+        {
+            let joined = match task.stored.object.join(&stored.object) {
+                Ok(Joined::Incoming) => stored,
+                Ok(Joined::Merged(object)) => Stored::new(object),
+                Ok(Joined::Unchanged) | Err(_) => return,
+            };
+            self.bytes =
+                self.bytes + joined.encoded.len() as u64 - task.stored.encoded.len() as u64;
+            task.stored = joined;
+            // What is in flight is older: its answer must not end the task.
+            if std::mem::take(&mut task.in_flight) {
+                owed.in_flight -= 1;
+            }
+            return;
+        }
+        self.next += 1;
+        let id = TaskId(self.next);
+        self.bytes += TASK_OVERHEAD_BYTES + stored.encoded.len() as u64;
+        self.count += 1;
+        owed.by_key.insert(target.data_key.clone(), id);
+        let task = Task {
+            target: target.clone(),
+            stored,
+            created_ms: wall_ms,
+            attempts: 0,
+            in_flight: false,
+        };
+        owed.tasks.insert(id, task);
+    }
+
+    /// Gives up the oldest tasks until the bound holds.
+    pub(crate) fn trim(&mut self, options: &Options, figures: &mut Figures) {
+        while self.bytes > options.tasks_bytes_max {
+            let oldest = self
+                .owed
+                .iter()
+                .filter_map(|(&node, owed)| Some((*owed.tasks.keys().next()?, node)))
+                .min();
+            let Some((id, node)) = oldest else { return };
+            self.remove(node, id);
+            figures.tasks_dropped += 1;
+        }
+    }
+
+    /// The next copies to offer to `node`, oldest first, as many as may be in flight.
+    pub(crate) fn offers(&mut self, node: NodeId, options: &Options) -> Vec<Offer> {
+        let Some(owed) = self.owed.get_mut(&node) else { return Vec::new() };
+        let room = options.tasks_in_flight_max.saturating_sub(owed.in_flight);
+        let mut offers = Vec::new();
+        for (&id, task) in owed.tasks.iter_mut().filter(|(_, task)| !task.in_flight).take(room) {
+            task.in_flight = true;
+            task.attempts += 1;
+            offers.push(Offer {
+                id,
+                target: task.target.clone(),
+                encoded: task.stored.encoded.clone(),
+            });
+        }
+        owed.in_flight += offers.len();
+        offers
+    }
+
+    /// The owner has the offered copy (or something newer). Nothing happens if the task has grown since.
+    pub(crate) fn delivered(&mut self, node: NodeId, id: TaskId, figures: &mut Figures) {
+        let in_flight = self
+            .owed
+            .get(&node)
+            .and_then(|owed| owed.tasks.get(&id))
+            .is_some_and(|task| task.in_flight);
+        if in_flight {
+            self.remove(node, id);
+            figures.tasks_done += 1;
+            if let Some(owed) = self.owed.get_mut(&node) {
+                owed.failures = 0;
+            }
+        }
+    }
+
+    /// The owner did not take it, or did not answer. Returns how long to wait before the next offer, in milliseconds.
+    pub(crate) fn failed(&mut self, node: NodeId, id: TaskId, options: &Options) -> u32 {
+        let Some(owed) = self.owed.get_mut(&node) else { return options.task_retry_max_ms };
+        if let Some(task) = owed.tasks.get_mut(&id)
+            && std::mem::take(&mut task.in_flight)
+        {
+            owed.in_flight -= 1;
+        }
+        owed.failures = owed.failures.saturating_add(1);
+        let doublings = owed.failures.min(10) - 1;
+        options.task_retry_ms.saturating_mul(1 << doublings).min(options.task_retry_max_ms)
+    }
+
+    /// Whether a timer is needed to offer again at this moment; an earlier one that is set already will do.
+    pub(crate) fn arm(&mut self, node: NodeId, at_mono_ms: u64) -> bool {
+        let Some(owed) = self.owed.get_mut(&node) else { return false };
+        let needed = owed.retry_mono_ms.is_none_or(|set| at_mono_ms < set);
+        if needed {
+            owed.retry_mono_ms = Some(at_mono_ms);
+        }
+        needed
+    }
+
+    /// The timer rang.
+    pub(crate) fn disarm(&mut self, node: NodeId, mono_ms: u64) {
+        if let Some(owed) = self.owed.get_mut(&node)
+            && owed.retry_mono_ms.is_some_and(|at| at <= mono_ms)
+        {
+            owed.retry_mono_ms = None;
+        }
+    }
+
+    /// Whether anything is owed to `node`.
+    pub(crate) fn owes(&self, node: NodeId) -> bool {
+        self.count_for(node) > 0
+    }
+
+    pub(crate) fn count_for(&self, node: NodeId) -> u64 {
+        self.owed.get(&node).map_or(0, |owed| owed.tasks.len() as u64)
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn views(&self, limit: usize) -> Vec<TaskView> {
+        let all = self
+            .owed
+            .iter()
+            .flat_map(|(&node, owed)| owed.tasks.iter().map(move |task| (node, task)));
+        let mut views: Vec<_> = all.map(|(node, (id, task))| view(node, *id, task)).collect();
+        views.sort_by_key(|view| view.id);
+        views.truncate(limit);
+        views
+    }
+
+    fn remove(&mut self, node: NodeId, id: TaskId) {
+        let Some(owed) = self.owed.get_mut(&node) else { return };
+        let Some(task) = owed.tasks.remove(&id) else { return };
+        owed.by_key.remove(&task.target.data_key);
+        owed.in_flight -= usize::from(task.in_flight);
+        self.bytes -= TASK_OVERHEAD_BYTES + task.stored.encoded.len() as u64;
+        self.count -= 1;
+    }
+}
+
+fn view(node: NodeId, id: TaskId, task: &Task) -> TaskView {
+    TaskView {
+        id: id.0,
+        namespace: task.target.namespace,
+        key: task.target.key.clone(),
+        target: node,
+        created_ms: task.created_ms,
+        attempts: task.attempts,
+    }
+}
+
+impl Node {
+    pub(crate) fn owe(&mut self, node: NodeId, target: &Target, stored: Stored) {
+        self.tasks.owe(node, target, stored, self.now.wall_ms);
+        self.tasks.trim(&self.options, &mut self.figures);
+        self.offer_later(node, self.options.task_retry_ms);
+    }
+
+    fn offer_later(&mut self, node: NodeId, wait_ms: u32) {
+        let at = self.now.mono_ms + u64::from(wait_ms);
+        if self.tasks.arm(node, at) {
+            self.timers.set(at, Timer::TaskRetry(node));
+        }
+    }
+
+    /// Offers what is owed to `node`, if it can be reached.
+    pub(crate) fn offer_tasks(&mut self, node: NodeId) {
+        if !self.tasks.owes(node) {
+            return;
+        }
+        if !self.can_ask(node) {
+            return self.offer_later(node, self.options.task_retry_max_ms);
+        }
+        let deadline = self.now.mono_ms + u64::from(self.options.request_timeout_ms);
+        let budget_ms = self.options.request_timeout_ms;
+        for offer in self.tasks.offers(node, &self.options) {
+            let id = self.register(deadline, Operation::Task(node, offer.id));
+            let (namespace, key) = (offer.target.namespace, offer.target.key);
+            let message =
+                Message::Write { op: id, namespace, key, object: offer.encoded, budget_ms };
+            self.send_plain(node, message);
+        }
+    }
+
+    pub(crate) fn task_delivered(&mut self, node: NodeId, task: TaskId) {
+        self.tasks.delivered(node, task, &mut self.figures);
+        self.offer_tasks(node);
+    }
+
+    pub(crate) fn task_failed(&mut self, node: NodeId, task: TaskId) {
+        let wait_ms = self.tasks.failed(node, task, &self.options);
+        self.offer_later(node, wait_ms);
+    }
+}

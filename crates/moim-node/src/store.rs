@@ -1,0 +1,267 @@
+//! Objects in memory, writes on their way to the disk, and reads on their way from it.
+//!
+//! Invariants: an object written here is found here until its batch is durable; while a key is being read from disk,
+//! everything that needs it queues behind in order, and what arrives from disk never replaces something newer; memory
+//! is bounded by `cache_bytes` and what is not yet durable. Left out: which writes are right (the replica's business).
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+use moim_core::codec::DecodeError;
+use moim_core::object::Object;
+use moim_storage::{Batch, Family, Write};
+
+use crate::api::{BatchId, Effect, ReadId};
+use crate::replica::Work;
+use crate::views::Figures;
+
+/// Bytes that an entry costs beside its key and object.
+const ENTRY_OVERHEAD_BYTES: u64 = 200;
+
+/// Entries looked at for eviction in one insertion, so that a turn stays short.
+const EVICTION_STEPS_MAX: usize = 64;
+
+/// An object and its bytes; they share one allocation.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) object: Object,
+    pub(crate) encoded: Bytes,
+}
+
+impl Stored {
+    pub(crate) fn new(object: Object) -> Self {
+        let encoded = object.encode();
+        // Decoding anew makes the value a slice of the encoded bytes, so that memory holds it once.
+        let object = Object::decode(encoded.clone()).unwrap_or(object);
+        Self { object, encoded }
+    }
+
+    pub(crate) fn decode(encoded: Bytes) -> Result<Self, DecodeError> {
+        Object::decode(encoded.clone()).map(|object| Self { object, encoded })
+    }
+}
+
+/// A key's state in memory.
+#[derive(Debug)]
+struct Entry {
+    stored: Option<Stored>,
+    /// The last batch that touched it: what an answer about it reveals.
+    batch: BatchId,
+    /// Used since the eviction hand came by.
+    used: bool,
+}
+
+/// What is known of a key.
+#[derive(Debug)]
+pub(crate) enum Looked {
+    /// The object, and the batch that an answer reveals.
+    Ready(Option<Stored>, BatchId),
+    /// It must be read from disk first.
+    Absent,
+}
+
+/// What a read from disk brought.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// The object, or that there is none.
+    Read(Option<Stored>),
+    /// Nothing that can be trusted.
+    Unreadable,
+}
+
+#[expect(
+    clippy::disallowed_types,
+    reason = "the hasher is seeded by an argument and the map is never iterated"
+)]
+type Map<V> = std::collections::HashMap<Bytes, V, FixedState>;
+
+/// Memory of one node's replica.
+#[derive(Debug)]
+pub(crate) struct Store {
+    entries: Map<Entry>,
+    /// Keys in the order in which the eviction hand visits them.
+    hand: VecDeque<Bytes>,
+    bytes: u64,
+    bytes_max: u64,
+    loading: Map<VecDeque<Work>>,
+    reads: BTreeMap<ReadId, Bytes>,
+    next_read: u64,
+    batch: Batch,
+    batch_bytes: u64,
+    next_batch: BatchId,
+    unsynced: VecDeque<(BatchId, u64)>,
+    unsynced_bytes: u64,
+}
+
+impl Store {
+    pub(crate) fn new(seed: u64, bytes_max: u64) -> Self {
+        let hasher = FixedState::with_seed(seed);
+        Self {
+            entries: Map::with_hasher(hasher.clone()),
+            hand: VecDeque::new(),
+            bytes: 0,
+            bytes_max,
+            loading: Map::with_hasher(hasher),
+            reads: BTreeMap::new(),
+            next_read: 1,
+            batch: Batch::new(),
+            batch_bytes: 0,
+            next_batch: BatchId(1),
+            unsynced: VecDeque::new(),
+            unsynced_bytes: 0,
+        }
+    }
+
+    /// What is known of `key` without the disk. `Absent` also while it is being read.
+    pub(crate) fn look(&mut self, key: &Bytes, figures: &mut Figures) -> Looked {
+        match self.entries.get_mut(key) {
+            Some(entry) => {
+                entry.used = true;
+                figures.cache_hits += 1;
+                Looked::Ready(entry.stored.clone(), entry.batch)
+            }
+            None => Looked::Absent,
+        }
+    }
+
+    /// What is in memory of `key`, without counting as use.
+    pub(crate) fn peek(&self, key: &Bytes) -> Option<&Stored> {
+        self.entries.get(key).and_then(|entry| entry.stored.as_ref())
+    }
+
+    /// Queues work until `key` has been read; begins to read it if nobody has.
+    pub(crate) fn wait(
+        &mut self,
+        key: &Bytes,
+        work: Work,
+        effects: &mut Vec<Effect>,
+        figures: &mut Figures,
+    ) {
+        if let Some(queue) = self.loading.get_mut(key) {
+            queue.push_back(work);
+            return;
+        }
+        figures.cache_misses += 1;
+        let id = self.next_read();
+        self.reads.insert(id, key.clone());
+        self.loading.insert(key.clone(), VecDeque::from([work]));
+        effects.push(Effect::Load(id, Family::Data, key.clone()));
+    }
+
+    /// Names a read that is not a load of a key.
+    pub(crate) fn next_read(&mut self) -> ReadId {
+        let id = ReadId(self.next_read);
+        self.next_read += 1;
+        id
+    }
+
+    /// A read has ended: keeps what it brought and returns what waited for it.
+    pub(crate) fn loaded(&mut self, id: ReadId, found: Found) -> VecDeque<Work> {
+        let Some(key) = self.reads.remove(&id) else { return VecDeque::new() };
+        let waiting = self.loading.remove(&key).unwrap_or_default();
+        if let Found::Read(stored) = found {
+            assert!(!self.entries.contains_key(&key), "a key was written while it was being read");
+            self.insert(key, stored, BatchId(0));
+        }
+        waiting
+    }
+
+    /// Writes an object: it is in memory at once and in this turn's batch. Returns the batch.
+    pub(crate) fn put(&mut self, key: &Bytes, stored: Stored) -> BatchId {
+        let value = stored.encoded.clone();
+        self.write(Write::Put { family: Family::Data, key: key.clone(), value });
+        let batch = self.next_batch;
+        if let Some(entry) = self.entries.get_mut(key) {
+            self.bytes =
+                self.bytes + stored.encoded.len() as u64 - object_bytes(entry.stored.as_ref());
+            *entry = Entry { stored: Some(stored), batch, used: true };
+        } else {
+            self.insert(key.clone(), Some(stored), batch);
+        }
+        self.evict();
+        batch
+    }
+
+    /// Adds to this turn's batch. Returns the batch.
+    pub(crate) fn write(&mut self, write: Write) -> BatchId {
+        if let Write::Put { key, value, .. } = &write {
+            self.batch_bytes += (key.len() + value.len()) as u64;
+        }
+        self.batch.push(write);
+        self.next_batch
+    }
+
+    /// Ends the turn: hands over its batch, if there is one.
+    pub(crate) fn commit(&mut self, effects: &mut Vec<Effect>, figures: &mut Figures) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let bytes = std::mem::take(&mut self.batch_bytes);
+        self.unsynced.push_back((self.next_batch, bytes));
+        self.unsynced_bytes += bytes;
+        effects.push(Effect::Commit(self.next_batch, batch));
+        figures.commits += 1;
+        self.next_batch = BatchId(self.next_batch.0 + 1);
+    }
+
+    /// Everything up to `batch` is durable: it may be evicted.
+    pub(crate) fn durable_up_to(&mut self, batch: BatchId) {
+        while let Some(&(oldest, bytes)) =
+            self.unsynced.front().filter(|(oldest, _)| *oldest <= batch)
+        {
+            assert!(oldest <= batch, "batches become durable in order");
+            self.unsynced_bytes -= bytes;
+            self.unsynced.pop_front();
+        }
+        self.evict();
+    }
+
+    /// Bytes of writes that wait for their sync.
+    pub(crate) fn unsynced_bytes(&self) -> u64 {
+        self.unsynced_bytes + self.batch_bytes
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn objects(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    fn insert(&mut self, key: Bytes, stored: Option<Stored>, batch: BatchId) {
+        self.bytes += entry_bytes(&key, stored.as_ref());
+        self.hand.push_back(key.clone());
+        let replaced = self.entries.insert(key, Entry { stored, batch, used: true });
+        assert!(replaced.is_none(), "the eviction hand would visit a key twice");
+    }
+
+    /// Second chance (CLOCK): an entry goes when the hand meets it unused and durable.
+    fn evict(&mut self) {
+        let durable = self.unsynced.front().map_or(self.next_batch, |&(oldest, _)| oldest);
+        for _ in 0..EVICTION_STEPS_MAX {
+            if self.bytes <= self.bytes_max {
+                return;
+            }
+            let Some(key) = self.hand.pop_front() else { return };
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            if entry.batch >= durable || std::mem::take(&mut entry.used) {
+                self.hand.push_back(key);
+                continue;
+            }
+            self.bytes -= entry_bytes(&key, entry.stored.as_ref());
+            self.entries.remove(&key);
+        }
+    }
+}
+
+fn object_bytes(stored: Option<&Stored>) -> u64 {
+    stored.map_or(0, |stored| stored.encoded.len() as u64)
+}
+
+fn entry_bytes(key: &Bytes, stored: Option<&Stored>) -> u64 {
+    ENTRY_OVERHEAD_BYTES + key.len() as u64 + object_bytes(stored)
+}

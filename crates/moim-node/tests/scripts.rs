@@ -1,0 +1,485 @@
+//! Scripts: one behaviour a file in `tests/scripts`, commands with the output that was recorded, readable as
+//! documentation. `MOIM_RECORD=1 cargo test -p moim-node --test scripts` records anew; read the difference before you
+//! keep it.
+//!
+//! A script drives real nodes over a network and disks that do what they are told: everything is delivered and synced
+//! at once, unless a script holds it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use moim_core::clock::VersionVector;
+use moim_core::object::{Context, Version};
+use moim_core::quorum::Level;
+use moim_core::ring::{Member, PartitionCount};
+use moim_core::{MachineId, NamespaceId, NodeId};
+use moim_node::api::{Action, BatchId, Copy, Effect, Expiry, Failure, Input, Outcome, Request};
+use moim_node::membership::MemberInfo;
+use moim_node::message::Message;
+use moim_node::namespace::{Conflict, Namespace, Namespaces};
+use moim_node::options::Options;
+use moim_node::update::{Condition, Reply, Update};
+use moim_node::{Boot, Node, Now, RequestId};
+use moim_storage::memory::MemoryEngine;
+use moim_storage::{Durability, Engine, Family, PageLimit};
+
+const START_MS: u64 = 1_000_000;
+
+struct Machine {
+    node: Option<Node>,
+    disk: MemoryEngine,
+    /// Batches handed over and not yet synced.
+    unsynced: VecDeque<(BatchId, moim_storage::Batch)>,
+    holds_disk: bool,
+    skew_ms: i64,
+    inputs: Vec<Input>,
+    starts: u64,
+}
+
+struct World {
+    machines: BTreeMap<u64, Machine>,
+    time_ms: u64,
+    cut: BTreeSet<(u64, u64)>,
+    network: VecDeque<(u64, u64, Message)>,
+    next_request: u64,
+    answers: BTreeMap<RequestId, Outcome>,
+    contexts: BTreeMap<String, Context>,
+    trace: bool,
+    out: String,
+}
+
+fn info(node: u64) -> MemberInfo {
+    let member = Member {
+        node: NodeId(node),
+        machine: MachineId(node),
+        zone: "z".to_owned(),
+        dc: "dc".to_owned(),
+        weight: 1,
+    };
+    let address = |port: u64| format!("10.0.0.{node}:{port}");
+    MemberInfo {
+        member,
+        peer_address: address(1),
+        redis_address: address(2),
+        cluster_address: address(3),
+        http_address: address(4),
+    }
+}
+
+fn namespaces() -> Namespaces {
+    let carts = Namespace { conflict: Conflict::Siblings, ..Namespace::new("carts") };
+    Namespaces::new(&Namespace::new("0"), vec![carts]).expect("two namespaces")
+}
+
+impl World {
+    fn new(count: u64) -> Self {
+        let mut world = Self {
+            machines: BTreeMap::new(),
+            time_ms: START_MS,
+            cut: BTreeSet::new(),
+            network: VecDeque::new(),
+            next_request: 0,
+            answers: BTreeMap::new(),
+            contexts: BTreeMap::new(),
+            trace: false,
+            out: String::new(),
+        };
+        for id in 1..=count {
+            let machine = Machine {
+                node: None,
+                disk: MemoryEngine::new(None),
+                unsynced: VecDeque::new(),
+                holds_disk: false,
+                skew_ms: 0,
+                inputs: Vec::new(),
+                starts: 0,
+            };
+            world.machines.insert(id, machine);
+        }
+        for id in 1..=count {
+            world.start(id);
+        }
+        world.settle();
+        world
+    }
+
+    fn now(&self, id: u64) -> Now {
+        let wall_ms = self.time_ms.saturating_add_signed(self.machines[&id].skew_ms);
+        Now { mono_ms: self.time_ms, wall_ms }
+    }
+
+    fn start(&mut self, id: u64) {
+        let now = self.now(id);
+        let founding_members = self.machines.len();
+        let machine = self.machines.get_mut(&id).expect("known");
+        machine.starts += 1;
+        let stored =
+            |key: &[u8]| machine.disk.get(Family::Meta, key).expect("memory does not fail");
+        let boot = Boot {
+            info: info(id),
+            run: id * 0x10 + machine.starts,
+            seed: id,
+            stored_record: stored(moim_node::keyspace::META_RECORD),
+            stored_clock_bound: stored(moim_node::keyspace::META_CLOCK_BOUND),
+            founding_members,
+            partitions: PartitionCount::new(256).expect("a power of two"),
+            namespaces: namespaces(),
+            options: Options::default(),
+        };
+        machine.node = Some(Node::new(now, boot).expect("boots"));
+        let others: Vec<u64> = self.machines.keys().copied().filter(|&other| other != id).collect();
+        for other in others {
+            self.connect(id, other);
+        }
+    }
+
+    fn connect(&mut self, a: u64, b: u64) {
+        if self.cut.contains(&(a, b)) || self.cut.contains(&(b, a)) {
+            return;
+        }
+        let hello = |id: u64| self.machines[&id].node.as_ref().map(Node::hello);
+        let (Some(hello_a), Some(hello_b)) = (hello(a), hello(b)) else { return };
+        self.input(b, Input::PeerUp(hello_a));
+        self.input(a, Input::PeerUp(hello_b));
+    }
+
+    fn input(&mut self, id: u64, input: Input) {
+        self.machines.get_mut(&id).expect("known").inputs.push(input);
+    }
+
+    fn turn(&mut self, id: u64) {
+        let now = self.now(id);
+        let machine = self.machines.get_mut(&id).expect("known");
+        let mut inputs = std::mem::take(&mut machine.inputs);
+        let Some(node) = &mut machine.node else { return };
+        let mut effects = Vec::new();
+        node.turn(now, &mut inputs, &mut effects);
+        for effect in effects {
+            self.apply(id, effect);
+        }
+    }
+
+    fn apply(&mut self, id: u64, effect: Effect) {
+        let machine = self.machines.get_mut(&id).expect("known");
+        match effect {
+            Effect::Commit(batch, writes) => machine.unsynced.push_back((batch, writes)),
+            Effect::Load(read, family, key) => {
+                let found = machine.disk.get(family, &key).expect("memory does not fail");
+                machine.inputs.push(Input::Loaded(read, Ok(found)));
+            }
+            Effect::List { id: read, from, to, limit } => {
+                let limit = PageLimit { entries_max: limit, bytes_max: 1 << 20 };
+                let page = machine
+                    .disk
+                    .scan(Family::Data, &from..&to, limit)
+                    .expect("memory does not fail");
+                let page = moim_node::api::ListedPage { entries: page.entries, more: page.more };
+                machine.inputs.push(Input::Listed(read, Ok(page)));
+            }
+            Effect::Send(to, message) => self.network.push_back((id, to.0, message)),
+            Effect::Reply(request, outcome) => {
+                self.answers.insert(request, outcome);
+            }
+            Effect::Disconnect(peer, why) => {
+                writeln!(self.out, "{id} disconnects {}: {why}", peer.0).unwrap();
+            }
+            Effect::Adopted(_) => {}
+            Effect::Halted(why) => writeln!(self.out, "{id} halts: {why}").unwrap(),
+        }
+    }
+
+    /// Syncs, delivers and turns until nothing is left to do.
+    fn settle(&mut self) {
+        loop {
+            let ids: Vec<u64> = self.machines.keys().copied().collect();
+            for &id in &ids {
+                self.sync(id);
+                self.turn(id);
+            }
+            while let Some((from, to, message)) = self.network.pop_front() {
+                if self.cut.contains(&(from, to)) {
+                    continue;
+                }
+                if self.trace && !matches!(message, Message::Ping | Message::Pong) {
+                    writeln!(self.out, "  {from} -> {to} {}", name(&message)).unwrap();
+                }
+                self.input(to, Input::Peer(NodeId(from), message));
+            }
+            let busy = |machine: &Machine| {
+                machine.node.is_some()
+                    && (!machine.inputs.is_empty()
+                        || (!machine.unsynced.is_empty() && !machine.holds_disk))
+            };
+            if self.network.is_empty() && !self.machines.values().any(busy) {
+                return;
+            }
+        }
+    }
+
+    fn sync(&mut self, id: u64) {
+        let machine = self.machines.get_mut(&id).expect("known");
+        if machine.holds_disk {
+            return;
+        }
+        let groups: Vec<_> = machine.unsynced.drain(..).collect();
+        let Some(last) = groups.last().map(|(batch, _)| *batch) else { return };
+        let batches: Vec<_> = groups.into_iter().map(|(_, writes)| writes).collect();
+        machine.disk.apply(&batches, Durability::Synced).expect("memory does not fail");
+        machine.inputs.push(Input::Durable(last));
+    }
+
+    /// Lets time pass, in steps that no timer outruns.
+    fn pass(&mut self, ms: u64) {
+        for _ in 0..ms.div_ceil(10) {
+            self.time_ms += 10;
+            self.settle();
+        }
+    }
+
+    fn crash(&mut self, id: u64) {
+        let machine = self.machines.get_mut(&id).expect("known");
+        machine.node = None;
+        machine.unsynced.clear();
+        machine.inputs.clear();
+        let others: Vec<u64> = self.machines.keys().copied().filter(|&other| other != id).collect();
+        for other in others {
+            self.input(other, Input::PeerDown(NodeId(id)));
+        }
+    }
+
+    fn request(&mut self, node: u64, request: Request) -> String {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        let key = String::from_utf8_lossy(&request.key).into_owned();
+        self.input(node, Input::Request(id, request));
+        self.settle();
+        match self.answers.remove(&id) {
+            Some(outcome) => self.show(&key, outcome),
+            None => format!("(no answer yet to #{})", id.0),
+        }
+    }
+
+    fn show(&mut self, key: &str, outcome: Outcome) -> String {
+        match outcome {
+            Outcome::Found(found) => {
+                let seen = found.context.is_some();
+                if let Some(context) = found.context {
+                    self.contexts.insert(key.to_owned(), context);
+                }
+                let values: Vec<_> = found.versions.iter().map(text).collect();
+                if values.is_empty() {
+                    format!("(nothing{})", if seen { ", but written once" } else { "" })
+                } else {
+                    values.join(" | ")
+                }
+            }
+            Outcome::Written { context, .. } => {
+                self.contexts.insert(format!("{key}'"), context);
+                "written".to_owned()
+            }
+            Outcome::Updated(Reply::Integer(number)) => number.to_string(),
+            Outcome::Updated(Reply::Value(value)) => {
+                format!("{:?}", value.map(|v| String::from_utf8_lossy(&v).into_owned()))
+            }
+            Outcome::Updated(Reply::Set { applied, previous }) => {
+                format!(
+                    "applied {applied}, before {:?}",
+                    previous.map(|v| String::from_utf8_lossy(&v).into_owned())
+                )
+            }
+            Outcome::Inspected(inspection) => {
+                let copy = |(node, copy): (NodeId, Copy)| match copy {
+                    Copy::Missing => format!("{} missing", node.0),
+                    Copy::Held(_, versions) => format!("{} holds {}", node.0, versions.len()),
+                    Copy::Unknown(why) => format!("{} unknown: {why}", node.0),
+                };
+                inspection.copies.into_iter().map(copy).collect::<Vec<_>>().join(", ")
+            }
+            Outcome::Keys(page) => {
+                let keys: Vec<_> =
+                    page.keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
+                format!("{keys:?}")
+            }
+            Outcome::Failed(Failure::Unavailable { level, needed, got, missing, .. }) => {
+                let missing: Vec<_> =
+                    missing.iter().map(|(node, why)| format!("{} {why}", node.0)).collect();
+                format!("unavailable: {level} needs {needed}, got {got}; {}", missing.join(", "))
+            }
+            Outcome::Failed(failure) => format!("failed: {failure:?}"),
+        }
+    }
+
+    /// Runs one command line and returns its output.
+    fn command(&mut self, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (options, words): (Vec<&str>, Vec<&str>) =
+            words.into_iter().partition(|word| word.contains('='));
+        let option = |name: &str| {
+            options.iter().find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
+        };
+        let node = |at: usize| words[at].parse::<u64>().expect("a node");
+        match words[0] {
+            "trace" => self.trace = words[1] == "on",
+            "pass" => self.pass(words[1].parse().expect("milliseconds")),
+            "crash" => {
+                self.crash(node(1));
+                self.settle();
+            }
+            "start" => {
+                self.start(node(1));
+                self.settle();
+            }
+            "lose-disk" => {
+                self.machines.get_mut(&node(1)).expect("known").disk = MemoryEngine::new(None);
+            }
+            "hold-disk" => self.machines.get_mut(&node(1)).expect("known").holds_disk = true,
+            "free-disk" => {
+                self.machines.get_mut(&node(1)).expect("known").holds_disk = false;
+                self.settle();
+            }
+            "skew" => {
+                self.machines.get_mut(&node(1)).expect("known").skew_ms =
+                    words[2].parse().expect("ms");
+            }
+            "hang" => {
+                self.cut.insert((node(1), node(2)));
+                self.cut.insert((node(2), node(1)));
+            }
+            "cut" => {
+                self.cut.insert((node(1), node(2)));
+                self.cut.insert((node(2), node(1)));
+                self.input(node(1), Input::PeerDown(NodeId(node(2))));
+                self.input(node(2), Input::PeerDown(NodeId(node(1))));
+                self.settle();
+            }
+            "heal" => {
+                self.cut.remove(&(node(1), node(2)));
+                self.cut.remove(&(node(2), node(1)));
+                self.connect(node(1), node(2));
+                self.settle();
+            }
+            "answer" => {
+                let id = RequestId(words[1].trim_start_matches('#').parse().expect("a number"));
+                return match self.answers.remove(&id) {
+                    Some(outcome) => self.show("?", outcome),
+                    None => "(none)".to_owned(),
+                };
+            }
+            "tasks" => {
+                return format!(
+                    "{} owed",
+                    self.machines[&node(1)].node.as_ref().expect("up").figures().tasks
+                );
+            }
+            _ => return self.ask(&words, &option),
+        }
+        String::new()
+    }
+
+    fn ask<'a>(&mut self, words: &[&str], option: &impl Fn(&str) -> Option<&'a str>) -> String {
+        let node: u64 = words[1].parse().expect("a node");
+        let level = |name: &str| option(name).map(|text| text.parse::<Level>().expect("a level"));
+        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let context = option("context").map(|name| match name {
+            "none" => Context::Siblings(VersionVector::new()),
+            name => self.contexts[name].clone(),
+        });
+        let ttl = option("ttl").map(|ms| self.time_ms + ms.parse::<u64>().expect("ms"));
+        let expiry = ttl.map_or(Expiry::Default, Expiry::At);
+        let key = words.get(2).copied().unwrap_or_default();
+        let action = match words[0] {
+            "get" => Action::Get,
+            "put" => Action::Put { value: bytes(words[3]), expiry, context },
+            "del" => Action::Delete { context },
+            "incr" => Action::Update(Update::Add(1)),
+            "setnx" => Action::Update(Update::Set {
+                value: bytes(words[3]),
+                expiry: Some(expiry),
+                condition: Condition::IfMissing,
+            }),
+            "getdel" => Action::Update(Update::Delete),
+            "append" => Action::Update(Update::Append(bytes(words[3]))),
+            "inspect" => Action::Inspect,
+            "keys" => {
+                let count = PartitionCount::new(256).expect("a power of two");
+                let partition = count.of(moim_core::ring::Slot::of_key(key.as_bytes()));
+                Action::Keys { partition, from_hash: 0, limit: 100 }
+            }
+            other => panic!("no command '{other}'"),
+        };
+        let namespace = NamespaceId::of_name(option("ns").unwrap_or("0"));
+        let request = Request {
+            namespace,
+            key: bytes(key),
+            action,
+            r: level("r"),
+            w: level("w"),
+            timeout_ms: None,
+        };
+        self.request(node, request)
+    }
+}
+
+fn text(version: &Version) -> String {
+    String::from_utf8_lossy(version.value().expect("live")).into_owned()
+}
+
+fn name(message: &Message) -> String {
+    let text = format!("{message:?}");
+    let end = text.find([' ', '{', '(']).unwrap_or(text.len());
+    let detail = match message {
+        Message::WriteReply { result, .. } => {
+            format!(" {}", format!("{result:?}").split('(').next().unwrap_or(""))
+        }
+        Message::Read { want, .. } => format!(" {want:?}"),
+        _ => String::new(),
+    };
+    format!("{}{detail}", &text[..end])
+}
+
+fn run(script: &str) -> String {
+    let mut world = None;
+    let mut out = String::new();
+    for line in script.lines() {
+        let Some(command) = line.strip_prefix("> ") else {
+            if line.starts_with('#') || line.is_empty() {
+                writeln!(out, "{line}").unwrap();
+            }
+            continue;
+        };
+        writeln!(out, "> {command}").unwrap();
+        if let Some(count) = command.strip_prefix("nodes ") {
+            world = Some(World::new(count.parse().expect("a number")));
+            continue;
+        }
+        let world = world.as_mut().expect("a script begins with 'nodes'");
+        let answer = world.command(command);
+        let said = std::mem::take(&mut world.out);
+        out.push_str(&said);
+        if !answer.is_empty() {
+            writeln!(out, "{answer}").unwrap();
+        }
+    }
+    out
+}
+
+#[test]
+fn every_script_says_what_was_recorded() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no scripts were found");
+    let record = std::env::var_os("MOIM_RECORD").is_some();
+    for path in paths {
+        let script = std::fs::read_to_string(&path).unwrap();
+        let output = run(&script);
+        if record {
+            std::fs::write(&path, &output).unwrap();
+        } else {
+            assert!(output == script, "{} says now:\n{output}", path.display());
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Every key, once: its place, its comment, how it is read and shown.
+
+use toml::Value;
+
+use super::Config;
+use super::namespaces::NamespaceConfig;
+use super::setting::Setting;
+
+/// The tables of a file.
+pub(super) const TABLES: [&str; 2] = ["cluster", "node"];
+
+/// A key of `T`.
+pub(super) struct Key<T> {
+    pub(super) table: &'static str,
+    pub(super) name: &'static str,
+    /// What it means; its unit is in its name.
+    pub(super) comment: &'static str,
+    show: fn(&T) -> Value,
+    set: fn(&mut T, &Value) -> Result<(), String>,
+}
+
+impl<T> Key<T> {
+    /// As in `node.zone`.
+    pub(super) fn path(&self) -> String {
+        format!("{}.{}", self.table, self.name)
+    }
+
+    /// As in `MOIM_NODE_ZONE`.
+    pub(super) fn variable(&self) -> String {
+        format!("MOIM_{}_{}", self.table, self.name).to_ascii_uppercase()
+    }
+
+    pub(super) fn show(&self, of: &T) -> Value {
+        (self.show)(of)
+    }
+
+    pub(super) fn set(&self, of: &mut T, value: &Value) -> Result<(), String> {
+        (self.set)(of, value).map_err(|expected| format!("{} = {value}: {expected}", self.name))
+    }
+
+    /// Sets from a variable or flag, where everything is text.
+    pub(super) fn set_text(&self, of: &mut T, text: &str) -> Result<(), String> {
+        let value = match self.show(of) {
+            Value::Array(_) => {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+            }
+            Value::Boolean(_) => {
+                text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Boolean)
+            }
+            // Settings that are not set yet look like texts; those that are numbers take them as such.
+            _ => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
+        };
+        let as_text = || Value::String(text.to_owned());
+        match (self.set)(of, &value) {
+            Err(_) if value.is_integer() => self.set(of, &as_text()),
+            Err(expected) => Err(format!("{} = '{text}': {expected}", self.name)),
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+macro_rules! key {
+    ($table:ident.$name:ident, $comment:literal) => {
+        Key {
+            table: stringify!($table),
+            name: stringify!($name),
+            comment: $comment,
+            show: |config| Setting::show(&config.$table.$name),
+            set: |config, value| Setting::read(value).map(|read| config.$table.$name = read),
+        }
+    };
+    ($name:ident, $comment:literal) => {
+        Key {
+            table: "namespace",
+            name: stringify!($name),
+            comment: $comment,
+            show: |namespace| Setting::show(&namespace.$name),
+            set: |namespace, value| Setting::read(value).map(|read| namespace.$name = read),
+        }
+    };
+}
+
+/// The keys of `[cluster]` and `[node]`, in the order in which they are printed.
+pub(super) const KEYS: &[Key<Config>] = &[
+    key!(cluster.name, "What people call this cluster."),
+    key!(
+        cluster.partitions,
+        "Pieces that the hash slots are cut into: a power of two from 256 to 16384. Fixed when the cluster is founded."
+    ),
+    key!(
+        cluster.n,
+        "Copies of every value, on distinct machines; there are never more than machines. 1 to 16."
+    ),
+    key!(
+        cluster.r,
+        "Copies that a read hears from: ONE, TWO, THREE, QUORUM, ALL, LOCAL_ONE, LOCAL_QUORUM, EACH_QUORUM or a number. With r + w > n a read sees every acknowledged write."
+    ),
+    key!(cluster.w, "Copies that hold a write before it is acknowledged: as r."),
+    key!(
+        cluster.max_clock_skew_ms,
+        "A write stamped further ahead of a node's clock than this is refused."
+    ),
+    key!(
+        cluster.max_pair_bytes,
+        "Key and value together, where a namespace does not say otherwise. At most 16777216."
+    ),
+    key!(
+        node.data_dir,
+        "Everything that this node keeps: identity, lock and data. One directory a node, never copied to another."
+    ),
+    key!(
+        node.engine,
+        "Where data is kept: 'rocksdb' on disk, 'memory' nowhere (for trying things out)."
+    ),
+    key!(
+        node.durability,
+        "When a write counts as kept: 'sync', after the fsync of its group. ('interval' and 'os' are not served yet.)"
+    ),
+    key!(
+        node.listen_redis,
+        "Where Redis clients connect. The node behaves as one big Redis there."
+    ),
+    key!(node.listen_cluster, "Where Redis Cluster clients connect."),
+    key!(node.listen_http, "Where HTTP clients connect: JSON, metrics, dashboard."),
+    key!(
+        node.listen_peer,
+        "Where other nodes connect. It knows no password: keep it inside a private network."
+    ),
+    key!(
+        node.advertise_client,
+        "Host name or address that clients are told to reach this node at; empty: that of the listen_… settings."
+    ),
+    key!(
+        node.advertise_peer,
+        "Host name or address that other nodes reach this node at; empty: that of listen_peer."
+    ),
+    key!(
+        node.found,
+        "Peer addresses (host:port) of all nodes that found the cluster, this one included: the same list on each. Empty: a cluster of one. Not read once there is a cluster."
+    ),
+    key!(
+        node.join,
+        "Peer addresses of a living cluster to enter. Not served yet: found the cluster with all of its nodes."
+    ),
+    key!(node.zone, "Rack or availability zone; copies spread over zones while there are enough."),
+    key!(node.dc, "Data centre."),
+    key!(
+        node.weight,
+        "Capacity relative to other nodes: the share of data is in proportion to it. At least 1."
+    ),
+    key!(
+        node.machine_id,
+        "The machine, as 16 hexadecimal digits, where copies must not meet; empty: drawn once and kept in data_dir. For trying out placement on one machine."
+    ),
+    key!(
+        node.password,
+        "Asked of every client (AUTH, HTTP Bearer or Basic); empty: none. Listening beyond this machine needs one."
+    ),
+    key!(node.password_file, "A file with the password; overrides password."),
+    key!(node.allow_insecure, "Lets this node listen beyond this machine without a password."),
+    key!(node.cache_bytes, "Memory for the objects used last; a hit needs no storage engine."),
+    key!(
+        node.block_cache_bytes,
+        "Memory of the storage engine: blocks read, filters, and memory tables."
+    ),
+    key!(
+        node.memtable_bytes,
+        "One memory table of the storage engine; up to three are in use, within block_cache_bytes."
+    ),
+    key!(
+        node.unsynced_bytes_max,
+        "Writes that wait for their sync; beyond it writes are refused as overload."
+    ),
+    key!(
+        node.tasks_bytes_max,
+        "Copies owed to nodes that do not answer; beyond it the oldest are left to read repair."
+    ),
+    key!(
+        node.operations_max,
+        "Requests that this node coordinates at once; beyond it they are refused as overload."
+    ),
+    key!(
+        node.redis_connections_max,
+        "Connections of Redis and Redis Cluster clients together; beyond it they are closed with an error."
+    ),
+    key!(
+        node.http_connections_max,
+        "Connections of HTTP clients; beyond it they are answered 503."
+    ),
+    key!(node.request_timeout_ms, "How long a request may take when the client does not say."),
+    key!(
+        node.read_retry_ms,
+        "How long a read waits for a copy before it asks the next one as well. Below request_timeout_ms."
+    ),
+    key!(node.ping_interval_ms, "How often a silent peer is asked whether it lives. At most 1000."),
+    key!(
+        node.silence_ms,
+        "After how much silence a peer is asked last. At least twice ping_interval_ms."
+    ),
+    key!(node.stop_timeout_ms, "How long requests in progress may take when this node stops."),
+    key!(
+        node.experiments,
+        "Lets HTTP cut this node off from its peers, to see what happens. Never where data matters."
+    ),
+];
+
+/// The keys of `[cluster.namespaces.NAME]`.
+pub(super) const NAMESPACE_KEYS: &[Key<NamespaceConfig>] = &[
+    key!(
+        conflict,
+        "What becomes of concurrent writes: 'lww', the last one wins, or 'siblings', all are kept and handed to the client."
+    ),
+    key!(n, "Copies of every value; as [cluster]."),
+    key!(r, "Copies that a read hears from; as [cluster]."),
+    key!(w, "Copies that hold a write before it is acknowledged; as [cluster]."),
+    key!(ttl_ms, "Life of a value written without an expiry; 0: for ever."),
+    key!(
+        max_ttl_ms,
+        "The longest life that a value may be given, longer ones are cut to it; 0: any."
+    ),
+    key!(max_pair_bytes, "Key and value together; as [cluster]."),
+    key!(sloppy, "Whether other nodes stand in for owners that are away. true is not served yet."),
+    key!(
+        mode,
+        "What a part of the cluster without a majority does: 'available', it goes on. ('consistent', it refuses, is not served yet.)"
+    ),
+];

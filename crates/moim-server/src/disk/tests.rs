@@ -1,0 +1,197 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use moim_storage::memory::MemoryEngine;
+use moim_storage::{Figures, Snapshot, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use super::*;
+
+/// A memory engine whose syncs take time or fail, and which counts them.
+struct SlowEngine {
+    inner: MemoryEngine,
+    sync_time: Duration,
+    fails_at: usize,
+    applies: AtomicUsize,
+    batches: AtomicUsize,
+}
+
+impl SlowEngine {
+    fn new(sync_ms: u64, fails_at: usize) -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryEngine::new(None),
+            sync_time: Duration::from_millis(sync_ms),
+            fails_at,
+            applies: AtomicUsize::new(0),
+            batches: AtomicUsize::new(0),
+        })
+    }
+}
+
+impl Engine for SlowEngine {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        self.inner.get(family, key)
+    }
+
+    fn get_cached(&self, _: Family, _: &[u8]) -> Result<Cached, StorageError> {
+        Ok(Cached::NeedsDisk)
+    }
+
+    fn apply(&self, batches: &[Batch], durability: Durability) -> Result<(), StorageError> {
+        let number = self.applies.fetch_add(1, Ordering::SeqCst) + 1;
+        std::thread::sleep(self.sync_time);
+        if number == self.fails_at {
+            return Err(StorageError::Full("no space left".to_owned()));
+        }
+        self.batches.fetch_add(batches.len(), Ordering::SeqCst);
+        self.inner.apply(batches, durability)
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.inner.sync()
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot + '_> {
+        self.inner.snapshot()
+    }
+
+    fn drop_range(&self, family: Family, range: Range<&[u8]>) -> Result<(), StorageError> {
+        self.inner.drop_range(family, range)
+    }
+
+    fn checkpoint(&self, directory: &Path) -> Result<(), StorageError> {
+        self.inner.checkpoint(directory)
+    }
+
+    fn reclaim(&self, entries_max: usize) -> Result<(), StorageError> {
+        self.inner.reclaim(entries_max)
+    }
+
+    fn figures(&self) -> Figures {
+        self.inner.figures()
+    }
+}
+
+fn put(key: &str, value: &str) -> Batch {
+    let (key, value) =
+        (Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()));
+    vec![Write::Put { family: Family::Data, key, value }]
+}
+
+struct Fixture {
+    disk: Disk,
+    inbox: Rc<Inbox>,
+}
+
+impl Fixture {
+    fn new(engine: &Arc<SlowEngine>) -> Self {
+        let inbox = Rc::<Inbox>::default();
+        let engine: Arc<dyn Engine> = Arc::<SlowEngine>::clone(engine);
+        Self { disk: Disk::threaded(engine, Rc::clone(&inbox)).unwrap(), inbox }
+    }
+
+    /// Lets the loop's part run until `done` holds of all inputs so far.
+    fn until(&mut self, done: impl Fn(&[Input]) -> bool) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        for _ in 0..5_000 {
+            self.inbox.take(&mut inputs);
+            if done(&inputs) {
+                return inputs;
+            }
+            self.disk.flush();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("only {inputs:?} arrived");
+    }
+}
+
+fn durable(inputs: &[Input]) -> Option<BatchId> {
+    inputs
+        .iter()
+        .rev()
+        .find_map(|input| if let Input::Durable(id) = input { Some(*id) } else { None })
+}
+
+#[test]
+fn what_arrives_during_a_sync_is_the_next_group() {
+    let engine = SlowEngine::new(50, usize::MAX);
+    let mut fixture = Fixture::new(&engine);
+    for number in 1..=40 {
+        fixture.disk.commit(BatchId(number), put(&format!("k{number}"), "v"));
+        fixture.disk.flush();
+        // The first sync has begun before the others arrive.
+        while engine.applies.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+    }
+    fixture.until(|inputs| durable(inputs) == Some(BatchId(40)));
+    assert_eq!(
+        engine.applies.load(Ordering::SeqCst),
+        2,
+        "one sync for the first, one for all others"
+    );
+    assert_eq!(engine.batches.load(Ordering::SeqCst), 40);
+}
+
+#[test]
+fn a_read_waits_for_the_batch_that_wrote_its_key_but_not_for_others() {
+    let engine = SlowEngine::new(100, usize::MAX);
+    let mut fixture = Fixture::new(&engine);
+    fixture.disk.commit(BatchId(1), put("written", "new"));
+    fixture.disk.load(ReadId(1), Family::Data, Bytes::from_static(b"written"));
+    fixture.disk.load(ReadId(2), Family::Data, Bytes::from_static(b"other"));
+    fixture.disk.list(ReadId(3), Bytes::new(), Bytes::from_static(&[0xff]), 10);
+    let inputs = fixture.until(|inputs| inputs.len() == 4);
+    assert!(matches!(&inputs[0], Input::Loaded(ReadId(2), Ok(None))), "{inputs:?}");
+    assert!(matches!(&inputs[1], Input::Durable(BatchId(1))), "{inputs:?}");
+    let rest = format!("{:?}", &inputs[2..]);
+    assert!(rest.contains(r#"Loaded(ReadId(1), Ok(Some(b"new")))"#), "{rest}");
+    assert!(rest.contains(r#"entries: [(b"written", b"new")]"#), "{rest}");
+}
+
+#[test]
+fn after_a_failure_nothing_is_applied_and_reads_go_on() {
+    let engine = SlowEngine::new(1, 2);
+    let mut fixture = Fixture::new(&engine);
+    fixture.disk.commit(BatchId(1), put("a", "1"));
+    fixture.until(|inputs| durable(inputs) == Some(BatchId(1)));
+    fixture.disk.commit(BatchId(2), put("a", "2"));
+    let inputs = fixture.until(|inputs| !inputs.is_empty());
+    let [Input::DiskFailed(why)] = &inputs[..] else { panic!("{inputs:?}") };
+    assert_eq!(why, "the disk is full: no space left");
+    fixture.disk.commit(BatchId(3), put("a", "3"));
+    fixture.disk.load(ReadId(1), Family::Data, Bytes::from_static(b"a"));
+    let inputs = fixture.until(|inputs| !inputs.is_empty());
+    assert!(
+        matches!(&inputs[..], [Input::Loaded(_, Ok(Some(value)))] if value == "1"),
+        "{inputs:?}"
+    );
+    assert_eq!(engine.applies.load(Ordering::SeqCst), 2, "nothing is tried after the failure");
+}
+
+#[test]
+fn dropping_the_disk_commits_what_is_queued() {
+    let engine = SlowEngine::new(5, usize::MAX);
+    let mut fixture = Fixture::new(&engine);
+    for number in 1..=600 {
+        fixture.disk.commit(BatchId(number), put(&format!("k{number}"), "v"));
+    }
+    drop(fixture.disk);
+    assert_eq!(engine.batches.load(Ordering::SeqCst), 600);
+    assert_eq!(engine.applies.load(Ordering::SeqCst), 3, "at most 256 batches a group");
+}
+
+#[test]
+fn an_engine_in_memory_answers_at_once() {
+    let inbox = Rc::<Inbox>::default();
+    let mut disk = Disk::inline(SlowEngine::new(0, usize::MAX), Rc::clone(&inbox));
+    disk.commit(BatchId(1), put("a", "1"));
+    disk.load(ReadId(1), Family::Data, Bytes::from_static(b"a"));
+    let mut inputs = Vec::new();
+    inbox.take(&mut inputs);
+    assert!(
+        matches!(&inputs[..], [Input::Durable(_), Input::Loaded(_, Ok(Some(value)))] if value == "1"),
+        "{inputs:?}"
+    );
+}

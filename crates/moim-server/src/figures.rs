@@ -1,0 +1,116 @@
+//! Figures of the loop, the disk and the links, for `/metrics`. Kept where they arise, gathered here.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::http::metrics::Metric;
+
+/// What the loop did since the start.
+#[derive(Debug, Default)]
+pub(crate) struct LoopFigures {
+    /// Turns of the node.
+    pub(crate) turns: Cell<u64>,
+    /// Inputs that they took.
+    pub(crate) inputs: Cell<u64>,
+}
+
+/// What the committer did since the start.
+#[derive(Debug, Default)]
+pub(crate) struct DiskFigures {
+    groups: AtomicU64,
+    batches: AtomicU64,
+    micros: AtomicU64,
+}
+
+/// What went over the links since the start, and what they hold now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LinkFigures {
+    /// Connections now.
+    pub(crate) links: usize,
+    /// Connections since the start.
+    pub(crate) connects: u64,
+    /// Bytes that the kernel took.
+    pub(crate) sent_bytes: u64,
+    /// Bytes that arrived.
+    pub(crate) received_bytes: u64,
+    /// Bytes that wait for peers to read, now.
+    pub(crate) waiting_bytes: usize,
+}
+
+impl LoopFigures {
+    pub(crate) fn turned(&self, inputs: usize) {
+        self.turns.set(self.turns.get() + 1);
+        self.inputs.set(self.inputs.get() + inputs as u64);
+    }
+
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
+        vec![
+            Metric::counter("moim_turns_total", "Turns of the node's loop.", self.turns.get()),
+            Metric::counter(
+                "moim_turn_inputs_total",
+                "Requests, messages and completions that turns took.",
+                self.inputs.get(),
+            ),
+        ]
+    }
+}
+
+impl DiskFigures {
+    /// A group of this many batches became durable in this time.
+    pub(crate) fn committed(&self, batches: usize, took: Duration) {
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.batches.fetch_add(batches as u64, Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let seconds = Duration::from_micros(read(&self.micros)).as_secs_f64();
+        let mut spent = Metric::gauge(
+            "moim_commit_seconds_total",
+            "Time that groups took to become durable.",
+            seconds,
+        );
+        spent.kind = crate::http::metrics::MetricKind::Counter;
+        vec![
+            Metric::counter(
+                "moim_commit_groups_total",
+                "Groups of batches made durable with one sync each.",
+                read(&self.groups),
+            ),
+            Metric::counter(
+                "moim_commit_batches_total",
+                "Batches in those groups.",
+                read(&self.batches),
+            ),
+            spent,
+        ]
+    }
+}
+
+impl LinkFigures {
+    #[expect(clippy::cast_precision_loss, reason = "levels, exact up to 2^53")]
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
+        vec![
+            Metric::gauge("moim_peer_links", "Connections to peers.", self.links as f64),
+            Metric::counter(
+                "moim_peer_connects_total",
+                "Connections to peers made so far.",
+                self.connects,
+            ),
+            Metric::counter("moim_peer_sent_bytes_total", "Bytes sent to peers.", self.sent_bytes),
+            Metric::counter(
+                "moim_peer_received_bytes_total",
+                "Bytes received from peers.",
+                self.received_bytes,
+            ),
+            Metric::gauge(
+                "moim_peer_waiting_bytes",
+                "Bytes that wait for peers to read them.",
+                self.waiting_bytes as f64,
+            ),
+        ]
+    }
+}

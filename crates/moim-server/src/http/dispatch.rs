@@ -1,0 +1,132 @@
+//! From a request to a reply: the guard, the route, the handler, and what every reply has in common.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode, header};
+
+use super::guard::{self, Gate, Pass};
+use super::problem::{Kind, Refusal, respond};
+use super::query::Query;
+use super::reply::{self, Answer, Reply};
+use super::routes::{self, Page, Route};
+use super::site::Site;
+use super::{batch, cluster, dashboard, health, keys, namespaces, ring, value};
+
+/// Answers one request.
+pub(super) async fn answer(site: &Rc<Site>, request: Request<Incoming>) -> Reply {
+    let began = Instant::now();
+    let (parts, body) = request.into_parts();
+    let reply = reply_to(site, &parts, body).await;
+    site.traffic.durations.observe(began.elapsed());
+    count(site, reply.status());
+    reply
+}
+
+fn count(site: &Site, status: StatusCode) {
+    let class = usize::from(status.as_u16() / 100);
+    if let Some(counter) = class.checked_sub(1).and_then(|at| site.traffic.replies.get(at)) {
+        counter.set(counter.get() + 1);
+    }
+}
+
+async fn reply_to(site: &Rc<Site>, parts: &Parts, body: Incoming) -> Reply {
+    let (pass, answer) = match admitted(site, parts).await {
+        Ok((pass, route, path)) => (pass, handle(site, route, parts, &path, body).await),
+        Err(refusal) => (Pass::default(), Err(refusal)),
+    };
+    let mut reply = answer.unwrap_or_else(|refusal| {
+        let mut reply = respond(&refusal);
+        // RFC 9110 wants the methods there are in a 405.
+        if let (StatusCode::METHOD_NOT_ALLOWED, Some((route, _))) =
+            (reply.status(), routes::find(parts.uri.path()))
+        {
+            reply::set(&mut reply, header::ALLOW, route.allow());
+        }
+        reply
+    });
+    if let Some(site_allowed) = pass.readable_by {
+        reply::set(&mut reply, header::ACCESS_CONTROL_ALLOW_ORIGIN, site_allowed);
+        reply::set(&mut reply, header::VARY, "Origin");
+    }
+    reply
+}
+
+/// The route of a request that may pass.
+async fn admitted<'a>(
+    site: &Site,
+    parts: &'a Parts,
+) -> Result<(Pass, &'static Route, Vec<&'a str>), Refusal> {
+    let found = routes::find(parts.uri.path());
+    let open =
+        matches!(&found, Some((route, _)) if matches!(route.page, Page::Health | Page::Ready));
+    let pass = if open { Pass::default() } else { guarded(site, parts).await? };
+    let (route, path) =
+        found.filter(|(route, _)| exists(site, route.page)).ok_or_else(no_such_path)?;
+    if route.methods.contains(&parts.method) {
+        return Ok((pass, route, path));
+    }
+    Err(Kind::MethodNotAllowed.because(format!("{} takes {}", route.template, route.allow())))
+}
+
+async fn guarded(site: &Site, parts: &Parts) -> Result<Pass, Refusal> {
+    let settings = &site.context.settings;
+    let members =
+        if guard::is_browser(&parts.headers) { site.http_addresses() } else { Vec::new() };
+    let gate =
+        Gate { password: settings.password.as_deref(), hosts: &settings.hosts, members: &members };
+    let passed = gate.check(parts);
+    if matches!(&passed, Err(refusal) if refusal.status == StatusCode::UNAUTHORIZED) {
+        tokio::time::sleep(settings.password_penalty).await;
+    }
+    passed
+}
+
+/// The paths for experiments exist only in servers started for them.
+fn exists(site: &Site, page: Page) -> bool {
+    !matches!(page, Page::Cut | Page::Heal) || site.context.cut.is_some()
+}
+
+fn no_such_path() -> Refusal {
+    Kind::NoSuchPath.because("GET /openapi.json describes all paths")
+}
+
+async fn handle(
+    site: &Rc<Site>,
+    route: &Route,
+    request: &Parts,
+    path: &[&str],
+    body: Incoming,
+) -> Answer {
+    match route.page {
+        Page::Value => value::answer(site, request, path, body).await,
+        Page::Keys => keys::answer(site, request, path).await,
+        Page::Batch => batch::answer(site, request, body).await,
+        Page::Namespaces => namespaces::all(site, request),
+        Page::Namespace => namespaces::one(site, request, path),
+        Page::Status => cluster::status(site, request).await,
+        Page::Nodes => cluster::nodes(site, request),
+        Page::Ring => ring::table(site, request),
+        Page::KeyOwners => ring::key_owners(site, request, path).await,
+        Page::Tasks => cluster::tasks(site, request),
+        Page::Cut => cut(site, request, true),
+        Page::Heal => cut(site, request, false),
+        Page::Metrics => health::figures(site, request).await,
+        Page::Health => Ok(health::alive()),
+        Page::Ready => health::ready(site),
+        Page::OpenApi => Ok(dashboard::openapi()),
+        Page::Dashboard => Ok(dashboard::page(site)),
+        Page::DashboardStyle => Ok(dashboard::style()),
+        Page::DashboardScript => Ok(dashboard::script()),
+    }
+}
+
+fn cut(site: &Site, request: &Parts, away: bool) -> Answer {
+    assert_eq!(request.method, Method::POST, "the table of routes takes nothing else");
+    Query::parse(request.uri.query(), &[])?;
+    let hook = site.context.cut.as_ref().ok_or_else(no_such_path)?;
+    hook(away);
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}

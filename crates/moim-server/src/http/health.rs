@@ -1,0 +1,111 @@
+//! `/healthz`, `/readyz` and `/metrics`: for those who watch from outside.
+
+use hyper::StatusCode;
+use hyper::http::request::Parts;
+use moim_node::Node;
+use moim_node::api::Intent;
+
+use super::cluster::engine_figures;
+use super::metrics::{self, Metric, MetricKind, Sample, count};
+use super::query::Query;
+use super::reply::{self, Answer, Reply};
+use super::site::Site;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The process turns its loop: that this is answered shows it.
+pub(super) fn alive() -> Reply {
+    reply::body(StatusCode::OK, TEXT, "alive\n")
+}
+
+/// Whether the node serves. It does not depend on other nodes once the cluster is founded: one bad node must not take
+/// all the others out of a load balancer.
+pub(super) fn ready(site: &Site) -> Answer {
+    match site.context.handle.view(Node::readiness) {
+        Ok(()) => Ok(reply::body(StatusCode::OK, TEXT, "ready\n")),
+        Err(failure) => Err(site.refuse(&failure, Intent::Read)),
+    }
+}
+
+/// All figures.
+pub(super) async fn figures(site: &Site, request: &Parts) -> Answer {
+    Query::parse(request.uri.query(), &[])?;
+    let _room = site.gather()?;
+    let engine = engine_figures(site).await?;
+    let mut all = vec![build(), ready_gauge(site), uptime(site)];
+    all.extend(metrics::of_node(&site.context.handle.view(Node::figures)));
+    all.push(peers(site));
+    all.extend(metrics::of_engine(&engine));
+    all.extend((site.context.front_figures)());
+    all.extend(traffic(site));
+    all.extend(metrics::of_process());
+    Ok(reply::body(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        metrics::print(&all),
+    ))
+}
+
+fn build() -> Metric {
+    let version = Sample::new(1.0).label("version", env!("CARGO_PKG_VERSION"));
+    Metric {
+        samples: vec![version],
+        ..Metric::gauge("moim_build_info", "The program's version.", 1.0)
+    }
+}
+
+fn ready_gauge(site: &Site) -> Metric {
+    let ready = site.context.handle.view(Node::readiness).is_ok();
+    Metric::gauge("moim_ready", "1 if this node serves.", f64::from(u8::from(ready)))
+}
+
+fn uptime(site: &Site) -> Metric {
+    let seconds = site.context.started.elapsed().as_secs_f64();
+    Metric::gauge("moim_uptime_seconds", "Time since the process started.", seconds)
+}
+
+fn peers(site: &Site) -> Metric {
+    let samples = site.context.handle.view(|node| {
+        let label = |peer: &moim_node::views::PeerView| {
+            let up = peer.state == moim_node::views::PeerState::Up;
+            Sample::new(f64::from(u8::from(up))).label("peer", peer.info.member.node.to_string())
+        };
+        node.peers().iter().map(label).collect()
+    });
+    Metric {
+        samples,
+        ..Metric::gauge(
+            "moim_peer_up",
+            "1 if the peer is connected and talking, seen from here.",
+            0.0,
+        )
+    }
+}
+
+fn traffic(site: &Site) -> Vec<Metric> {
+    let traffic = &site.traffic;
+    let by_class = (1..).zip(&traffic.replies).map(|(class, counter)| {
+        Sample::new(count(counter.get())).label("class", format!("{class}xx"))
+    });
+    vec![
+        Metric {
+            name: "moim_http_replies_total",
+            help: "HTTP replies by the class of their status.",
+            kind: MetricKind::Counter,
+            samples: by_class.collect(),
+        },
+        traffic
+            .durations
+            .metric("moim_http_request_seconds", "Time from a request's head to its reply."),
+        Metric::gauge(
+            "moim_http_connections",
+            "HTTP connections.",
+            count(traffic.connections.get() as u64),
+        ),
+        Metric::counter(
+            "moim_http_connections_refused_total",
+            "HTTP connections turned away for lack of room.",
+            traffic.connections_refused.get(),
+        ),
+    ]
+}

@@ -1,0 +1,136 @@
+//! Names of the node's and the engine's figures. A figure that is added there does not compile here until it is named.
+
+use moim_node::views::Figures;
+use moim_storage::Figures as EngineFigures;
+
+use super::{Metric, count};
+
+/// What the node counts.
+#[expect(clippy::too_many_lines, reason = "a table, one row a figure")]
+pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
+    // Taken apart in full, so that a new figure cannot be forgotten.
+    let Figures {
+        reads,
+        writes,
+        unavailable,
+        timeouts,
+        overloaded,
+        lww_discarded,
+        restamped,
+        read_mismatches,
+        read_repairs,
+        read_retries,
+        cache_hits,
+        cache_misses,
+        cache_bytes,
+        cache_objects,
+        commits,
+        unsynced_bytes,
+        operations,
+        tasks,
+        tasks_bytes,
+        tasks_dropped,
+        tasks_done,
+        clock_skew_refused,
+        undecodable,
+    } = *figures;
+    let counter = Metric::counter;
+    let gauge = |name, help, value| Metric::gauge(name, help, count(value));
+    vec![
+        counter("moim_reads_total", "Reads coordinated here.", reads),
+        counter(
+            "moim_writes_total",
+            "Writes coordinated here, deletes and updates included.",
+            writes,
+        ),
+        counter("moim_unavailable_total", "Requests that ended as unavailable.", unavailable),
+        counter("moim_timeouts_total", "Requests that ended as timeout.", timeouts),
+        counter("moim_overloaded_total", "Requests refused as overload.", overloaded),
+        counter(
+            "moim_lww_discarded_total",
+            "Acknowledged lww writes that a concurrent write outranked.",
+            lww_discarded,
+        ),
+        counter("moim_restamped_total", "Writes stamped anew above a version they met.", restamped),
+        counter(
+            "moim_read_mismatches_total",
+            "Reads whose replicas did not agree.",
+            read_mismatches,
+        ),
+        counter("moim_read_repairs_total", "Copies brought up to date by reads.", read_repairs),
+        counter(
+            "moim_read_retries_total",
+            "Reads that asked one more replica because another was late.",
+            read_retries,
+        ),
+        counter("moim_cache_hits_total", "Objects that a request found in memory.", cache_hits),
+        counter("moim_cache_misses_total", "Objects that had to be read from disk.", cache_misses),
+        gauge("moim_cache_bytes", "Bytes of objects in memory.", cache_bytes),
+        gauge("moim_cache_objects", "Objects in memory.", cache_objects),
+        counter("moim_commits_total", "Batches handed to the disk.", commits),
+        gauge("moim_unsynced_bytes", "Bytes of writes that wait for their sync.", unsynced_bytes),
+        gauge("moim_operations", "Requests in progress.", operations),
+        gauge("moim_tasks", "Copies owed to owners.", tasks),
+        gauge("moim_tasks_bytes", "Bytes of the copies owed to owners.", tasks_bytes),
+        counter(
+            "moim_tasks_dropped_total",
+            "Copies owed that were given up for lack of room; read repair brings them.",
+            tasks_dropped,
+        ),
+        counter("moim_tasks_done_total", "Copies owed that arrived.", tasks_done),
+        counter(
+            "moim_clock_skew_refused_total",
+            "Messages refused because their stamp was too far ahead of this node's clock.",
+            clock_skew_refused,
+        ),
+        counter("moim_undecodable_total", "Stored objects that could not be decoded.", undecodable),
+    ]
+}
+
+/// What the storage engine counts (REQ-6).
+pub(crate) fn of_engine(figures: &EngineFigures) -> Vec<Metric> {
+    let EngineFigures {
+        log_syncs,
+        log_bytes,
+        memtable_bytes,
+        tables,
+        tables_bytes,
+        filter_hits,
+        filter_false_hits,
+        cache_bytes,
+        keys_estimate,
+        compaction_pending_bytes,
+        background_errors,
+    } = *figures;
+    let counter = Metric::counter;
+    let gauge = |name, help, value| Metric::gauge(name, help, count(value));
+    vec![
+        counter("moim_storage_log_syncs_total", "Syncs of the commit log.", log_syncs),
+        counter("moim_storage_log_bytes_total", "Bytes written to the commit log.", log_bytes),
+        gauge("moim_storage_memtable_bytes", "Bytes in memory tables.", memtable_bytes),
+        gauge("moim_storage_tables", "Sorted-string tables.", tables),
+        gauge("moim_storage_tables_bytes", "Bytes of sorted-string tables.", tables_bytes),
+        counter(
+            "moim_storage_filter_hits_total",
+            "Reads that a Bloom filter spared a table.",
+            filter_hits,
+        ),
+        counter(
+            "moim_storage_filter_false_hits_total",
+            "Reads that a Bloom filter let through in vain.",
+            filter_false_hits,
+        ),
+        gauge("moim_storage_block_cache_bytes", "Bytes of block cache in use.", cache_bytes),
+        gauge("moim_storage_keys", "Keys on disk, roughly.", keys_estimate),
+        gauge(
+            "moim_storage_compaction_pending_bytes",
+            "Bytes waiting to be compacted.",
+            compaction_pending_bytes,
+        ),
+        counter(
+            "moim_storage_background_errors_total",
+            "Faults in the background.",
+            background_errors,
+        ),
+    ]
+}

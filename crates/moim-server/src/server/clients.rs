@@ -1,0 +1,137 @@
+//! The doors for clients: two Redis ports, which share a limit of connections, and HTTP.
+
+use std::cell::Cell;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, spawn_local};
+
+use super::accept::{self, accept_forever};
+use super::error::ServerError;
+use super::session::Session;
+use crate::http;
+use crate::resp::{Front, Port, RespSettings};
+
+/// Open doors.
+pub(super) struct Clients {
+    redis: [AbortHandle; 2],
+    close_http: Rc<Notify>,
+}
+
+impl Clients {
+    /// Lets clients in.
+    pub(super) fn open(
+        session: &Session,
+        redis: TcpListener,
+        cluster: TcpListener,
+        http: TcpListener,
+    ) -> Result<Self, ServerError> {
+        let front = Front::new(session.handle.clone(), RespSettings::from(&session.config));
+        let max = session.config.node.redis_connections_max;
+        let room = Rc::new(Room { taken: Cell::new(0), max });
+        let doors = [
+            open_door(redis, Port::Plain, &front, &room)?,
+            open_door(cluster, Port::Cluster, &front, &room)?,
+        ];
+        let close_http = Rc::<Notify>::default();
+        let closed = Rc::clone(&close_http);
+        let context = Rc::new(http_context(session));
+        let http = accept::adopt(http)?;
+        spawn_local(http::serve(http, context, async move { closed.notified().await }));
+        Ok(Self { redis: doors, close_http })
+    }
+
+    /// Lets nobody in any more; those who are in stay.
+    pub(super) fn close(&self) {
+        for door in &self.redis {
+            door.abort();
+        }
+        self.close_http.notify_one();
+    }
+}
+
+/// Room for connections of Redis clients.
+struct Room {
+    taken: Cell<u32>,
+    max: u32,
+}
+
+/// A place in a room; given back when dropped.
+struct Seat(Rc<Room>);
+
+impl Room {
+    fn seat(self: &Rc<Self>) -> Option<Seat> {
+        (self.taken.get() < self.max).then(|| {
+            self.taken.set(self.taken.get() + 1);
+            Seat(Rc::clone(self))
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.taken.set(self.0.taken.get() - 1);
+    }
+}
+
+fn open_door(
+    listener: TcpListener,
+    port: Port,
+    front: &Rc<Front>,
+    room: &Rc<Room>,
+) -> Result<AbortHandle, ServerError> {
+    let (front, room) = (Rc::clone(front), Rc::clone(room));
+    let name = match port {
+        Port::Plain => "redis",
+        Port::Cluster => "cluster",
+    };
+    let serve = move |stream: TcpStream| match room.seat() {
+        Some(seat) => {
+            let front = Rc::clone(&front);
+            spawn_local(async move {
+                front.serve(stream, port).await;
+                drop(seat);
+            });
+        }
+        None => refuse(stream),
+    };
+    Ok(spawn_local(accept_forever(accept::adopt(listener)?, name, serve)).abort_handle())
+}
+
+/// Says why, in Redis' words, and closes.
+fn refuse(stream: TcpStream) {
+    spawn_local(async move {
+        // Best effort: whoever is gone by now has no use for it.
+        if stream.writable().await.is_ok() {
+            stream.try_write(b"-ERR max number of clients reached\r\n").ok();
+        }
+    });
+}
+
+fn http_context(session: &Session) -> http::Context {
+    let node = &session.config.node;
+    let links = Rc::clone(&session.links);
+    let cut: Rc<dyn Fn(bool)> = Rc::new(move |cut| links.cut(cut));
+    let (handle, links, disk) =
+        (session.handle.clone(), Rc::clone(&session.links), Arc::clone(&session.disk));
+    let figures = move || {
+        let parts = [handle.shared().figures.metrics(), disk.metrics(), links.figures().metrics()];
+        parts.into_iter().flatten().collect()
+    };
+    http::Context {
+        handle: session.handle.clone(),
+        engine: Arc::clone(&session.engine),
+        front_figures: Rc::new(figures),
+        started: Instant::now(),
+        settings: http::Settings {
+            password: (!node.password.is_empty()).then(|| node.password.clone()),
+            connections_max: node.http_connections_max as usize,
+            ..http::Settings::default()
+        },
+        cut: node.experiments.then_some(cut),
+    }
+}

@@ -1,0 +1,248 @@
+//! The data directory of a node: a lock, so that two processes never share it; an identity, drawn once and never used
+//! again; and the engine's own directory.
+//!
+//! Invariant: an identity is on disk, synced, before anybody hears of it. If it were lost after that, its dots could be
+//! issued again by another node (INV-3).
+
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use moim_core::{MachineId, NodeId};
+use toml::Table;
+
+use super::error::ServerError;
+
+const LOCK_FILE: &str = "lock";
+const IDENTITY_FILE: &str = "identity.toml";
+const ENGINE_DIRECTORY: &str = "data";
+
+/// Version of the identity file.
+const IDENTITY_FORMAT: i64 = 1;
+
+/// How often data can be set aside before somebody must clean up.
+#[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "a memory engine has no files"))]
+const ASIDE_MAX: u32 = 1_000;
+
+/// Who a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) node: NodeId,
+    pub(super) machine: MachineId,
+}
+
+/// An open data directory; locked until dropped.
+#[derive(Debug)]
+pub(super) struct Directory {
+    #[cfg_attr(
+        not(feature = "rocksdb"),
+        allow(dead_code, reason = "a memory engine has no files")
+    )]
+    path: PathBuf,
+    pub(super) identity: Identity,
+    /// The identity was there, but no data beside it: whatever this node held is lost.
+    pub(super) is_emptied: bool,
+    _lock: File,
+}
+
+impl Directory {
+    /// Opens a directory, making it and its identity if need be.
+    pub(super) fn open(path: &Path) -> Result<Self, ServerError> {
+        make(path)?;
+        let lock = lock(&path.join(LOCK_FILE))?;
+        let has_data = path.join(ENGINE_DIRECTORY).exists();
+        let mut is_emptied = !has_data;
+        let identity = match std::fs::read_to_string(path.join(IDENTITY_FILE)) {
+            Ok(text) => {
+                Identity::parse(&text).map_err(|what| bad(&path.join(IDENTITY_FILE), what))?
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(fault(&path.join(IDENTITY_FILE), &error));
+            }
+            Err(_missing) if has_data => {
+                return Err(bad(
+                    &path.join(IDENTITY_FILE),
+                    "is missing though there is data beside it: bring the file back, or move the data away and \
+                     let a new node begin",
+                ));
+            }
+            Err(_missing) => {
+                is_emptied = false;
+                Identity::draw(path)?
+            }
+        };
+        Ok(Self { path: path.to_owned(), identity, is_emptied, _lock: lock })
+    }
+
+    /// Where the engine keeps its files.
+    #[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "a memory engine has no files"))]
+    pub(super) fn engine(&self) -> PathBuf {
+        self.path.join(ENGINE_DIRECTORY)
+    }
+
+    /// Moves the engine's files out of the way and says where to.
+    #[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "a memory engine has no files"))]
+    pub(super) fn set_engine_aside(&self) -> Result<PathBuf, ServerError> {
+        let aside = (1..=ASIDE_MAX)
+            .map(|number| self.path.join(format!("{ENGINE_DIRECTORY}.corrupt-{number}")))
+            .find(|aside| !aside.exists())
+            .ok_or_else(|| bad(&self.path, "is full of data that was set aside: clean it up"))?;
+        std::fs::rename(self.engine(), &aside).map_err(|error| fault(&aside, &error))?;
+        sync(&self.path)?;
+        Ok(aside)
+    }
+}
+
+impl Identity {
+    fn draw(directory: &Path) -> Result<Self, ServerError> {
+        let draw = || {
+            getrandom::u64().map_err(|error| bad(directory, format!("no random identity: {error}")))
+        };
+        let identity = Self { node: NodeId(draw()?), machine: MachineId(draw()?) };
+        let (new, path) = (directory.join("identity.toml.new"), directory.join(IDENTITY_FILE));
+        let write = || {
+            let mut file = File::create(&new)?;
+            file.write_all(identity.text().as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&new, &path)
+        };
+        write().map_err(|error| fault(&path, &error))?;
+        sync(directory)?;
+        Ok(identity)
+    }
+
+    fn text(&self) -> String {
+        let Self { node, machine } = self;
+        format!(
+            "# Who this node is, drawn at random once. It belongs to the data beside it: never copy it to another node,\n\
+             # never edit it.\n\
+             format = {IDENTITY_FORMAT}\n\
+             node = \"{node}\"\n\
+             machine = \"{machine}\"\n"
+        )
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let table: Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+        let format = table.get("format").and_then(toml::Value::as_integer);
+        if format != Some(IDENTITY_FORMAT) {
+            return Err(format!(
+                "has format {format:?}; this program knows {IDENTITY_FORMAT}: is it older than the data?"
+            ));
+        }
+        let id = |name: &str| {
+            let text = table.get(name).and_then(toml::Value::as_str);
+            let id = text.and_then(|text| u64::from_str_radix(text, 16).ok());
+            id.ok_or_else(|| {
+                format!("has no {name} of 16 hexadecimal digits: bring the file back from a copy")
+            })
+        };
+        Ok(Self { node: NodeId(id("node")?), machine: MachineId(id("machine")?) })
+    }
+}
+
+/// Makes a directory that only this user can read, durably.
+fn make(path: &Path) -> Result<(), ServerError> {
+    let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| fault(path, &error))?;
+    for parent in missing.iter().filter_map(|made| made.parent()) {
+        sync(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> Result<File, ServerError> {
+    let file = File::options().create(true).truncate(false).write(true).open(path);
+    let file = file.map_err(|error| fault(path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(bad(
+            path,
+            "another server uses this data directory: stop it, or give this one a directory of its own (--data)",
+        )),
+        Err(TryLockError::Error(error)) => Err(fault(path, &error)),
+    }
+}
+
+/// A rename is durable when the directory is.
+fn sync(directory: &Path) -> Result<(), ServerError> {
+    File::open(directory).and_then(|file| file.sync_all()).map_err(|error| fault(directory, &error))
+}
+
+fn bad(path: &Path, what: impl Into<String>) -> ServerError {
+    ServerError::Directory { path: path.to_owned(), what: what.into() }
+}
+
+fn fault(path: &Path, error: &std::io::Error) -> ServerError {
+    bad(path, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(path: &Path) -> String {
+        Directory::open(path).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn an_identity_is_drawn_once() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        let first = Directory::open(&path).unwrap();
+        let identity = first.identity;
+        assert!(!first.is_emptied);
+        drop(first);
+        let again = Directory::open(&path).unwrap();
+        assert_eq!((again.identity, again.is_emptied), (identity, true));
+        drop(again);
+        std::fs::create_dir(path.join(ENGINE_DIRECTORY)).unwrap();
+        let again = Directory::open(&path).unwrap();
+        assert_eq!((again.identity, again.is_emptied), (identity, false));
+        let other = Directory::open(&parent.path().join("c")).unwrap();
+        assert_ne!(other.identity.node, identity.node);
+        assert_ne!(other.identity.machine, identity.machine);
+    }
+
+    #[test]
+    fn two_processes_never_share_a_directory() {
+        let parent = tempfile::tempdir().unwrap();
+        let first = Directory::open(parent.path()).unwrap();
+        assert!(refused(parent.path()).contains("another server uses this data directory"));
+        drop(first);
+        Directory::open(parent.path()).unwrap();
+    }
+
+    #[test]
+    fn a_lost_or_damaged_identity_is_not_drawn_anew() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path();
+        std::fs::create_dir(path.join(ENGINE_DIRECTORY)).unwrap();
+        assert!(refused(path).contains("is missing though there is data beside it"));
+        for (text, error) in [
+            ("", "has format None"),
+            ("format = 2", "has format Some(2)"),
+            ("format = 1\nnode = '12'", "has no machine"),
+            ("format = 1\nnode = 'xy'\nmachine = '1'", "has no node"),
+            ("for", "identity.toml"),
+        ] {
+            std::fs::write(path.join(IDENTITY_FILE), text).unwrap();
+            assert!(refused(path).contains(error), "{}", refused(path));
+        }
+    }
+
+    #[test]
+    fn damaged_data_is_set_aside_and_never_overwritten() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = Directory::open(parent.path()).unwrap();
+        for number in 1..=2 {
+            std::fs::create_dir(directory.engine()).unwrap();
+            std::fs::write(directory.engine().join("file"), number.to_string()).unwrap();
+            let aside = directory.set_engine_aside().unwrap();
+            assert!(aside.ends_with(format!("data.corrupt-{number}")));
+            assert_eq!(std::fs::read_to_string(aside.join("file")).unwrap(), number.to_string());
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The time during which a server serves: everything that runs on the node's thread.
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moim_node::{Boot, Input, Node};
+use moim_storage::Engine;
+use tokio::task::{JoinError, JoinHandle, spawn_local};
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use super::Stop;
+use super::accept::{self, accept_forever};
+use super::clients::Clients;
+use super::error::ServerError;
+use super::listeners::Listeners;
+use crate::clock::Clock;
+use crate::config::{Config, EngineKind};
+use crate::disk::Disk;
+use crate::figures::DiskFigures;
+use crate::handle::NodeHandle;
+use crate::inbox::Inbox;
+use crate::links::Links;
+use crate::turn::TurnTask;
+
+/// How often it is looked whether the node has become ready, or has nothing more to do.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How often a memory engine is asked to give expired values back.
+const RECLAIM_EVERY: Duration = Duration::from_secs(1);
+
+/// Entries that it looks at each time.
+const RECLAIM_ENTRIES_MAX: usize = 1_000;
+
+/// Time for the last answers to leave through the clients' sockets.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// What a server works on.
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) listeners: Listeners,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) boot: Boot,
+}
+
+/// The running node and its surroundings.
+pub(super) struct Session {
+    pub(super) config: Config,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) handle: NodeHandle,
+    pub(super) links: Rc<Links>,
+    pub(super) disk: Arc<DiskFigures>,
+}
+
+/// Serves until `stop` is ready or the node's loop dies.
+pub(super) async fn serve(
+    parts: Parts,
+    stop: impl Future<Output = Stop>,
+) -> Result<(), ServerError> {
+    let Parts { config, listeners, engine, boot } = parts;
+    let (session, mut turning) = Session::begin(config, engine, boot)?;
+    session.open_peers(listeners.peer)?;
+    session.meet();
+    let clients = Clients::open(&session, listeners.redis, listeners.cluster, listeners.http)?;
+    session.start_chores();
+    let ended = tokio::select! {
+        how = stop => {
+            clients.close();
+            if how == Stop::Gently {
+                session.finish().await;
+            }
+            Ok(())
+        }
+        ended = &mut turning => Err(ServerError::Crashed(describe(ended))),
+    };
+    turning.abort();
+    // Requests that have not ended hold their connections, which hold the handle.
+    session.handle.shared().waiting.take();
+    ended
+}
+
+fn describe(ended: Result<(), JoinError>) -> String {
+    let Err(error) = ended else { return "its loop ended".to_owned() };
+    let Ok(panic) = error.try_into_panic() else { return "its loop was cancelled".to_owned() };
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+impl Session {
+    /// Starts the node, its disk and its loop; nobody can reach it yet.
+    fn begin(
+        config: Config,
+        engine: Arc<dyn Engine>,
+        boot: Boot,
+    ) -> Result<(Self, JoinHandle<()>), ServerError> {
+        let (clock, seed) = (Clock::start(), boot.seed);
+        let node = Node::new(clock.now(), boot)?;
+        let inbox = Rc::<Inbox>::default();
+        let handle = NodeHandle::new(node, clock, Rc::clone(&inbox));
+        let links = handle.links(seed);
+        let disk = match config.node.engine {
+            EngineKind::Memory => Disk::inline(Arc::clone(&engine), inbox),
+            EngineKind::RocksDb => Disk::threaded(Arc::clone(&engine), inbox)
+                .map_err(|error| ServerError::System { what: "start the disk's threads", error })?,
+        };
+        let figures = disk.figures();
+        let turning = spawn_local(TurnTask::new(handle.clone(), disk, Rc::clone(&links)).run());
+        Ok((Self { config, engine, handle, links, disk: figures }, turning))
+    }
+
+    fn open_peers(&self, listener: TcpListener) -> Result<(), ServerError> {
+        let address = self.config.node.listen_peer;
+        if !address.ip().is_loopback() {
+            warn!("the peer port {address} knows no password: keep it inside a private network");
+        }
+        let (listener, links) = (accept::adopt(listener)?, Rc::clone(&self.links));
+        spawn_local(accept_forever(listener, "peer", move |stream| {
+            spawn_local(Rc::clone(&links).welcome(stream));
+        }));
+        spawn_local(Rc::clone(&self.links).watch());
+        Ok(())
+    }
+
+    /// Begins to dial whoever is known: the members of the record, or those who found the cluster.
+    fn meet(&self) {
+        if let Some(record) = self.handle.view(|node| node.record().cloned()) {
+            return self.links.adopt(&record);
+        }
+        let found = &self.config.node.found;
+        let own = self.handle.view(|node| node.info().peer_address.clone());
+        let others = found.iter().filter(|&address| *address != own);
+        self.links.dial(&others.map(|address| (address.clone(), None)).collect::<Vec<_>>());
+        if !found.is_empty() && !found.contains(&own) {
+            warn!(
+                "node.found does not name this node as {own}; it must be in there under some name"
+            );
+        }
+        if found.len() > 1 {
+            info!(nodes = found.len(), "waiting for all nodes that found the cluster");
+        }
+    }
+
+    fn start_chores(&self) {
+        if self.config.node.engine == EngineKind::Memory {
+            spawn_local(reclaim(Arc::clone(&self.engine)));
+        }
+        spawn_local(announce(self.config.cluster.name.clone(), self.handle.clone()));
+    }
+
+    /// Lets what runs come to its end, within a deadline.
+    async fn finish(&self) {
+        self.handle.input(Input::Stop);
+        let patience = Duration::from_millis(self.config.node.stop_timeout_ms.into());
+        let begun = Instant::now();
+        // The node must have taken the stop before having nothing to do means anything.
+        sleep(LOOK).await;
+        while !self.is_idle() {
+            if begun.elapsed() > patience {
+                let requests = self.handle.shared().waiting.borrow().len();
+                warn!(requests, "stopping although requests are in progress: their time is over");
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        sleep(LAST_WORDS).await;
+    }
+
+    fn is_idle(&self) -> bool {
+        let figures = self.handle.view(Node::figures);
+        let waiting = self.handle.shared().waiting.borrow().len();
+        figures.operations == 0
+            && figures.unsynced_bytes == 0
+            && waiting == 0
+            && self.links.is_flushed()
+    }
+}
+
+/// A memory engine has no threads that would do it.
+async fn reclaim(engine: Arc<dyn Engine>) {
+    loop {
+        sleep(RECLAIM_EVERY).await;
+        if let Err(error) = engine.reclaim(RECLAIM_ENTRIES_MAX) {
+            error!("expired values are not given back: {error}");
+        }
+    }
+}
+
+/// Says once that the node serves.
+async fn announce(name: String, handle: NodeHandle) {
+    while handle.view(|node| node.readiness().is_err()) {
+        sleep(LOOK).await;
+    }
+    let info = handle.view(|node| node.info().clone());
+    let members = handle.view(|node| node.record().map_or(0, |record| record.members.len()));
+    info!(
+        node = %info.member.node,
+        cluster = name,
+        members,
+        redis = info.redis_address,
+        redis_cluster = info.cluster_address,
+        http = info.http_address,
+        peer = info.peer_address,
+        "serving"
+    );
+}

@@ -1,0 +1,217 @@
+//! What each command does.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::time::Instant;
+
+use moim_node::options::{MUTATIONS, Mutation};
+use moim_sim::check::Property;
+use moim_sim::plan::Settings;
+use moim_sim::profile::Profile;
+use moim_sim::run::{Report, mutation_name, run};
+
+use crate::arguments::Arguments;
+
+/// One run, told in full.
+pub(crate) fn one(arguments: &Arguments) -> bool {
+    let report = run(arguments.settings(arguments.seed.unwrap_or(0)));
+    print!("{}", report.trace);
+    tell(&report);
+    for (what, count) in &report.tally {
+        println!("  {count:>8} {what}");
+    }
+    for (property, count) in &report.unpromised {
+        println!("  {count:>8} times not promised and not so: {property}");
+    }
+    tell_violations(&report);
+    report.violations.is_empty()
+}
+
+fn tell(report: &Report) {
+    println!(
+        "seed {}: {}, {} nodes, {} requests, {} succeeded, {} s simulated, {} violations",
+        report.settings.seed,
+        report.profile,
+        report.nodes,
+        report.operations,
+        report.acknowledged,
+        report.simulated_us / 1_000_000,
+        report.violations.len(),
+    );
+}
+
+/// The first violations in words: the rest usually follows from them.
+fn tell_violations(report: &Report) {
+    for violation in report.violations.iter().take(3) {
+        println!("violated: {violation}");
+    }
+    if !report.violations.is_empty() {
+        println!("reproduce: {}", report.reproduce());
+    }
+}
+
+/// Many seeds; stops at the first failure unless told to go on.
+pub(crate) fn sweep(arguments: &Arguments) -> bool {
+    let seeds = arguments.seeds.unwrap_or(200);
+    let mut progress = Progress::new(seeds);
+    let (mut passed, mut failed, mut requests) = (0_u64, 0_u64, 0_usize);
+    for seed in arguments.from..arguments.from.saturating_add(seeds) {
+        let report = run(arguments.settings(seed));
+        requests += report.operations;
+        if report.violations.is_empty() {
+            passed += 1;
+        } else {
+            failed += 1;
+            progress.clear();
+            tell(&report);
+            tell_violations(&report);
+            if !arguments.keep_going {
+                break;
+            }
+        }
+        progress.show(passed + failed, &format!("{requests} requests, {failed} failed"));
+    }
+    progress.clear();
+    println!("{requests} requests in {:.1} s", progress.seconds());
+    println!("{passed} passed, {failed} failed");
+    failed == 0
+}
+
+/// The same run twice.
+pub(crate) fn twice(arguments: &Arguments) -> bool {
+    let settings = Settings { trace: true, ..arguments.settings(arguments.seed.unwrap_or(0)) };
+    let (first, second) = (run(settings).trace, run(settings).trace);
+    if first == second {
+        println!("seed {}: both traces are the same {} bytes", settings.seed, first.len());
+        return true;
+    }
+    let lines = first.lines().zip(second.lines());
+    let differs = lines.enumerate().find(|(_, (first, second))| first != second);
+    println!("seed {}: the traces differ", settings.seed);
+    if let Some((line, (first, second))) = differs {
+        println!("line {}:\n  {first}\n  {second}", line + 1);
+    }
+    false
+}
+
+/// Switches each rule off, and sweeps until that is noticed.
+pub(crate) fn mutations(arguments: &Arguments) -> bool {
+    let wanted = |mutation: &Mutation| arguments.mutation.is_none_or(|only| only == *mutation);
+    let mut all_caught = true;
+    for mutation in MUTATIONS.into_iter().filter(wanted) {
+        all_caught &= is_caught(arguments, mutation);
+    }
+    all_caught
+}
+
+fn is_caught(arguments: &Arguments, mutation: Mutation) -> bool {
+    let seeds = arguments.seeds.unwrap_or(500);
+    let name = mutation_name(mutation);
+    let mut progress = Progress::new(seeds);
+    for seed in arguments.from..arguments.from.saturating_add(seeds) {
+        let report = run(Settings { mutation: Some(mutation), ..arguments.settings(seed) });
+        if let Some(violation) = report.violations.first() {
+            progress.clear();
+            println!(
+                "{name:<24} caught at seed {seed} ({}): {}",
+                report.profile, violation.property
+            );
+            println!("{:<24} {}", "", violation.what);
+            return true;
+        }
+        progress.show(seed + 1 - arguments.from, name);
+    }
+    progress.clear();
+    println!("{name:<24} NOT caught in {seeds} seeds");
+    false
+}
+
+/// The table of levels for five copies, and what each is promised.
+pub(crate) fn levels(arguments: &Arguments) -> bool {
+    let seeds = arguments.seeds.unwrap_or(40);
+    println!("N=5, {seeds} seeds each: what was promised held; what was not failed so often:");
+    let rows =
+        [Profile::N5W3R3, Profile::N5W2R4, Profile::N5W1R5, Profile::N5W5R1, Profile::N5W1R1];
+    rows.into_iter().fold(true, |held, profile| held & level(arguments, profile, seeds))
+}
+
+fn level(arguments: &Arguments, profile: Profile, seeds: u64) -> bool {
+    let mut unpromised: BTreeMap<Property, u64> = BTreeMap::new();
+    let (mut requests, mut acknowledged) = (0, 0);
+    for seed in arguments.from..arguments.from.saturating_add(seeds) {
+        let report = run(Settings { profile: Some(profile), ..arguments.settings(seed) });
+        if !report.violations.is_empty() {
+            tell(&report);
+            tell_violations(&report);
+            return false;
+        }
+        requests += report.operations;
+        acknowledged += report.acknowledged;
+        for (property, count) in report.unpromised {
+            *unpromised.entry(property).or_default() += count;
+        }
+    }
+    let shape = profile.shape();
+    let promises = shape.promises();
+    println!(
+        "W={} R={}: {acknowledged} of {requests} requests succeeded under faults",
+        shape.w, shape.r
+    );
+    let (held, not_promised): (Vec<_>, Vec<_>) =
+        promises.into_iter().partition(|&(_, promised)| promised);
+    for (property, _) in held {
+        println!("    held:         {property}");
+    }
+    for (property, _) in not_promised {
+        let count = unpromised.get(&property).copied().unwrap_or(0);
+        println!("    not promised: {property} ({count} exceptions)");
+    }
+    true
+}
+
+/// A line that is rewritten on a terminal, and a line now and then elsewhere.
+struct Progress {
+    total: u64,
+    began: Instant,
+    said_s: u64,
+}
+
+impl Progress {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "shows how long it takes; nothing simulated sees it"
+    )]
+    fn new(total: u64) -> Self {
+        Self { total, began: Instant::now(), said_s: 0 }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "shows how long it takes; nothing simulated sees it"
+    )]
+    fn seconds(&self) -> f64 {
+        (Instant::now() - self.began).as_secs_f64()
+    }
+
+    fn show(&mut self, done: u64, what: &str) {
+        const WIDTH: u64 = 30;
+        const PLAIN_EVERY_S: u64 = 15;
+        let elapsed_s = self.began.elapsed().as_secs();
+        if std::io::stderr().is_terminal() {
+            let filled = usize::try_from(done * WIDTH / self.total.max(1)).unwrap_or(0);
+            let bar =
+                format!("{}{}", "#".repeat(filled), "-".repeat(30_usize.saturating_sub(filled)));
+            eprint!("\r[{bar}] {done}/{} {elapsed_s} s, {what}\x1b[K", self.total);
+            std::io::stderr().flush().ok();
+        } else if elapsed_s >= self.said_s + PLAIN_EVERY_S {
+            self.said_s = elapsed_s;
+            eprintln!("{done}/{} in {elapsed_s} s, {what}", self.total);
+        }
+    }
+
+    fn clear(&self) {
+        if std::io::stderr().is_terminal() {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Keys with one value: reads and writes in real time.
+//!
+//! Promises, each for requests whose levels meet ([`Levels`]):
+//!
+//! - a read that starts after an acknowledged write sees it or something newer (REQ-14);
+//! - a read that starts after another sees the same or something newer: what a read returns is held by a quorum;
+//! - a write that starts after another was acknowledged, or read, outranks it, whatever the clocks say;
+//! - a read returns what somebody wrote, and nothing that was refused.
+//!
+//! "Newer" is judged twice: by the versions that nodes report, and by real time alone, which does not trust them. The
+//! second judges only what is certain: a value is overwritten when an acknowledged write started after its own write
+//! was acknowledged and ended before the read started. A request without an outcome may have taken effect at any
+//! time since it began, or never.
+
+use moim_core::clock::Hlc;
+
+use super::{Findings, Levels, Property};
+use crate::history::{Answer, Call, Operation, Value};
+
+/// Judges one key of its own.
+pub fn check(operations: &[&Operation], levels: Levels, findings: &mut Findings) {
+    check_values(operations, findings);
+    check_versions(operations, levels, findings);
+    check_overwritten(operations, levels, findings);
+}
+
+/// Judges by the versions that nodes report.
+pub fn check_versions(operations: &[&Operation], levels: Levels, findings: &mut Findings) {
+    for &later in operations {
+        let Some((version, is_read)) = reported(later) else { continue };
+        let mut broken: Option<(bool, Property, &Operation)> = None;
+        for &earlier in operations.iter().filter(|earlier| earlier.before(later)) {
+            let Some((before, was_read)) = reported(earlier) else { continue };
+            if before <= version {
+                continue;
+            }
+            let (property, promised) = match (was_read, is_read) {
+                (false, true) => (Property::ReadsSeeWrites, levels.reads(later, earlier)),
+                (true, true) => {
+                    (Property::ReadsNeverGoBack, levels.left_by(earlier) + later.r > levels.n)
+                }
+                (false, false) => (Property::LaterWritesWin, levels.meets(later, earlier)),
+                (true, false) => {
+                    (Property::LaterWritesWin, levels.left_by(earlier) + later.w > levels.n)
+                }
+            };
+            // One finding a request is enough; a broken promise is the one to show.
+            if broken.is_none_or(|(known, ..)| promised && !known) {
+                broken = Some((promised, property, earlier));
+            }
+        }
+        if let Some((promised, property, earlier)) = broken {
+            let what = format!("{} was first, and the other is older by its version", say(earlier));
+            findings.add(promised, property, what, &[earlier, later]);
+        }
+    }
+}
+
+/// The version that a request reports, and whether it is a read's.
+fn reported(operation: &Operation) -> Option<(Hlc, bool)> {
+    match operation.answer {
+        Answer::Read { version, .. } => Some((version, true)),
+        Answer::Written { version, .. } => Some((version, false)),
+        _ => None,
+    }
+}
+
+fn say(operation: &Operation) -> &'static str {
+    if operation.call == Call::Read { "a read" } else { "an acknowledged write" }
+}
+
+/// What a request saw of the key: the value, or that there is none.
+pub(super) fn observed(operation: &Operation) -> Option<Option<Value>> {
+    match &operation.answer {
+        Answer::Read { seen, .. } => Some(seen.first().and_then(|seen| seen.value)),
+        Answer::Set { applied: true, .. } => Some(None),
+        Answer::Set { applied: false, previous } => previous.map(Some),
+        _ => None,
+    }
+}
+
+/// Who wrote a value.
+pub(super) fn writer<'a>(operations: &[&'a Operation], value: Value) -> Option<&'a Operation> {
+    operations.iter().find(|operation| operation.written() == Some(value)).copied()
+}
+
+/// Values must be somebody's, who asked before the read ended, and was not refused.
+fn check_values(operations: &[&Operation], findings: &mut Findings) {
+    let mut wrong = |what: String, shown: &[&Operation]| {
+        findings.add(true, Property::OnlyWrittenValues, what, shown);
+    };
+    for &read in operations {
+        if let Answer::Read { seen, .. } = &read.answer {
+            if seen.len() > 1 {
+                wrong(format!("{} values where one is kept", seen.len()), &[read]);
+            }
+            if let Some(torn) = seen.iter().find(|seen| seen.value.is_none()) {
+                wrong(format!("nobody wrote {:?}", torn.bytes), &[read]);
+            }
+        }
+        let Some(Some(value)) = observed(read) else { continue };
+        match writer(operations, value) {
+            None => wrong(format!("nobody wrote {value} to this key"), &[read]),
+            Some(write) if write.is_void() => {
+                wrong(format!("the write of {value} was refused"), &[write, read])
+            }
+            Some(write) if read.before(write) => {
+                wrong(format!("{value} was read before it was written"), &[read, write])
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Judges by real time: nobody reads a value that was certainly overwritten.
+fn check_overwritten(operations: &[&Operation], levels: Levels, findings: &mut Findings) {
+    for &read in operations {
+        let Some(Some(value)) = observed(read) else { continue };
+        let Some(write) = writer(operations, value).filter(|write| write.is_acknowledged_write())
+        else {
+            continue;
+        };
+        let overwrote = operations.iter().copied().filter(|second| {
+            second.is_acknowledged_write() && write.before(second) && second.before(read)
+        });
+        let promised =
+            |second: &&Operation| levels.meets(second, write) && levels.reads(read, second);
+        let Some(second) = overwrote.max_by_key(|second| (promised(second), second.start)) else {
+            continue;
+        };
+        let what = format!("{value} was read although it had been overwritten");
+        findings.add(promised(&second), Property::ReadsSeeWrites, what, &[write, second, read]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::tests::{Story, put, unknown, written};
+
+    fn judge(tell: impl FnOnce(&mut Story)) -> Vec<Property> {
+        let mut story = Story::default();
+        tell(&mut story);
+        story.judge(check).0
+    }
+
+    #[test]
+    fn a_history_in_order_passes() {
+        let broken = judge(|story| {
+            story.read((0, 1), 0, 0);
+            story.put((2, 5), 1, 10);
+            story.read((3, 4), 1, 10);
+            story.put((6, 9), 2, 20);
+            story.read((7, 8), 1, 10);
+            story.read((10, 11), 2, 20);
+            story.tell((12, 13), Call::Delete { covers: None }, written(30));
+            story.read((14, 15), 0, 30);
+        });
+        assert_eq!(broken, []);
+    }
+
+    #[test]
+    fn a_stale_read_is_seen_by_version_and_by_real_time() {
+        let broken = judge(|story| {
+            story.put((0, 1), 1, 10);
+            story.put((2, 3), 2, 20);
+            story.read((4, 5), 1, 10);
+        });
+        assert_eq!(broken, [Property::ReadsSeeWrites, Property::ReadsSeeWrites]);
+    }
+
+    #[test]
+    fn real_time_judges_even_where_versions_lie() {
+        let broken = judge(|story| {
+            story.put((0, 1), 1, 10);
+            story.put((2, 3), 2, 10);
+            story.read((4, 5), 1, 10);
+        });
+        assert_eq!(broken, [Property::ReadsSeeWrites]);
+    }
+
+    #[test]
+    fn reads_that_overlap_a_write_may_see_either_but_not_go_back() {
+        let flips = |last: (u64, u64)| {
+            judge(|story| {
+                story.put((0, 1), 1, 10);
+                story.tell((2, 3), put(2, &[]), unknown());
+                story.read((4, 5), 2, 20);
+                story.read((6, 7), last.0, last.1);
+            })
+        };
+        assert_eq!(flips((2, 20)), []);
+        assert_eq!(flips((1, 10)), [Property::ReadsNeverGoBack]);
+    }
+
+    #[test]
+    fn a_later_write_must_outrank_what_was_acknowledged_or_read() {
+        let outranked = judge(|story| {
+            story.put((0, 1), 1, 20);
+            story.put((2, 3), 2, 10);
+        });
+        assert_eq!(outranked, [Property::LaterWritesWin]);
+        let read_before = judge(|story| {
+            story.tell((0, 1), put(1, &[]), unknown());
+            story.read((2, 3), 1, 20);
+            story.put((4, 5), 2, 10);
+        });
+        assert_eq!(read_before, [Property::LaterWritesWin]);
+        let concurrent = judge(|story| {
+            story.put((0, 3), 1, 20);
+            story.put((2, 4), 2, 10);
+        });
+        assert_eq!(concurrent, []);
+    }
+
+    #[test]
+    fn values_come_from_somewhere() {
+        let unwritten = judge(|story| {
+            story.read((0, 1), 7, 0);
+        });
+        assert_eq!(unwritten, [Property::OnlyWrittenValues]);
+        let refused = judge(|story| {
+            story.tell((0, 1), put(1, &[]), Answer::Refused("overloaded".to_owned()));
+            story.read((2, 3), 1, 10);
+        });
+        assert_eq!(refused, [Property::OnlyWrittenValues]);
+        let from_the_future = judge(|story| {
+            story.read((0, 1), 1, 10);
+            story.put((2, 3), 1, 10);
+        });
+        assert_eq!(from_the_future, [Property::OnlyWrittenValues]);
+    }
+
+    #[test]
+    fn levels_that_do_not_meet_promise_nothing_and_are_counted() {
+        let mut story = Story::default();
+        story.put((0, 1), 1, 10).w = 1;
+        story.put((2, 3), 2, 20).w = 1;
+        story.read((4, 5), 1, 10).r = 2;
+        assert_eq!(story.judge(check), (vec![], vec![Property::ReadsSeeWrites]));
+        story.read((6, 7), 1, 10).r = 3;
+        assert_eq!(
+            story.judge(check).0,
+            [Property::ReadsSeeWrites],
+            "a read of all copies meets any write"
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! What a run will be like: drawn from the seed, within what the profile allows.
+
+use crate::profile::{Profile, Shape};
+use crate::random::Random;
+use moim_node::options::Mutation;
+
+/// Which run to make. The same settings make the same run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// How many requests clients make.
+    pub operations: usize,
+    /// The kind of run; drawn from the seed if `None`.
+    pub profile: Option<Profile>,
+    /// A rule of the node that is switched off.
+    pub mutation: Option<Mutation>,
+    /// Whether to keep the trace.
+    pub trace: bool,
+}
+
+impl Settings {
+    /// A run of 2,000 requests with everything drawn from the seed.
+    pub fn of_seed(seed: u64) -> Self {
+        Self { seed, operations: 2_000, profile: None, mutation: None, trace: false }
+    }
+}
+
+/// What was drawn.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The kind of run.
+    pub profile: Profile,
+    /// What the profile asks for.
+    pub shape: Shape,
+    /// Nodes; each on a machine of its own.
+    pub nodes: usize,
+    /// Clients.
+    pub clients: usize,
+    /// Keys with one value.
+    pub registers: usize,
+    /// Keys with siblings.
+    pub carts: usize,
+    /// A client's usual pause between requests, in microseconds.
+    pub think_us: u64,
+    /// Each node's clock: milliseconds ahead of true time, and microseconds that it gains in a second.
+    pub clocks: Vec<(i64, i64)>,
+    /// The usual and the longest delay of a message, in microseconds.
+    pub latency_us: (u64, u64),
+    /// The usual and the longest time of a sync, in microseconds.
+    pub sync_us: (u64, u64),
+    /// Decoded objects that a node keeps in memory, in bytes.
+    pub cache_bytes: u64,
+}
+
+impl Plan {
+    /// Draws a plan.
+    pub fn draw(settings: &Settings, random: &mut Random) -> Self {
+        let profile = settings.profile.unwrap_or_else(|| Profile::draw(random));
+        let shape = profile.shape();
+        let nodes = *random.pick(shape.nodes);
+        let clock = |random: &mut Random| {
+            (random.around_zero(shape.clock_reach_ms), random.around_zero(200))
+        };
+        Self {
+            profile,
+            nodes,
+            clients: usize::from(*random.pick(&[6_u8, 7, 9])),
+            registers: usize::from(*random.pick(&[3_u8, 5, 8])),
+            carts: usize::from(*random.pick(&[2_u8, 3, 5])),
+            think_us: random.between(20_000, 80_000),
+            clocks: (0..nodes).map(|_| clock(random)).collect(),
+            latency_us: *random.pick(&[
+                (200, 3_000),
+                (500, 10_000),
+                (3_000, 20_000),
+                (1_000, 150_000),
+            ]),
+            sync_us: *random.pick(&[(150, 2_000), (500, 10_000), (5_000, 100_000)]),
+            cache_bytes: *random.pick(&[1_000, 4_000, 256 << 20]),
+            shape,
+        }
+    }
+}

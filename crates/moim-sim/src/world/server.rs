@@ -1,0 +1,153 @@
+//! One simulated machine: a disk, a clock, and while it runs, the real node.
+
+use std::collections::BTreeMap;
+
+use moim_core::ring::{Member, PartitionCount};
+use moim_core::{MachineId, NodeId};
+use moim_node::keyspace::{META_CLOCK_BOUND, META_RECORD};
+use moim_node::membership::MemberInfo;
+use moim_node::namespace::Namespaces;
+use moim_node::options::{Mutation, Options};
+use moim_node::{Boot, BootError, Input, Node, Now};
+use moim_storage::Family;
+
+use super::clock::Clock;
+use super::disk::Disk;
+use super::network::Connection;
+use crate::random::Random;
+
+/// A machine.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) info: MemberInfo,
+    pub(crate) clock: Clock,
+    pub(crate) disk: Disk,
+    /// `None` while it is down.
+    pub(crate) node: Option<Node>,
+    /// Counts starts, so that what was planned for an earlier run is not taken for this one's.
+    pub(crate) starts: u32,
+    /// What the node has not taken yet.
+    pub(crate) inbox: Vec<Input>,
+    /// Whether a turn is planned.
+    pub(crate) turn_planned: bool,
+    /// The earliest planned wake-up, in microseconds of true time.
+    pub(crate) wake_us: Option<u64>,
+    /// Stands still (SIGSTOP): takes nothing, says nothing, and its peers notice nothing but silence.
+    pub(crate) paused: bool,
+    /// The disk takes this much longer for everything, in microseconds.
+    pub(crate) disk_slow_us: u64,
+    /// The disk has failed; nothing becomes durable any more.
+    pub(crate) disk_failed: bool,
+    /// Which connection this side believes to have with each peer.
+    pub(crate) peers: BTreeMap<usize, Connection>,
+    /// The monotonic clock at the start of this run.
+    mono_zero_ms: u64,
+    started_us: u64,
+    run: u64,
+    random: Random,
+}
+
+/// What all nodes of a cluster boot with.
+#[derive(Clone, Debug)]
+pub(crate) struct Common {
+    pub(crate) nodes: usize,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) options: Options,
+}
+
+impl Server {
+    /// A machine with an empty disk that is not running.
+    pub(crate) fn new(index: usize, clock: Clock, mut random: Random) -> Self {
+        let member = Member {
+            node: NodeId(random.bits()),
+            machine: MachineId(random.bits()),
+            zone: "z".to_owned(),
+            dc: "dc".to_owned(),
+            weight: 100,
+        };
+        let info = MemberInfo {
+            member,
+            peer_address: format!("n{index}:7946"),
+            redis_address: format!("n{index}:6379"),
+            cluster_address: format!("n{index}:7379"),
+            http_address: format!("n{index}:8080"),
+        };
+        Self {
+            info,
+            clock,
+            disk: Disk::default(),
+            node: None,
+            starts: 0,
+            inbox: Vec::new(),
+            turn_planned: false,
+            wake_us: None,
+            paused: false,
+            disk_slow_us: 0,
+            disk_failed: false,
+            peers: BTreeMap::new(),
+            mono_zero_ms: 0,
+            started_us: 0,
+            run: random.bits(),
+            random,
+        }
+    }
+
+    /// The node's name for itself.
+    pub(crate) fn id(&self) -> NodeId {
+        self.info.member.node
+    }
+
+    /// Whether it takes what arrives.
+    pub(crate) fn is_up(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// The time as this node knows it.
+    pub(crate) fn now(&self, now_us: u64) -> Now {
+        let mono_ms = self.mono_zero_ms + (now_us - self.started_us) / 1_000;
+        Now { mono_ms, wall_ms: self.clock.wall_ms(now_us) }
+    }
+
+    /// True time at which the monotonic clock shows `mono_ms`.
+    pub(crate) fn true_us(&self, mono_ms: u64) -> u64 {
+        self.started_us + mono_ms.saturating_sub(self.mono_zero_ms) * 1_000
+    }
+
+    /// Starts the node with what the disk holds.
+    pub(crate) fn start(&mut self, now_us: u64, common: &Common) -> Result<(), BootError> {
+        assert!(self.node.is_none(), "a running node was started");
+        self.starts += 1;
+        self.started_us = now_us;
+        self.mono_zero_ms = self.random.between(0, 1_000_000);
+        let fresh = self.random.bits();
+        if common.options.mutation != Some(Mutation::ReuseEpoch) {
+            self.run = fresh;
+        }
+        let boot = Boot {
+            info: self.info.clone(),
+            run: self.run,
+            seed: self.random.bits(),
+            stored_record: self.disk.get(Family::Meta, META_RECORD),
+            stored_clock_bound: self.disk.get(Family::Meta, META_CLOCK_BOUND),
+            founding_members: common.nodes,
+            // The fewest there may be: a small ring is quick to make, and every key still has its owners.
+            partitions: PartitionCount::new(256).expect("a power of two within bounds"),
+            namespaces: common.namespaces.clone(),
+            options: common.options.clone(),
+        };
+        self.node = Some(Node::new(self.now(now_us), boot)?);
+        Ok(())
+    }
+
+    /// The node is gone, with all that its disk had not synced. Answers how many batches were lost.
+    pub(crate) fn crash(&mut self) -> usize {
+        self.node = None;
+        self.inbox.clear();
+        self.turn_planned = false;
+        self.wake_us = None;
+        self.paused = false;
+        self.disk_failed = false;
+        self.peers.clear();
+        self.disk.crash(&mut self.random)
+    }
+}

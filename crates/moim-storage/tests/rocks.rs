@@ -1,0 +1,150 @@
+//! What only the engine on disk has: checkpoints, a lock, tables with filters, and files that can go missing.
+
+#![cfg(feature = "rocksdb")]
+#![expect(clippy::unwrap_used, reason = "a step that fails fails its test")]
+
+mod disk;
+
+use std::fs;
+
+use moim_storage::{Batch, Durability, Engine, Family, StorageError};
+
+use disk::{files, open, put};
+
+use Family::{Data, Meta};
+
+#[test]
+fn a_checkpoint_is_an_engine_of_its_own() {
+    let home = tempfile::tempdir().unwrap();
+    let original = open(&home.path().join("original")).unwrap();
+    let write = |batch: Batch| original.apply(&[batch], Durability::Written).unwrap();
+    write(vec![put(Data, "in a table", "1")]);
+    original.compact().unwrap();
+    write(vec![put(Data, "in the log", "2"), put(Meta, "k", "3")]);
+    let directory = home.path().join("copy");
+    original.checkpoint(&directory).unwrap();
+    write(vec![put(Data, "later", "4")]);
+    original.drop_range(Data, b"in"..b"io").unwrap();
+
+    let copy = open(&directory).unwrap();
+    let get = |family, key: &str| copy.get(family, key.as_bytes()).unwrap();
+    assert_eq!(get(Data, "in a table").unwrap(), "1");
+    assert_eq!(get(Data, "in the log").unwrap(), "2");
+    assert_eq!(get(Meta, "k").unwrap(), "3");
+    assert_eq!(get(Data, "later"), None);
+    copy.apply(&[vec![put(Data, "of the copy", "5")]], Durability::Synced).unwrap();
+    assert_eq!(original.get(Data, b"of the copy").unwrap(), None);
+
+    let again = original.checkpoint(&directory).unwrap_err();
+    assert!(matches!(again, StorageError::Io(_)), "{again}: the directory is not fresh");
+}
+
+#[test]
+fn a_directory_serves_one_engine() {
+    let home = tempfile::tempdir().unwrap();
+    let first = open(home.path()).unwrap();
+    let second = open(home.path()).err().unwrap();
+    assert!(matches!(second, StorageError::Locked(_)), "{second}");
+    drop(first);
+    open(home.path()).unwrap();
+}
+
+#[test]
+fn data_without_their_head_are_damaged_not_absent() {
+    let home = tempfile::tempdir().unwrap();
+    let engine = open(home.path()).unwrap();
+    engine.apply(&[vec![put(Data, "a", "1")]], Durability::Synced).unwrap();
+    drop(engine);
+    fs::remove_file(home.path().join("CURRENT")).unwrap();
+    let refusal = open(home.path()).err().unwrap();
+    assert!(matches!(refusal, StorageError::Corruption(_)), "{refusal}");
+}
+
+#[test]
+fn a_missing_table_is_damage() {
+    let home = tempfile::tempdir().unwrap();
+    let engine = open(home.path()).unwrap();
+    engine.apply(&[vec![put(Data, "a", "1")]], Durability::Synced).unwrap();
+    engine.compact().unwrap();
+    drop(engine);
+    let table = files(home.path(), "sst").pop().unwrap();
+    fs::remove_file(table).unwrap();
+    let refusal = open(home.path()).err().unwrap();
+    assert!(matches!(refusal, StorageError::Corruption(_)), "{refusal}");
+}
+
+#[test]
+fn figures_tell_of_tables_filters_and_space() {
+    const KEYS: u64 = 5_000;
+    let home = tempfile::tempdir().unwrap();
+    let engine = open(home.path()).unwrap();
+    let batch = |numbers: std::ops::Range<u64>| -> Batch {
+        numbers.map(|number| put(Data, number.to_be_bytes(), [b'v'; 200])).collect()
+    };
+    // RocksDB moves the first table of all down as it is, uncompressed; the second joins it.
+    engine.apply(&[batch(0..1)], Durability::Written).unwrap();
+    engine.compact().unwrap();
+    engine.apply(&[batch(0..KEYS)], Durability::Written).unwrap();
+    let fresh = engine.figures();
+    assert!(fresh.memtable_bytes > KEYS * 200 && fresh.log_bytes > KEYS * 200, "{fresh:?}");
+    assert_eq!(fresh.tables, 1);
+
+    engine.compact().unwrap();
+    for number in 0..KEYS {
+        // Between the keys that are there, so that the range of the table does not give the answer.
+        let absent = [&number.to_be_bytes()[..], b"absent"].concat();
+        assert_eq!(engine.get(Data, &absent).unwrap(), None);
+        assert!(engine.get(Data, &number.to_be_bytes()).unwrap().is_some());
+    }
+    let settled = engine.figures();
+    assert_eq!((settled.tables, settled.keys_estimate), (1, KEYS));
+    assert!(settled.tables_bytes < KEYS * 100, "not compressed: {settled:?}");
+    assert!(settled.filter_hits > KEYS * 9 / 10, "{settled:?}");
+    assert!(settled.filter_false_hits < KEYS / 10, "{settled:?}");
+    assert!(settled.cache_bytes > 0 && settled.background_errors == 0, "{settled:?}");
+}
+
+/// Needs a small file system of its own, so it is run by hand: mount a tmpfs of 64 MB, name it in `MOIM_SMALL_DISK`,
+/// and `cargo test -p moim-storage --features rocksdb --test rocks -- --ignored`.
+#[test]
+#[ignore = "needs a small file system, named in MOIM_SMALL_DISK"]
+fn a_full_disk_is_told_apart_and_resumes_by_itself() {
+    let disk = std::path::PathBuf::from(std::env::var_os("MOIM_SMALL_DISK").unwrap());
+    let ballast = disk.join("ballast");
+    fs::write(&ballast, vec![1; 40 << 20]).unwrap();
+    let engine = open(&disk.join("engine")).unwrap();
+    // What lz4 cannot shrink, or compactions would keep making room.
+    let noise = |number: u64| -> Vec<u8> {
+        let mut state = number | 1;
+        let mut step = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_be_bytes()
+        };
+        (0..128).flat_map(|_| step()).collect()
+    };
+    let write = |number: u64| {
+        let batch = vec![put(Data, number.to_be_bytes(), noise(number))];
+        engine.apply(&[batch], Durability::Synced)
+    };
+    let mut written = 0;
+    let refusal = loop {
+        match write(written) {
+            Ok(()) => written += 1,
+            Err(refusal) => break refusal,
+        }
+    };
+    assert!(matches!(refusal, StorageError::Full(_)), "{refusal}");
+    assert!(engine.get(Data, &0_u64.to_be_bytes()).unwrap().is_some(), "reads go on");
+    fs::remove_file(&ballast).unwrap();
+    // It looks for space again every few seconds.
+    let resumed = (0..200).any(|_| {
+        std::process::Command::new("sleep").arg("0.1").status().unwrap();
+        write(written).is_ok()
+    });
+    assert!(resumed, "writes are still refused");
+    for number in 0..=written {
+        assert!(engine.get(Data, &number.to_be_bytes()).unwrap().is_some());
+    }
+}

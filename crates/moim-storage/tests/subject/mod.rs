@@ -1,0 +1,110 @@
+//! An engine under test: what it takes to open it, close it and make it reclaim, whichever it is.
+
+use moim_storage::memory::MemoryEngine;
+#[cfg(feature = "rocksdb")]
+use moim_storage::rocks::{RocksEngine, RocksOptions};
+use moim_storage::{Durability, Engine, Family, PageLimit, ReclaimRule, Write};
+
+/// No bound at all.
+pub(crate) const WHOLE: PageLimit = PageLimit { entries_max: usize::MAX, bytes_max: usize::MAX };
+/// Above every key of the suite.
+pub(crate) const TOP: &[u8] = &[0xff; 40];
+
+/// Opens a fresh engine.
+pub(crate) type Open = fn(Option<ReclaimRule>) -> Subject;
+
+/// The engine and what belongs to it.
+pub(crate) enum Subject {
+    /// The reference.
+    Memory(MemoryEngine),
+    /// RocksDB in a directory of its own. `None` only while it is being reopened.
+    #[cfg(feature = "rocksdb")]
+    Rocks {
+        engine: Option<Box<RocksEngine>>,
+        rule: Option<ReclaimRule>,
+        directory: tempfile::TempDir,
+    },
+}
+
+impl Subject {
+    pub(crate) fn memory(rule: Option<ReclaimRule>) -> Self {
+        Self::Memory(MemoryEngine::new(rule))
+    }
+
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn rocks(rule: Option<ReclaimRule>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = open_rocks(directory.path(), rule.clone());
+        Self::Rocks { engine: Some(Box::new(engine)), rule, directory }
+    }
+
+    pub(crate) fn engine(&self) -> &dyn Engine {
+        match self {
+            Self::Memory(engine) => engine,
+            #[cfg(feature = "rocksdb")]
+            Self::Rocks { engine, .. } => engine.as_deref().unwrap(),
+        }
+    }
+
+    /// A clean stop and start. The memory engine has none, so its copy stands in.
+    pub(crate) fn reopen(&mut self) {
+        match self {
+            Self::Memory(engine) => *engine = engine.contents_clone(),
+            #[cfg(feature = "rocksdb")]
+            Self::Rocks { engine, rule, directory } => {
+                drop(engine.take());
+                *engine = Some(Box::new(open_rocks(directory.path(), rule.clone())));
+            }
+        }
+    }
+
+    /// Shows every entry to the rule.
+    pub(crate) fn show_all_to_rule(&self) {
+        match self {
+            Self::Memory(_) => {}
+            #[cfg(feature = "rocksdb")]
+            Self::Rocks { engine, .. } => engine.as_ref().unwrap().compact().unwrap(),
+        }
+    }
+
+    /// Shows every entry to the rule and carries out what it says.
+    pub(crate) fn reclaim_all(&self) {
+        self.show_all_to_rule();
+        self.engine().reclaim(usize::MAX).unwrap();
+    }
+
+    pub(crate) fn put(&self, family: Family, key: &'static [u8], value: &'static [u8]) {
+        self.write(vec![put(family, key, value)]);
+    }
+
+    pub(crate) fn write(&self, batch: Vec<Write>) {
+        self.engine().apply(&[batch], Durability::Written).unwrap();
+    }
+
+    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Option<Vec<u8>> {
+        self.engine().get(family, key).unwrap().map(Vec::from)
+    }
+
+    /// All keys of a family.
+    pub(crate) fn keys(&self, family: Family) -> Vec<Vec<u8>> {
+        let page = self.engine().scan(family, b""..TOP, WHOLE).unwrap();
+        page.entries.into_iter().map(|(key, _)| Vec::from(key)).collect()
+    }
+}
+
+pub(crate) fn put(family: Family, key: &'static [u8], value: &'static [u8]) -> Write {
+    Write::Put { family, key: key.into(), value: value.into() }
+}
+
+pub(crate) fn delete(family: Family, key: &'static [u8]) -> Write {
+    Write::Delete { family, key: key.into() }
+}
+
+pub(crate) fn delete_range(family: Family, from: &'static [u8], to: &'static [u8]) -> Write {
+    Write::DeleteRange { family, from: from.into(), to: to.into() }
+}
+
+#[cfg(feature = "rocksdb")]
+pub(crate) fn open_rocks(directory: &std::path::Path, rule: Option<ReclaimRule>) -> RocksEngine {
+    RocksEngine::open(directory, &RocksOptions::for_memory(16 << 20), rule).unwrap()
+}
