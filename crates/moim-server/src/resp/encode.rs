@@ -138,7 +138,7 @@ impl Reply {
             Self::Integer(number) => put_header(out, b':', *number),
             Self::Bulk(bytes) => put_bulk(out, b'$', bytes),
             Self::Verbatim(text) if new => {
-                put_bulk(out, b'=', &[b"txt:", text.as_bytes()].concat())
+                put_bulk(out, b'=', &[b"txt:", text.as_bytes()].concat());
             }
             Self::Verbatim(text) => put_bulk(out, b'$', text.as_bytes()),
             Self::Double(number) if new => put_line(out, b',', &double(*number)),

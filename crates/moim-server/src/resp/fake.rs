@@ -114,7 +114,7 @@ impl FakeNode {
         self.wall_ms.set(self.wall_ms.get() + ms);
     }
 
-    pub(crate) fn own(&self) -> MemberInfo {
+    pub(crate) fn own() -> MemberInfo {
         member(1)
     }
 

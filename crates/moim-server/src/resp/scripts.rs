@@ -340,11 +340,7 @@ fn fits(expected: &str, answer: &str) -> bool {
 }
 
 /// Runs the lines of one case; gives the lines as they should have been.
-async fn run_case(
-    name: &str,
-    lines: &[&str],
-    against: Against,
-) -> (Vec<String>, Vec<String>) {
+async fn run_case(name: &str, lines: &[&str], against: Against) -> (Vec<String>, Vec<String>) {
     let mut runner = Runner::new(against);
     let (mut actual, mut wrong) = (Vec::new(), Vec::new());
     for text in lines {
@@ -355,7 +351,7 @@ async fn run_case(
             actual.push((*text).to_owned());
         } else {
             let (request, expected) =
-                text.split_once(ARROW).unwrap_or((text.trim_end_matches(" →"), ""));
+                text.split_once(ARROW).unwrap_or_else(|| (text.trim_end_matches(" →"), ""));
             let answer = runner.ask(request, expected).await;
             if fits(expected, &answer) {
                 actual.push((*text).to_owned());
