@@ -55,14 +55,10 @@ impl Report {
     /// The command that makes this run again.
     pub fn reproduce(&self) -> String {
         let Settings { seed, operations, profile, mutation, .. } = self.settings;
-        let mut command = format!("moim-sim --seed {seed} --operations {operations}");
-        if let Some(profile) = profile {
-            command.push_str(&format!(" --profile {profile}"));
-        }
-        if let Some(mutation) = mutation {
-            command.push_str(&format!(" --mutation {}", mutation_name(mutation)));
-        }
-        command
+        let profile = profile.map(|profile| format!(" --profile {profile}")).unwrap_or_default();
+        let mutation = mutation.map(|mutation| format!(" --mutation {}", mutation_name(mutation)));
+        let mutation = mutation.unwrap_or_default();
+        format!("moim-sim --seed {seed} --operations {operations}{profile}{mutation}")
     }
 }
 

@@ -40,7 +40,7 @@ pub enum Property {
     SiblingsAreKept,
     /// A sibling that an acknowledged write or delete knew of is gone, and none is there twice.
     NoFalseSiblings,
-    /// A counter never exceeds what was added, and without failures it is the sum.
+    /// Without failures a counter is the sum of what was added.
     SumsAreRight,
     /// Without failures every request succeeds; after healing every request succeeds again.
     RequestsSucceed,

@@ -43,7 +43,9 @@ impl Disk {
     /// The sync in progress is over: the last batch that it made durable.
     pub(crate) fn end_sync(&mut self) -> Option<BatchId> {
         let done: Vec<_> = self.unsynced.drain(..std::mem::take(&mut self.syncing)).collect();
-        done.iter().for_each(|(_, batch)| apply(&mut self.synced, batch));
+        for (_, batch) in &done {
+            apply(&mut self.synced, batch);
+        }
         done.last().map(|&(id, _)| id)
     }
 

@@ -225,7 +225,9 @@ impl World {
             (from == node || to == node) && (one == node || from == one || to == one)
         };
         let links: Vec<Link> = self.all_links().into_iter().filter(touches).collect();
-        links.iter().for_each(|&link| self.network.slow(link, slow_us));
+        for &link in &links {
+            self.network.slow(link, slow_us);
+        }
         self.plan_mend(lasts_us, Mend::Quicken(links));
     }
 

@@ -241,7 +241,7 @@ impl World {
             Event::Synced { node, start } => self.synced(node, start),
             Event::DiskRead { node, start, input } => self.disk_read(node, start, *input),
             Event::DiskReadNow { node, start, id, key } => {
-                self.disk_read_now(node, start, id, &key)
+                self.disk_read_now(node, start, id, &key);
             }
             Event::Arrive { link, connection, message } => self.arrive(link, connection, *message),
             Event::Up { node, peer, connection, hello } => self.up(node, peer, connection, *hello),

@@ -62,7 +62,7 @@ pub(crate) fn sweep(arguments: &Arguments) -> bool {
             passed += 1;
         } else {
             failed += 1;
-            progress.clear();
+            Progress::clear();
             tell(&report);
             tell_violations(&report);
             if !arguments.keep_going {
@@ -71,7 +71,7 @@ pub(crate) fn sweep(arguments: &Arguments) -> bool {
         }
         progress.show(passed + failed, &format!("{requests} requests, {failed} failed"));
     }
-    progress.clear();
+    Progress::clear();
     println!("{requests} requests in {:.1} s", progress.seconds());
     println!("{passed} passed, {failed} failed");
     failed == 0
@@ -111,7 +111,7 @@ fn is_caught(arguments: &Arguments, mutation: Mutation) -> bool {
     for seed in arguments.from..arguments.from.saturating_add(seeds) {
         let report = run(Settings { mutation: Some(mutation), ..arguments.settings(seed) });
         if let Some(violation) = report.violations.first() {
-            progress.clear();
+            Progress::clear();
             println!(
                 "{name:<24} caught at seed {seed} ({}): {}",
                 report.profile, violation.property
@@ -121,7 +121,7 @@ fn is_caught(arguments: &Arguments, mutation: Mutation) -> bool {
         }
         progress.show(seed + 1 - arguments.from, name);
     }
-    progress.clear();
+    Progress::clear();
     println!("{name:<24} NOT caught in {seeds} seeds");
     false
 }
@@ -209,7 +209,7 @@ impl Progress {
         }
     }
 
-    fn clear(&self) {
+    fn clear() {
         if std::io::stderr().is_terminal() {
             eprint!("\r\x1b[K");
         }
