@@ -59,7 +59,7 @@ impl Default for Options {
             unsynced_bytes_max: 64 << 20,
             operations_max: 100_000,
             updates_per_key_max: 1_000,
-            clock_pairs_refused: 8_192,
+            clock_pairs_refused: 2_000,
             tasks_bytes_max: 256 << 20,
             tasks_in_flight_max: 128,
             task_retry_ms: 100,
