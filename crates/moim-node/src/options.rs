@@ -75,7 +75,8 @@ impl Default for Options {
 pub enum Mutation {
     /// Acknowledges before the sync (breaks INV-2).
     AckBeforeSync,
-    /// Counts on under an old epoch after a restart (breaks INV-3). The simulator also boots with the old run number.
+    /// Counts on under an old epoch after a restart (breaks INV-3): the simulator starts the node with the run number of
+    /// before, so that its serials and counters begin again where its disk ends.
     ReuseEpoch,
     /// Is content with one acknowledgement fewer than W.
     WriteQuorumShort,

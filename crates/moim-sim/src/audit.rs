@@ -111,11 +111,12 @@ impl Stage {
             self.check_listing(node, Use::Register, key, true);
             self.check_listing(node, Use::Cart, key, true);
         }
+        self.check_listings();
         Some(())
     }
 
     /// Live keys are listed, others are not. Those that expire are left out: they may do so meanwhile.
-    pub(crate) fn check_listings(&mut self) -> Option<()> {
+    fn check_listings(&mut self) {
         for (at, (usage, key)) in self.keys.clone().into_iter().enumerate() {
             let reads = self.world.history.iter().rev().filter(|read| read.key == key);
             let last = reads.filter_map(|read| match &read.answer {
@@ -128,7 +129,6 @@ impl Stage {
                 self.check_listing(at % self.world.plan.nodes, usage, &key, is_live);
             }
         }
-        Some(())
     }
 
     fn check_listing(&mut self, node: usize, usage: Use, key: &str, is_live: bool) {
