@@ -20,7 +20,7 @@ use crate::ending::{Ending, Trouble};
 
 /// Moim: a leaderless, always-writable key-value store that speaks the Redis protocol.
 #[derive(Debug, Parser)]
-#[command(name = "moim", version, arg_required_else_help = true, infer_long_args = false)]
+#[command(name = "moim", version, arg_required_else_help = true)]
 #[command(after_help = "\
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 siblings, 5 unavailable.
 Begin with `moim dev`: a cluster of three nodes on this machine.")]

@@ -1,6 +1,7 @@
 //! What people read: tables, sizes, and the only places that write to standard output and standard error.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -28,10 +29,36 @@ pub(crate) fn note(text: &str) {
     io::stderr().lock().write_all(format!("{text}\n").as_bytes()).ok();
 }
 
-/// Replaces the line on a terminal's standard error; elsewhere writes nothing.
-pub(crate) fn progress(text: &str) {
-    if io::stderr().is_terminal() {
-        io::stderr().lock().write_all(format!("\r\x1b[K{text}").as_bytes()).ok();
+/// How something that takes a while goes on: one line that changes on a terminal, elsewhere a line now and then.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    is_terminal: bool,
+    said: Instant,
+}
+
+/// How often a line is written where lines cannot change.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+impl Progress {
+    pub(crate) fn begin() -> Self {
+        Self { is_terminal: io::stderr().is_terminal(), said: Instant::now() }
+    }
+
+    pub(crate) fn say(&mut self, text: &str) {
+        if self.is_terminal {
+            io::stderr().lock().write_all(format!("\r\x1b[K{text}").as_bytes()).ok();
+        } else if self.said.elapsed() >= SAY_EVERY {
+            self.said = Instant::now();
+            note(text);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.is_terminal {
+            io::stderr().lock().write_all(b"\r\x1b[K").ok();
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A map that answers as a node would, for scripts. It fails on demand (keys that begin with `!`), its clock stands still
-//! until it is told otherwise, and it is slower with updates than with plain requests, so that a pipeline which relies on
-//! the node for its order is found out.
+//! until it is told otherwise, and it is slower with writes than with reads, so that a pipeline which relies on the node
+//! for its order is found out.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -22,6 +22,8 @@ use moim_node::update::{Condition, ExpiryCondition, Reply, Update, UpdateError};
 use moim_node::views::{PeerState, PeerView};
 use moim_node::{Now, Outcome, Request};
 use tokio::sync::Notify;
+
+use super::order::Access;
 
 /// When the fake's clock begins, in Unix milliseconds.
 const BEGIN_MS: u64 = 1_700_000_000_000;
@@ -78,18 +80,18 @@ impl FakeNode {
         })
     }
 
-    /// Answers requests for ever: plain ones in a turn, updates in the one after.
+    /// Answers requests for ever: reads in a turn, writes in the one after.
     pub(crate) async fn run(self: Rc<Self>) {
         loop {
             self.work.notified().await;
             let late = self.late.take();
             let now = self.queue.take();
             for (request, reply) in now {
-                if matches!(request.action, Action::Update(_)) {
+                if Access::of(&request) == Access::Read {
+                    reply(self.answer(&request));
+                } else {
                     self.late.borrow_mut().push_back((request, reply));
                     self.work.notify_one();
-                } else {
-                    reply(self.answer(&request));
                 }
             }
             for (request, reply) in late {
@@ -112,7 +114,7 @@ impl FakeNode {
         self.wall_ms.set(self.wall_ms.get() + ms);
     }
 
-    pub(crate) fn own(&self) -> MemberInfo {
+    pub(crate) fn own() -> MemberInfo {
         member(1)
     }
 
@@ -165,20 +167,20 @@ impl FakeNode {
             return Outcome::Failed(Failure::NoSuchNamespace);
         };
         let state = &mut *self.state.borrow_mut();
-        let mut access = Access { state, namespace, request, wall_ms: self.wall_ms.get() };
-        access.answer(&self.record.borrow())
+        let mut work = Work { state, namespace, request, wall_ms: self.wall_ms.get() };
+        work.answer(&self.record.borrow())
     }
 }
 
 /// One request at work.
-struct Access<'a> {
+struct Work<'a> {
     state: &'a mut State,
     namespace: &'a Namespace,
     request: &'a Request,
     wall_ms: u64,
 }
 
-impl Access<'_> {
+impl Work<'_> {
     fn answer(&mut self, record: &Record) -> Outcome {
         let answered = match &self.request.action {
             Action::Get => Ok(Outcome::Found(self.found())),

@@ -137,7 +137,7 @@ impl Front {
         let mut figures = self.figures.borrow_mut();
         let commands = figures.commands.iter().map(|old| CommandFigures::new(old.name)).collect();
         let buffers_bytes = figures.buffers_bytes;
-        *figures = RespFigures { commands, buffers_bytes, ..RespFigures::default() };
+        *figures = RespFigures { buffers_bytes, commands, ..RespFigures::default() };
     }
 
     /// An empty buffer.

@@ -42,8 +42,7 @@ fn step(pattern: &[u8], byte: Option<u8>) -> Option<&[u8]> {
         [] => None,
         [b'?', tail @ ..] => Some(tail),
         [b'[', class @ ..] => in_class(class, byte),
-        [b'\\', literal, tail @ ..] => (*literal == byte).then_some(tail),
-        [literal, tail @ ..] => (*literal == byte).then_some(tail),
+        [b'\\', literal, tail @ ..] | [literal, tail @ ..] => (*literal == byte).then_some(tail),
     }
 }
 

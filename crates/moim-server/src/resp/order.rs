@@ -1,8 +1,9 @@
 //! Keys that commands of one connection have in progress, so that a pipeline keeps its order.
 //!
-//! The node keeps plain reads and writes of one key in order, so these run at once. A command that reads and writes in
-//! one runs at the key's owner, which knows nothing of this connection: it waits until the connection has nothing else
-//! in progress on that key, and whatever follows on the key waits for it. Other keys go on.
+//! Reads of one key run at once, and so do writes: the node stamps them in the order in which it gets them. A read waits
+//! for a write before it, because a write may be held back until the clock's bound is durable while a read is not. A
+//! command that reads and writes in one runs at the key's owner, which knows nothing of this connection: it waits for
+//! all that the connection has in progress on that key, and whatever follows on the key waits for it. Other keys go on.
 
 use std::collections::HashMap;
 
@@ -29,27 +30,42 @@ impl KeyTag {
 /// How a request uses its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Reads or writes: in order by themselves.
-    Plain,
+    /// Looks at it.
+    Read,
+    /// Replaces it, whatever it was.
+    Write,
     /// Reads and writes in one.
-    Exclusive,
+    Update,
 }
 
 impl Access {
     /// Of a request.
     pub(crate) fn of(request: &Request) -> Self {
         match request.action {
-            Action::Get | Action::Put { .. } | Action::Inspect | Action::Keys { .. } => Self::Plain,
+            Action::Get | Action::Inspect | Action::Keys { .. } => Self::Read,
+            Action::Put { .. } => Self::Write,
             // A delete without a context reads first in a `siblings` namespace.
-            Action::Delete { .. } | Action::Update(_) => Self::Exclusive,
+            Action::Delete { .. } | Action::Update(_) => Self::Update,
         }
     }
 }
 
+/// Requests in progress on one key.
 #[derive(Clone, Copy, Debug, Default)]
 struct Uses {
-    plain: u32,
-    exclusive: u32,
+    reads: u32,
+    writes: u32,
+    updates: u32,
+}
+
+impl Uses {
+    fn of(&mut self, access: Access) -> &mut u32 {
+        match access {
+            Access::Read => &mut self.reads,
+            Access::Write => &mut self.writes,
+            Access::Update => &mut self.updates,
+        }
+    }
 }
 
 /// The keys in progress.
@@ -61,32 +77,26 @@ pub(crate) struct KeysInProgress {
 impl KeysInProgress {
     /// Whether a request may run now.
     pub(crate) fn admit(&self, key: KeyTag, access: Access) -> bool {
-        match (self.uses.get(&key), access) {
-            (None, _) => true,
-            (Some(uses), Access::Plain) => uses.exclusive == 0,
-            (Some(_), Access::Exclusive) => false,
+        let Some(uses) = self.uses.get(&key) else { return true };
+        match access {
+            Access::Read => uses.writes == 0 && uses.updates == 0,
+            Access::Write => uses.updates == 0,
+            Access::Update => false,
         }
     }
 
     /// A request runs.
     pub(crate) fn enter(&mut self, key: KeyTag, access: Access) {
-        let uses = self.uses.entry(key).or_default();
-        match access {
-            Access::Plain => uses.plain += 1,
-            Access::Exclusive => uses.exclusive += 1,
-        }
+        *self.uses.entry(key).or_default().of(access) += 1;
     }
 
     /// A request has ended.
     pub(crate) fn leave(&mut self, key: KeyTag, access: Access) {
         let Some(uses) = self.uses.get_mut(&key) else { return };
-        let count = match access {
-            Access::Plain => &mut uses.plain,
-            Access::Exclusive => &mut uses.exclusive,
-        };
+        let count = uses.of(access);
         assert!(*count > 0, "a request ended that had not begun");
         *count -= 1;
-        if uses.plain == 0 && uses.exclusive == 0 {
+        if uses.reads == 0 && uses.writes == 0 && uses.updates == 0 {
             self.uses.remove(&key);
         }
     }
@@ -97,20 +107,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_requests_share_a_key() {
+    fn what_waits_for_what() {
         let (a, b) = (KeyTag::new(NamespaceId(0), b"a"), KeyTag::new(NamespaceId(0), b"b"));
-        let mut keys = KeysInProgress::default();
-        keys.enter(a, Access::Plain);
-        assert!(keys.admit(a, Access::Plain));
-        assert!(!keys.admit(a, Access::Exclusive));
-        keys.leave(a, Access::Plain);
-        keys.enter(a, Access::Exclusive);
-        assert!(!keys.admit(a, Access::Plain));
-        assert!(!keys.admit(a, Access::Exclusive));
-        assert!(keys.admit(b, Access::Exclusive));
-        keys.leave(a, Access::Exclusive);
-        assert!(keys.admit(a, Access::Exclusive));
-        assert!(keys.uses.is_empty(), "ended requests leave nothing behind");
+        for (first, admitted) in [
+            (Access::Read, [true, true, false]),
+            (Access::Write, [false, true, false]),
+            (Access::Update, [false, false, false]),
+        ] {
+            let mut keys = KeysInProgress::default();
+            keys.enter(a, first);
+            let then = [Access::Read, Access::Write, Access::Update];
+            assert_eq!(then.map(|second| keys.admit(a, second)), admitted, "{first:?}");
+            assert!(keys.admit(b, Access::Update), "another key");
+            keys.leave(a, first);
+            assert!(keys.admit(a, Access::Update));
+            assert!(keys.uses.is_empty(), "ended requests leave nothing behind");
+        }
     }
 
     #[test]

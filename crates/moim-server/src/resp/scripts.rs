@@ -6,17 +6,26 @@
 //! `,double`, `#boolean`, `=verbatim`, `<silence>` and `<closed>`; `…` stands for anything. Lines that begin with `@`
 //! steer the runner (see [`Runner::steer`]), those with `raw` send bytes as they are.
 //!
-//! `UPDATE=1 cargo test` writes what was answered into the files, to be read before it is committed. With
-//! `REDIS=127.0.0.1:6379`, the ignored test runs all cases without `@` lines or `moim` in their name against a real
-//! Redis, whose data it deletes.
+//! Cases without `@` lines or `moim` in their name are about Redis alone. They also run against a real node, and, in an
+//! ignored test that is told `REDIS=127.0.0.1:6379`, against a real Redis, whose data it deletes.
+//!
+//! `UPDATE=1 cargo test` writes what was answered into the files, to be read before it is committed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use moim_core::ring::{Member, PartitionCount};
+use moim_core::{MachineId, NodeId};
+use moim_node::Boot;
+use moim_node::membership::MemberInfo;
+use moim_node::namespace::Namespaces;
+use moim_node::options::Options;
 use moim_node::views::PeerState;
+use moim_storage::memory::MemoryEngine;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
@@ -25,6 +34,7 @@ use super::fake::FakeNode;
 use super::parse::{ParseLimits, Parser, Progress};
 use super::store::Store;
 use super::{Front, PasswordDigest, Port, RespSettings};
+use crate::{NodeHandle, alone};
 
 const SEPARATOR: &str = " ;; ";
 const ARROW: &str = " → ";
@@ -39,9 +49,18 @@ fn on_loop<T>(future: impl Future<Output = T>) -> T {
     LocalSet::new().block_on(&runtime, future)
 }
 
+/// What a case runs against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Against {
+    Fake,
+    Node,
+    Redis(SocketAddr),
+}
+
 /// The server under test.
 enum Server {
     Fake(Rc<FakeNode>, RespSettings),
+    Node,
     Redis(SocketAddr),
 }
 
@@ -61,9 +80,13 @@ struct Client {
 }
 
 impl Runner {
-    fn new(redis: Option<SocketAddr>) -> Self {
+    fn new(against: Against) -> Self {
         let settings = RespSettings { login_delay_ms: 1, ..RespSettings::default() };
-        let server = redis.map_or_else(|| Server::Fake(FakeNode::new(), settings), Server::Redis);
+        let server = match against {
+            Against::Fake => Server::Fake(FakeNode::new(), settings),
+            Against::Node => Server::Node,
+            Against::Redis(address) => Server::Redis(address),
+        };
         let (addresses, clients) = (BTreeMap::new(), BTreeMap::new());
         Self { server, addresses, clients, current: "a".to_owned(), port: "plain" }
     }
@@ -96,15 +119,17 @@ impl Runner {
         if !self.addresses.is_empty() {
             return;
         }
-        let (fake, settings) = match &self.server {
+        let front = match &self.server {
             Server::Redis(address) => {
                 self.addresses.insert("plain", *address);
                 return;
             }
-            Server::Fake(fake, settings) => (fake, settings),
+            Server::Node => Front::new(lone_node().await, RespSettings::default()),
+            Server::Fake(fake, settings) => {
+                tokio::task::spawn_local(Rc::clone(fake).run());
+                Front::over(Store::Fake(Rc::clone(fake)), settings.clone())
+            }
         };
-        tokio::task::spawn_local(Rc::clone(fake).run());
-        let front = Front::over(Store::Fake(Rc::clone(fake)), settings.clone());
         for (name, port) in [("plain", Port::Plain), ("cluster", Port::Cluster)] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             self.addresses.insert(name, listener.local_addr().unwrap());
@@ -147,6 +172,42 @@ impl Runner {
         }
         answers.join(SEPARATOR)
     }
+}
+
+/// A node that is a cluster by itself, and keeps everything in memory.
+async fn lone_node() -> NodeHandle {
+    let member = Member {
+        node: NodeId(1),
+        machine: MachineId(1),
+        zone: "z".to_owned(),
+        dc: "d".to_owned(),
+        weight: 1,
+    };
+    let address = String::new;
+    let info = MemberInfo {
+        member,
+        peer_address: address(),
+        redis_address: address(),
+        cluster_address: address(),
+        http_address: address(),
+    };
+    let boot = Boot {
+        info,
+        run: 1,
+        seed: 1,
+        stored_record: None,
+        stored_clock_bound: None,
+        founding_members: 1,
+        partitions: PartitionCount::new(256).unwrap(),
+        namespaces: Namespaces::default(),
+        options: Options::default(),
+    };
+    let (handle, turns) = alone(boot, Arc::new(MemoryEngine::new(None))).unwrap();
+    tokio::task::spawn_local(turns);
+    while handle.view(|node| node.readiness().is_err()) {
+        tokio::task::yield_now().await;
+    }
+    handle
 }
 
 fn set(settings: &mut RespSettings, setting: &str) {
@@ -279,12 +340,8 @@ fn fits(expected: &str, answer: &str) -> bool {
 }
 
 /// Runs the lines of one case; gives the lines as they should have been.
-async fn run_case(
-    name: &str,
-    lines: &[&str],
-    redis: Option<SocketAddr>,
-) -> (Vec<String>, Vec<String>) {
-    let mut runner = Runner::new(redis);
+async fn run_case(name: &str, lines: &[&str], against: Against) -> (Vec<String>, Vec<String>) {
+    let mut runner = Runner::new(against);
     let (mut actual, mut wrong) = (Vec::new(), Vec::new());
     for text in lines {
         if text.is_empty() || text.starts_with("# ") {
@@ -294,7 +351,7 @@ async fn run_case(
             actual.push((*text).to_owned());
         } else {
             let (request, expected) =
-                text.split_once(ARROW).unwrap_or((text.trim_end_matches(" →"), ""));
+                text.split_once(ARROW).unwrap_or_else(|| (text.trim_end_matches(" →"), ""));
             let answer = runner.ask(request, expected).await;
             if fits(expected, &answer) {
                 actual.push((*text).to_owned());
@@ -339,7 +396,7 @@ fn scripts_are_answered_as_written() {
         let (head, cases) = cases(&text);
         let mut written = head.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
         for (name, lines) in cases {
-            let (actual, wrong) = on_loop(run_case(name, &lines, None));
+            let (actual, wrong) = on_loop(run_case(name, &lines, Against::Fake));
             written.push(format!("## {name}"));
             written.extend(actual);
             let file = file.file_name().unwrap().to_string_lossy().into_owned();
@@ -357,19 +414,27 @@ fn scripts_are_answered_as_written() {
     );
 }
 
-#[test]
-#[ignore = "needs a Redis to compare with, whose data it deletes: set REDIS"]
-fn redis_answers_the_same() {
-    let address = std::env::var("REDIS").unwrap().parse().unwrap();
+/// Runs the cases that are about Redis alone.
+fn compare(against: Against) {
     let mut failures = Vec::new();
     for file in files() {
         let text = std::fs::read_to_string(&file).unwrap();
         for (name, lines) in cases(&text).1 {
-            if name.contains("moim") || lines.iter().any(|line| line.starts_with('@')) {
-                continue;
+            if !name.contains("moim") && lines.iter().all(|line| !line.starts_with('@')) {
+                failures.extend(on_loop(run_case(name, &lines, against)).1);
             }
-            failures.extend(on_loop(run_case(name, &lines, Some(address))).1);
         }
     }
     assert!(failures.is_empty(), "{} lines differ:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn a_real_node_answers_the_same() {
+    compare(Against::Node);
+}
+
+#[test]
+#[ignore = "needs a Redis to compare with, whose data it deletes: set REDIS"]
+fn redis_answers_the_same() {
+    compare(Against::Redis(std::env::var("REDIS").unwrap().parse().unwrap()));
 }

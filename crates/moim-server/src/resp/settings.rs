@@ -19,7 +19,8 @@ pub enum Port {
 pub struct RespSettings {
     /// The digest of the password of the user `default`; `None` (the default) lets everybody in whom `protected` does.
     pub password: Option<PasswordDigest>,
-    /// Whether clients from other machines are refused while there is no password. Default: yes.
+    /// Whether clients from other machines are refused while there is no password. Default: yes. The configuration
+    /// refuses such a node already; this holds when a port is forwarded to it.
     pub protected: bool,
     /// Connections at once, both ports together. Default 10,000.
     pub clients_max: usize,
@@ -79,11 +80,11 @@ impl Default for RespSettings {
 impl From<&Config> for RespSettings {
     fn from(config: &Config) -> Self {
         let node = &config.node;
-        let password = node.password.as_bytes();
         Self {
-            password: (!password.is_empty()).then(|| PasswordDigest::of(password)),
+            password: (!node.password.is_empty())
+                .then(|| PasswordDigest::of(node.password.as_bytes())),
             protected: !node.allow_insecure,
-            clients_max: usize::try_from(node.redis_connections_max).unwrap_or(usize::MAX),
+            clients_max: node.redis_connections_max as usize,
             ..Self::default()
         }
     }

@@ -82,7 +82,7 @@ impl Store {
         match self {
             Self::Node(handle) => handle.view(|node| node.info().clone()),
             #[cfg(test)]
-            Self::Fake(fake) => fake.own(),
+            Self::Fake(_) => FakeNode::own(),
         }
     }
 
@@ -107,7 +107,7 @@ impl Store {
     /// Peers as seen from here.
     pub(crate) fn peers(&self) -> Vec<PeerView> {
         match self {
-            Self::Node(handle) => handle.view(|node| node.peers()),
+            Self::Node(handle) => handle.view(moim_node::Node::peers),
             #[cfg(test)]
             Self::Fake(fake) => fake.peers(),
         }
@@ -116,7 +116,7 @@ impl Store {
     /// Counters and levels.
     pub(crate) fn figures(&self) -> Figures {
         match self {
-            Self::Node(handle) => handle.view(|node| node.figures()),
+            Self::Node(handle) => handle.view(moim_node::Node::figures),
             #[cfg(test)]
             Self::Fake(_) => Figures::default(),
         }
@@ -125,7 +125,7 @@ impl Store {
     /// Whether the node serves.
     pub(crate) fn readiness(&self) -> Result<(), Failure> {
         match self {
-            Self::Node(handle) => handle.view(|node| node.readiness()),
+            Self::Node(handle) => handle.view(moim_node::Node::readiness),
             #[cfg(test)]
             Self::Fake(fake) => fake.readiness(),
         }

@@ -36,6 +36,8 @@ pub(crate) struct Server {
     pub(crate) paused: bool,
     /// The disk takes this much longer for everything, in microseconds.
     pub(crate) disk_slow_us: u64,
+    /// A copy of the disk from earlier.
+    pub(crate) backup: Disk,
     /// The disk has failed; nothing becomes durable any more.
     pub(crate) disk_failed: bool,
     /// Which connection this side believes to have with each peer.
@@ -83,6 +85,7 @@ impl Server {
             wake_us: None,
             paused: false,
             disk_slow_us: 0,
+            backup: Disk::default(),
             disk_failed: false,
             peers: BTreeMap::new(),
             mono_zero_ms: 0,

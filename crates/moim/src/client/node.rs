@@ -218,7 +218,8 @@ fn words(problem: &Problem) -> String {
     let again = problem
         .retry_after_s
         .map_or(String::new(), |seconds| format!(" (try again in {seconds} s)"));
-    format!("{}: {}{again}", problem.title, problem.detail)
+    // Names that users chose come back in it.
+    format!("{}: {}{again}", problem.title, print::visible(problem.detail.as_bytes()))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::process::{Process, Seen};
 use super::state::Home;
 use crate::client::node::{Call, Node};
 use crate::ending::Trouble;
-use crate::print;
+use crate::print::{self, Progress};
 
 /// How often nodes are asked whether they are ready.
 const LOOK: Duration = Duration::from_millis(100);
@@ -88,6 +88,7 @@ pub(super) fn wait_until_ready(
     mut interrupted: impl FnMut() -> bool,
 ) -> Result<(), Trouble> {
     let began = Instant::now();
+    let mut progress = Progress::begin();
     loop {
         let mut waiting = Vec::new();
         for node in launched.iter_mut() {
@@ -99,20 +100,17 @@ pub(super) fn wait_until_ready(
             }
         }
         let Some((number, reason)) = waiting.first() else {
-            print::progress("");
             return Ok(());
         };
         let ready = launched.len() - waiting.len();
-        print::progress(&format!(
+        progress.say(&format!(
             "{ready} of {} nodes are ready; node {number}: {reason}",
             launched.len()
         ));
         if interrupted() {
-            print::progress("");
             return Err(Trouble::failed("interrupted before all nodes were ready"));
         }
         if began.elapsed() > patience {
-            print::progress("");
             return Err(late(home, *number, reason, patience));
         }
         std::thread::sleep(LOOK);
@@ -137,7 +135,6 @@ fn check_alive(home: &Home, node: &mut Launched) -> Result<(), Trouble> {
     let how = ended.map_or(String::new(), |status| format!(" ({status})"));
     let path = home.log(node.number);
     let words = tail(&path, node.log_from).unwrap_or_else(|error| format!("{error}\n"));
-    print::progress("");
     Err(Trouble::failed(format!(
         "node {} ended while it was starting{how}; the end of {}:\n{words}",
         node.number,

@@ -36,7 +36,8 @@ impl Default for Plan {
             zones: 1,
             base_port: 7_000,
             namespaces: vec!["carts:conflict=siblings,sloppy=false".to_owned()],
-            engine: "rocksdb".to_owned(),
+            // A build without RocksDB can only keep nothing.
+            engine: if cfg!(feature = "rocksdb") { "rocksdb" } else { "memory" }.to_owned(),
         }
     }
 }
@@ -178,13 +179,15 @@ mod tests {
 
     #[test]
     fn a_founded_cluster_keeps_its_shape() {
-        let founded = Plan { nodes: 5, ..Plan::default() };
+        let founded = Plan { nodes: 5, engine: "rocksdb".to_owned(), ..Plan::default() };
         let as_it_was = Plan::settle(Some(&founded), &Wishes::default()).unwrap();
         assert_eq!(as_it_was, founded);
         let larger = Wishes { nodes: Some(6), ..Wishes::default() };
         let refused = Plan::settle(Some(&founded), &larger).unwrap_err();
         assert!(refused.words().contains("founded with 5"), "{refused}");
         assert_eq!(Plan::settle(None, &larger).unwrap().nodes, 6);
+        let forgetful = Plan { engine: "memory".to_owned(), ..founded };
+        assert_eq!(Plan::settle(Some(&forgetful), &larger).unwrap().nodes, 6);
         let high = Wishes { base_port: Some(64_000), ..Wishes::default() };
         assert!(Plan::settle(None, &high).unwrap_err().words().contains("65535"));
     }

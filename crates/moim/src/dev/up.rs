@@ -159,10 +159,11 @@ pub(super) fn stop(home: &Home, hurry: impl FnMut() -> bool) -> Ended {
         let numbers = killed.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
         print::note(&format!("nodes that did not stop in time were killed: {numbers}"));
     }
-    print::note(&format!(
-        "stopped; `moim dev --data {}` goes on from here",
-        home.directory().display()
-    ));
+    let kept = match state.plan.engine.as_str() {
+        "memory" => "the memory engine kept nothing".to_owned(),
+        _ => format!("`moim dev{}` goes on from here", data_flag(home)),
+    };
+    print::note(&format!("stopped; {kept}"));
     Ok(Ending::Done)
 }
 

@@ -106,7 +106,7 @@ pub(super) fn list(call: &Call<'_>) -> Decided {
             let ids = call.arguments.skip(3).map(|id| number::integer(id).filter(|id| *id > 0));
             let ids = ids.map(|id| id.and_then(|id| u64::try_from(id).ok()));
             let ids = ids.collect::<Option<Vec<u64>>>();
-            wanted = Some(ids.ok_or(Reply::error("ERR Invalid client ID"))?);
+            wanted = Some(ids.ok_or_else(|| Reply::error("ERR Invalid client ID"))?);
         }
         _ => return Err(syntax_error()),
     }
@@ -153,8 +153,7 @@ fn describe(connection: &Connection, now: Instant, text: &mut String) {
         super::super::failure::namespace_name(session.namespace, &connection.front.store);
     let (library, version) = &session.library;
     let user = if session.admitted { "default" } else { "(none)" };
-    // Writing to a string does not fail.
-    let _ = writeln!(
+    writeln!(
         text,
         "id={id} addr={peer} laddr={local} fd=-1 name={} age={} idle={} flags={flags} db={namespace} sub=0 psub=0 \
          ssub=0 multi={multi} qbuf={input} qbuf-free={input_free} argv-mem=0 multi-mem={multi_bytes} rbs=0 rbp=0 \
@@ -166,7 +165,8 @@ fn describe(connection: &Connection, now: Instant, text: &mut String) {
         input + input_free + output + multi_bytes,
         seen.command.get(),
         session.protocol.number(),
-    );
+    )
+    .expect("writing to a string does not fail");
 }
 
 /// Which connections `CLIENT KILL` is for.
@@ -181,7 +181,7 @@ struct Filter {
 impl Filter {
     fn parse(call: &Call<'_>) -> Result<Self, Reply> {
         let mut filter = Self { id: None, peer: None, local: None, none: false, skip_own: true };
-        if call.len().is_multiple_of(2) == false {
+        if !call.len().is_multiple_of(2) {
             return Err(syntax_error());
         }
         for at in (2..call.len()).step_by(2) {
@@ -191,7 +191,7 @@ impl Filter {
                         number::integer(call.get(at + 1)).and_then(|id| u64::try_from(id).ok());
                     let id = id.filter(|id| *id > 0);
                     let text = "ERR client-id should be greater than 0";
-                    filter.id = Some(id.ok_or(Reply::error(text))?);
+                    filter.id = Some(id.ok_or_else(|| Reply::error(text))?);
                 }
                 b"TYPE" => filter.none |= !is_normal(call, at + 1)?,
                 b"ADDR" => filter.peer = Some(call.text(at + 1)),

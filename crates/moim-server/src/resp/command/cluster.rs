@@ -241,7 +241,7 @@ pub(super) fn keyslot(call: &Call<'_>) -> Decided {
 /// The slot that an argument names.
 fn slot(call: &Call<'_>) -> Result<Slot, Reply> {
     let number = u16::try_from(call.integer(2)?).ok();
-    number.and_then(Slot::new).ok_or(Reply::error("ERR Invalid slot"))
+    number.and_then(Slot::new).ok_or_else(|| Reply::error("ERR Invalid slot"))
 }
 
 /// A walk over the one partition that holds a slot.

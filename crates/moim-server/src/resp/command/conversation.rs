@@ -104,10 +104,10 @@ pub(super) fn hello(call: &Call<'_>) -> Decided {
         }),
     };
     let options = HelloOptions::parse(call)?;
-    if let Some((user, password)) = options.login {
-        if !log_in(call, user, password) {
-            return Ok(wrong_password(call));
-        }
+    if let Some((user, password)) = options.login
+        && !log_in(call, user, password)
+    {
+        return Ok(wrong_password(call));
     }
     let mut session = call.connection.session.borrow_mut();
     if !session.admitted {
@@ -169,7 +169,7 @@ fn greeting(call: &Call<'_>, session: &Session) -> Reply {
 
 /// A name that does not break the lines of `CLIENT LIST`.
 pub(super) fn client_name(name: &[u8]) -> Result<String, Reply> {
-    let fits = name.iter().all(|byte| byte.is_ascii_graphic());
+    let fits = name.iter().all(u8::is_ascii_graphic);
     let text = "ERR Client names cannot contain spaces, newlines or special characters.";
     if !fits {
         return Err(Reply::error(text));

@@ -24,6 +24,7 @@ pub(super) fn expire(call: &Call<'_>) -> Decided {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four words, each there or not")]
 struct Options {
     none: bool,
     present: bool,

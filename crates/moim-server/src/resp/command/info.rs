@@ -33,8 +33,7 @@ struct Lines(String);
 
 impl Lines {
     fn put(&mut self, name: &str, value: impl std::fmt::Display) {
-        // Writing to a string does not fail.
-        let _ = write!(self.0, "{name}:{value}\r\n");
+        write!(self.0, "{name}:{value}\r\n").expect("writing to a string does not fail");
     }
 }
 
@@ -53,7 +52,7 @@ pub(super) fn info(call: &Call<'_>) -> Decided {
         if !lines.0.is_empty() {
             lines.0.push_str("\r\n");
         }
-        let _ = write!(lines.0, "# {name}\r\n");
+        lines.0.extend(["# ", name, "\r\n"]);
         write(call.front(), call.connection.port, &mut lines);
     }
     Ok(Step::Done(Reply::Verbatim(lines.0)))

@@ -137,7 +137,8 @@ pub(super) fn getkeys(call: &Call<'_>) -> Decided {
         call.len() > 3 && table::named(call.get(2)).is_some_and(|named| named.has(Flag::CONTAINER));
     let full =
         if container { [call.get(2), b"|", call.get(3)].concat() } else { call.get(2).to_vec() };
-    let command = table::named(&full).ok_or(Reply::error("ERR Invalid command specified"))?;
+    let command =
+        table::named(&full).ok_or_else(|| Reply::error("ERR Invalid command specified"))?;
     let count = call.len() - 2;
     if command.keys.0 == 0 && !command.has(Flag::MOVABLEKEYS) {
         return Err(Reply::error("ERR The command has no key arguments"));

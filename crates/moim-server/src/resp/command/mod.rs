@@ -5,6 +5,8 @@
 //! [`Shape`] of its reply. What takes several requests in turn is a [`Task`], which runs while nothing else of its
 //! connection does.
 
+#![expect(clippy::unnecessary_wraps, reason = "all handlers have one signature")]
+
 mod acl;
 mod client;
 mod cluster;

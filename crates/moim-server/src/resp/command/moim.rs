@@ -291,7 +291,8 @@ pub(super) fn info(call: &Call<'_>) -> Decided {
         (Reply::word("machines"), machines.map_or(Reply::Null, Reply::count)),
     ];
     if let Some(policy) = policy {
-        let shown = copies.map_or("none".to_owned(), |(copies, n)| format!("{copies} of {n}"));
+        let shown =
+            copies.map_or_else(|| "none".to_owned(), |(copies, n)| format!("{copies} of {n}"));
         facts.extend([
             (Reply::word("namespace"), text(policy.name)),
             (Reply::word("conflict"), text(policy.conflict.to_string())),

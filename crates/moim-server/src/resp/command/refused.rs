@@ -142,7 +142,7 @@ pub(super) fn unknown_command(arguments: Arguments<'_>) -> Reply {
         }
         let room = QUOTED_MAX - beginning.len();
         let shown = String::from_utf8_lossy(&argument[..argument.len().min(room)]);
-        beginning += &format!("'{shown}' ");
+        beginning.extend(["'", &*shown, "' "]);
     }
     Reply::error(format!("ERR unknown command '{name}', with args beginning with: {beginning}"))
 }

@@ -96,7 +96,10 @@ impl Scripts {
 }
 
 fn sha1_hex(text: &[u8]) -> String {
-    Sha1::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = b"0123456789abcdef";
+    let halves = |byte: &u8| [usize::from(byte >> 4), usize::from(byte & 15)];
+    let digest = Sha1::digest(text);
+    digest.iter().flat_map(halves).map(|half| char::from(digits[half])).collect()
 }
 
 /// The text without what makes no difference in the scripts that are known.
@@ -111,7 +114,7 @@ fn recognise(text: &[u8]) -> Option<Script> {
 }
 
 pub(super) fn eval(call: &Call<'_>) -> Decided {
-    let script = recognise(call.get(1)).ok_or(Reply::error(NOT_KNOWN));
+    let script = recognise(call.get(1)).ok_or_else(|| Reply::error(NOT_KNOWN));
     let arguments = ScriptArguments::parse(call)?;
     let script = script?;
     call.front().scripts.borrow_mut().load(sha1_hex(call.get(1)), script);
@@ -121,12 +124,13 @@ pub(super) fn eval(call: &Call<'_>) -> Decided {
 pub(super) fn evalsha(call: &Call<'_>) -> Decided {
     let arguments = ScriptArguments::parse(call)?;
     let script = call.front().scripts.borrow().find(call.get(1));
-    let script = script.ok_or(Reply::error("NOSCRIPT No matching script. Please use EVAL."))?;
+    let script =
+        script.ok_or_else(|| Reply::error("NOSCRIPT No matching script. Please use EVAL."))?;
     arguments.run(call, script)
 }
 
 pub(super) fn load(call: &Call<'_>) -> Decided {
-    let script = recognise(call.get(2)).ok_or(Reply::error(NOT_KNOWN))?;
+    let script = recognise(call.get(2)).ok_or_else(|| Reply::error(NOT_KNOWN))?;
     let sha = sha1_hex(call.get(2));
     call.front().scripts.borrow_mut().load(sha.clone(), script);
     Ok(Step::Done(Reply::text(sha)))

@@ -56,7 +56,8 @@ pub(super) fn lastsave(call: &Call<'_>) -> Decided {
 pub(super) fn wait(call: &Call<'_>) -> Decided {
     call.integer(1)?;
     let timeout = number::integer(call.get(2));
-    let timeout = timeout.ok_or(Reply::error("ERR timeout is not an integer or out of range"))?;
+    let timeout =
+        timeout.ok_or_else(|| Reply::error("ERR timeout is not an integer or out of range"))?;
     if timeout < 0 {
         return Err(Reply::error("ERR timeout is negative"));
     }
@@ -82,7 +83,7 @@ pub(super) fn doctor(_call: &Call<'_>) -> Decided {
 pub(super) fn slowlog_get(call: &Call<'_>) -> Decided {
     let text = "ERR count should be greater than or equal to -1";
     let count = if call.len() > 2 { number::integer(call.get(2)) } else { Some(0) };
-    count.filter(|count| *count >= -1).ok_or(Reply::error(text))?;
+    count.filter(|count| *count >= -1).ok_or_else(|| Reply::error(text))?;
     nothing(call)
 }
 

@@ -168,15 +168,18 @@ pub(super) fn mget(call: &Call<'_>) -> Decided {
     Ok(call.each(1, &Action::Get, Shape::Value, Together::List))
 }
 
+/// A key and a value.
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// The keys and values of `MSET`.
-fn pairs<'a>(call: &Call<'a>) -> Result<Vec<(&'a [u8], &'a [u8])>, Reply> {
+fn pairs<'a>(call: &Call<'a>) -> Result<Vec<Pair<'a>>, Reply> {
     if call.len().is_multiple_of(2) {
         return Err(wrong_arity(call.command));
     }
     Ok((1..call.len()).step_by(2).map(|at| (call.get(at), call.get(at + 1))).collect())
 }
 
-fn put_pair(call: &Call<'_>, (key, value): (&[u8], &[u8])) -> moim_node::Request {
+fn put_pair(call: &Call<'_>, (key, value): Pair<'_>) -> moim_node::Request {
     let value = Bytes::copy_from_slice(value);
     call.request(key, Action::Put { value, expiry: Expiry::Default, context: None })
 }
@@ -234,7 +237,7 @@ pub(super) fn setrange(call: &Call<'_>) -> Decided {
     let end = offset.saturating_add(patch.len() as u64);
     let offset = u32::try_from(offset).ok().filter(|_| end <= STRING_BYTES_MAX);
     let too_long = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
-    let offset = offset.ok_or(Reply::error(too_long))?;
+    let offset = offset.ok_or_else(|| Reply::error(too_long))?;
     Ok(call.one(1, Action::Update(Update::SetRange { offset, patch }), Shape::Number))
 }
 
@@ -256,13 +259,14 @@ pub(super) fn incrby(call: &Call<'_>) -> Decided {
 
 pub(super) fn decrby(call: &Call<'_>) -> Decided {
     let number = number::integer(call.get(2)).ok_or_else(not_an_integer)?;
-    let opposite = number.checked_neg().ok_or(Reply::error("ERR decrement would overflow"))?;
+    let opposite =
+        number.checked_neg().ok_or_else(|| Reply::error("ERR decrement would overflow"))?;
     Ok(add(call, opposite))
 }
 
 pub(super) fn incrbyfloat(call: &Call<'_>) -> Decided {
     let number =
-        number::float(call.get(2)).ok_or(Reply::error("ERR value is not a valid float"))?;
+        number::float(call.get(2)).ok_or_else(|| Reply::error("ERR value is not a valid float"))?;
     let update = Update::AddFloat(number.to_bits());
     Ok(call.one(1, Action::Update(update), Shape::UpdatedValue))
 }

@@ -105,7 +105,7 @@ pub(super) fn exec(call: &Call<'_>) -> Decided {
         None => Vec::new(),
     };
     let transaction = session.transaction.take();
-    let transaction = transaction.ok_or(Reply::error("ERR EXEC without MULTI"))?;
+    let transaction = transaction.ok_or_else(|| Reply::error("ERR EXEC without MULTI"))?;
     if transaction.broken {
         let text = "EXECABORT Transaction discarded because of previous errors.";
         return Err(Reply::error(text));

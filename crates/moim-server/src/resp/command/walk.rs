@@ -272,7 +272,7 @@ struct ScanOptions {
 
 pub(super) fn scan(call: &Call<'_>) -> Decided {
     let cursor = std::str::from_utf8(call.get(1)).ok().and_then(|text| text.parse::<u64>().ok());
-    let cursor = cursor.ok_or(Reply::error("ERR invalid cursor"))?;
+    let cursor = cursor.ok_or_else(|| Reply::error("ERR invalid cursor"))?;
     let options = scan_options(call)?;
     let walk = Walk::new(call)?;
     Ok(Step::Task(Box::pin(async move {

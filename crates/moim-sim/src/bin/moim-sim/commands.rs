@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
 use moim_node::options::{MUTATIONS, Mutation};
-use moim_sim::check::Property;
+use moim_sim::check::{Property, Violation};
 use moim_sim::plan::Settings;
 use moim_sim::profile::Profile;
 use moim_sim::run::{Report, mutation_name, run};
@@ -104,25 +104,32 @@ pub(crate) fn mutations(arguments: &Arguments) -> bool {
     all_caught
 }
 
+/// A mutation is caught when clients were told something wrong. That disks do not hold what was acknowledged is shown
+/// as well, but alone it would prove nothing about the other checkers.
 fn is_caught(arguments: &Arguments, mutation: Mutation) -> bool {
     let seeds = arguments.seeds.unwrap_or(500);
     let name = mutation_name(mutation);
     let mut progress = Progress::new(seeds);
+    let mut on_disk = None;
     for seed in arguments.from..arguments.from.saturating_add(seeds) {
         let report = run(Settings { mutation: Some(mutation), ..arguments.settings(seed) });
-        if let Some(violation) = report.violations.first() {
+        let unheld = |violation: &&Violation| violation.property == Property::AcknowledgedIsHeld;
+        if on_disk.is_none() && report.violations.iter().any(|violation| unheld(&violation)) {
+            on_disk = Some(seed);
+        }
+        if let Some(violation) = report.violations.iter().find(|violation| !unheld(violation)) {
             Progress::clear();
-            println!(
-                "{name:<24} caught at seed {seed} ({}): {}",
-                report.profile, violation.property
-            );
-            println!("{:<24} {}", "", violation.what);
+            println!("{name}: caught at seed {seed} ({})", report.profile);
+            println!("    {}: {}", violation.property, violation.what);
+            if let Some(seed) = on_disk {
+                println!("    {}: not so from seed {seed} on", Property::AcknowledgedIsHeld);
+            }
             return true;
         }
         progress.show(seed + 1 - arguments.from, name);
     }
     Progress::clear();
-    println!("{name:<24} NOT caught in {seeds} seeds");
+    println!("{name}: NOT caught in {seeds} seeds");
     false
 }
 
