@@ -55,6 +55,7 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     let (began, unfinished) = (Instant::now(), unfinished(&cluster)?);
     let ports = [
         ("Redis", cluster.redis_port(1), redis_probes()),
+        ("Redis Cluster", cluster.cluster_port(1), redis_probes()),
         ("peer", cluster.peer_port(1), peer_probes()),
         ("HTTP", cluster.http_port(1), http_probes()),
     ];
@@ -66,6 +67,7 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
         }
     }
     announcers(&cluster)?;
+    a_client_that_never_reads(&cluster)?;
     for (what, stream) in unfinished {
         let ended = ends(stream, (began + SILENCE).saturating_duration_since(Instant::now()));
         ensure!(ended, "{what}, then silence: still open after {} s", SILENCE.as_secs());
@@ -154,8 +156,7 @@ fn put_up_with(port: u16, probe: &Probe) -> Result<String> {
     }
     ensure!(sent < FLOOD_BYTES, "{}: the node took {} MB", probe.what, sent >> 20);
     let (said, ended) = answer(&mut stream, matches!(probe.expected, Expected::Says(_)));
-    let head = said.lines().next().unwrap_or_default();
-    let head: String = head.chars().take(90).collect();
+    let head = head(&said);
     let fits = match probe.expected {
         Expected::Says(start) => said.starts_with(start),
         Expected::Ends(start) => ended && (said.is_empty() || said.starts_with(start)),
@@ -166,6 +167,14 @@ fn put_up_with(port: u16, probe: &Probe) -> Result<String> {
         (false, true) => format!("{head}; closed"),
         (false, false) => head,
     })
+}
+
+/// The first line of an answer, or how long it is if it is no text.
+fn head(said: &str) -> String {
+    if said.contains(|c: char| c.is_control() && !c.is_whitespace()) {
+        return format!("{} bytes that are no text", said.len());
+    }
+    said.lines().next().unwrap_or_default().chars().take(120).collect()
 }
 
 /// What the other side says, and whether it closes.
@@ -227,6 +236,20 @@ fn announcers(cluster: &Cluster<'_>) -> Result<()> {
     let growth_kb = cluster.resident_kb(1)?.saturating_sub(before_kb);
     println!("  {ANNOUNCERS} clients announce 16 MB each: {growth_kb} kB more are resident");
     ensure!(growth_kb < GROWTH_KB_MAX, "announced values cost {growth_kb} kB");
+    Ok(())
+}
+
+/// It asks for a gigabyte of answers.
+fn a_client_that_never_reads(cluster: &Cluster<'_>) -> Result<()> {
+    let before_kb = cluster.resident_kb(1)?;
+    cluster.call(1, &["SET", "wanted", &"x".repeat(10_000)])?;
+    let mut stream = redis::connect(cluster.redis_port(1))?;
+    let asked = redis::command(&["GET", "wanted"]).repeat(100);
+    let rounds = (0..1_000).take_while(|_| stream.write_all(&asked).is_ok()).count();
+    others_are_served(cluster, "answers that nobody reads")?;
+    let growth_kb = cluster.resident_kb(1)?.saturating_sub(before_kb);
+    println!("  a client asks for {rounds} MB and reads nothing: {growth_kb} kB more are resident");
+    ensure!(growth_kb < GROWTH_KB_MAX, "answers that nobody reads cost {growth_kb} kB");
     Ok(())
 }
 

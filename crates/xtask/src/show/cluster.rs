@@ -61,6 +61,10 @@ impl<'a> Cluster<'a> {
         self.base_port + node
     }
 
+    pub(super) fn cluster_port(&self, node: u16) -> u16 {
+        self.base_port + 100 + node
+    }
+
     pub(super) fn http_port(&self, node: u16) -> u16 {
         self.base_port + 1_000 + node
     }

@@ -21,7 +21,7 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
         return Ok(Verdict::NotBuilt("an engine that keeps (ENGINE=rocksdb)".to_owned()));
     }
     let cluster = Cluster::start(stage)?;
-    let sessions = Sessions::new(cluster.redis_ports(), SESSIONS);
+    let sessions = Sessions::new("session", cluster.redis_ports(), SESSIONS);
     println!("  {WRITERS} clients write {SESSIONS} sessions of 2 KB at W=2 through all nodes");
     sessions.write_during(WRITERS, || {
         (1..=ROUNDS).try_for_each(|round| black_out(&cluster, &sessions, round))

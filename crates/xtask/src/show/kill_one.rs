@@ -3,12 +3,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use super::Verdict;
 use super::cluster::{Cluster, NODES, await_true};
 use super::http;
-use super::sessions::{Mishap, Sessions, key};
+use super::sessions::{Mishap, Sessions};
 use super::stage::Stage;
 
 const SESSIONS: u32 = 100_000;
@@ -20,35 +20,58 @@ const ERRORS_END: Duration = Duration::from_secs(2);
 const AWAY: Duration = Duration::from_secs(5);
 const WRITING: Duration = Duration::from_mins(5);
 const REPAIR: Duration = Duration::from_secs(30);
-/// One of so many sessions is looked at on every replica.
-const SAMPLE_EVERY: usize = 250;
+/// Sessions that are looked at on every replica.
+const SAMPLE: u32 = 400;
+/// Written while a node is away, in the second part.
+const MISSED: u32 = 2_000;
 
 pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     let cluster = Cluster::start(stage)?;
-    let sessions = Sessions::new(cluster.redis_ports(), SESSIONS);
+    let sessions = Sessions::new("session", cluster.redis_ports(), SESSIONS);
     println!("  {WRITERS} clients write {SESSIONS} sessions of 2 KB at W=2 through all nodes");
     let began = Instant::now();
     let (killed, back) = sessions.write_during(WRITERS, || interrupt(&cluster, &sessions))?;
     let seconds = began.elapsed().as_secs_f64();
     println!("  {} writes acknowledged in {seconds:.1} s", sessions.writes());
-    println!(
-        "  longest time a client waited between acknowledgements: {} ms",
-        sessions.pause_ms_max()
-    );
+    let pause_ms = sessions.pause_ms_max();
+    println!("  longest time that a client waited between acknowledgements: {pause_ms} ms");
     judge_errors(&sessions, killed, back)?;
+    read_all(&cluster, &sessions)?;
     if Stage::keeps() {
-        let behind = differing(&cluster)?;
-        println!(
-            "  of {} sampled sessions, {behind} differ between replicas before they are read",
-            sample().count()
-        );
+        only_reads_repair(&cluster)?;
     }
+    Ok(Verdict::Shown)
+}
+
+fn read_all(cluster: &Cluster<'_>, sessions: &Sessions) -> Result<()> {
     println!("  reading all sessions back at R=2 through every node");
     sessions.verify("2")?;
     println!("  every acknowledged write is there, on every node the newest");
-    await_true(REPAIR, "replicas still differ", || Ok(differing(&cluster)? == 0))?;
-    println!("  after the reads all {NODES} replicas of the sampled sessions are equal");
-    Ok(Verdict::Shown)
+    await_true(REPAIR, "replicas still differ", || Ok(differing(cluster, sessions)? == 0))?;
+    println!("  all {NODES} replicas of the sampled sessions are equal");
+    Ok(())
+}
+
+/// Above, nodes that lived have offered what the killed one had missed. What they owe is lost when they stop too, and
+/// then it is left to reads.
+fn only_reads_repair(cluster: &Cluster<'_>) -> Result<()> {
+    cluster.kill(&[VICTIM])?;
+    cluster.await_connected(&[1, 3], u64::from(NODES) - 1)?;
+    let missed = Sessions::new("missed", cluster.redis_ports(), MISSED);
+    missed.write_during(WRITERS, || Ok(()))?;
+    println!(
+        "  {MISSED} sessions are written that node {VICTIM} misses; then the others are killed too"
+    );
+    cluster.kill(&[1, 3])?;
+    cluster.resume()?;
+    cluster.await_connected(&[1, 2, 3], u64::from(NODES))?;
+    let (behind, sampled) = (differing(cluster, &missed)?, sample(&missed).count());
+    println!("  of {sampled} sampled sessions, node {VICTIM} lacks {behind}");
+    ensure!(
+        behind == sampled,
+        "node {VICTIM} has sessions that it missed, though nobody read them"
+    );
+    read_all(cluster, &missed)
 }
 
 /// Kills and restarts; returns when each was done.
@@ -103,15 +126,15 @@ fn judge_errors(sessions: &Sessions, killed: Instant, back: Instant) -> Result<(
     Ok(())
 }
 
-fn sample() -> impl Iterator<Item = u32> {
-    (0..SESSIONS).step_by(SAMPLE_EVERY)
+fn sample(sessions: &Sessions) -> impl Iterator<Item = u32> {
+    (0..sessions.count()).step_by((sessions.count() / SAMPLE) as usize)
 }
 
 /// How many of the sampled sessions have replicas that do not hold the same.
-fn differing(cluster: &Cluster<'_>) -> Result<usize> {
+fn differing(cluster: &Cluster<'_>, sessions: &Sessions) -> Result<usize> {
     let mut differing = 0;
-    for session in sample() {
-        let path = format!("/v1/ring/key/0/{}", key(session));
+    for session in sample(sessions) {
+        let path = format!("/v1/ring/key/0/{}", sessions.key(session));
         let shown = http::get(cluster.http_port(1), &path)?.json()?;
         let Some(replicas) = shown["replicas"].as_array() else { bail!("no replicas in {shown}") };
         let first = &replicas[0];

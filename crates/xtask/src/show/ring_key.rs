@@ -24,10 +24,13 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     ensure!(replicas.len() == usize::from(NODES), "{NODES} replicas were expected: {document}");
     for replica in replicas {
         let version = &replica["versions"][0];
-        let texts = [&replica["node"], &version["version"], &version["dot"]];
+        let clock = &replica["clock"]["time"];
+        let texts = [&replica["node"], &version["version"], &version["dot"], clock];
         facts.extend(texts.iter().filter_map(|text| text.as_str()).map(str::to_owned));
+        // What is left of ten minutes.
+        facts.push("in 9m".to_owned());
     }
-    ensure!(facts.len() == 2 + 3 * replicas.len(), "a replica has no version: {document}");
+    ensure!(facts.len() == 2 + 5 * replicas.len(), "a replica has no version: {document}");
     for fact in facts {
         ensure!(shown.contains(&fact), "{fact} is not shown");
     }

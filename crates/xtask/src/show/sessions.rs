@@ -37,6 +37,7 @@ pub(super) struct Mishap {
 
 /// Sessions, their writers' knowledge, and what happened to the writers.
 pub(super) struct Sessions {
+    name: &'static str,
     /// Redis ports, of node 1 first.
     ports: Vec<u16>,
     /// The newest acknowledged version of each; 0 is none yet.
@@ -50,8 +51,10 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn new(ports: Vec<u16>, count: u32) -> Self {
+    /// `count` sessions, kept under `name`.
+    pub(super) fn new(name: &'static str, ports: Vec<u16>, count: u32) -> Self {
         Self {
+            name,
             ports,
             acknowledged: (0..count).map(|_| AtomicU32::new(0)).collect(),
             writes: AtomicU64::new(0),
@@ -148,16 +151,16 @@ impl Sessions {
         }
         let mut findings = Vec::new();
         for batch in batches(&(0..self.count()).collect::<Vec<_>>()) {
-            let requests = batch.iter().map(|session| redis::command(&["GET", &key(*session)]));
+            let requests = batch.iter().map(|it| redis::command(&["GET", &self.key(*it)]));
             connection.send(&requests.collect::<Vec<_>>().concat())?;
             for session in batch {
                 let reply = connection.receive()?;
                 let newest = self.newest(session);
-                if reply.bytes() != Some(&value(session, newest)) {
+                if reply.bytes() != Some(&self.value(session, newest)) {
                     let found = describe(&reply);
                     findings.push(format!(
                         "{} should be version {newest}; port {port} says {found}",
-                        key(session)
+                        self.key(session)
                     ));
                 }
             }
@@ -167,6 +170,26 @@ impl Sessions {
 
     fn newest(&self, session: u32) -> u32 {
         self.acknowledged[session as usize].load(Ordering::Relaxed)
+    }
+
+    /// What a session is stored under.
+    pub(super) fn key(&self, session: u32) -> String {
+        format!("{}:{session}", self.name)
+    }
+
+    fn value(&self, session: u32, version: u32) -> Vec<u8> {
+        let mut value = format!("{} version {version};", self.key(session)).into_bytes();
+        value.resize(VALUE_BYTES - NOISE_BYTES, b' ');
+        // SplitMix64: noise that a reader can make again.
+        let mut state = (u64::from(session) << 32) | u64::from(version);
+        while value.len() < VALUE_BYTES {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut word = state;
+            word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            value.extend_from_slice(&(word ^ (word >> 31)).to_le_bytes());
+        }
+        value
     }
 }
 
@@ -239,8 +262,8 @@ impl<'a> Writer<'a> {
         }
         let Some(mut connection) = self.connection.take() else { return Ok(()) };
         let requests = left.iter().map(|&session| {
-            let value = value(session, self.sessions.newest(session) + 1);
-            redis::command(&[b"SET", key(session).as_bytes(), &value])
+            let value = self.sessions.value(session, self.sessions.newest(session) + 1);
+            redis::command(&[b"SET", self.sessions.key(session).as_bytes(), &value])
         });
         connection.send(&requests.collect::<Vec<_>>().concat())?;
         let offered = std::mem::take(left);
@@ -284,26 +307,6 @@ fn batches(sessions: &[u32]) -> Vec<Vec<u32>> {
     sessions.chunks(PIPELINE as usize).map(<[u32]>::to_vec).collect()
 }
 
-/// What a session is stored under.
-pub(super) fn key(session: u32) -> String {
-    format!("session:{session}")
-}
-
-fn value(session: u32, version: u32) -> Vec<u8> {
-    let mut value = format!("{} version {version};", key(session)).into_bytes();
-    value.resize(VALUE_BYTES - NOISE_BYTES, b' ');
-    // SplitMix64: noise that a reader can make again.
-    let mut state = (u64::from(session) << 32) | u64::from(version);
-    while value.len() < VALUE_BYTES {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value.extend_from_slice(&(word ^ (word >> 31)).to_le_bytes());
-    }
-    value
-}
-
 /// What stands where a session should stand.
 fn describe(reply: &Reply) -> String {
     match reply {
@@ -322,16 +325,18 @@ mod tests {
 
     #[test]
     fn values_differ_by_session_and_version() {
+        let sessions = Sessions::new("s", vec![1], 9);
+        let value = |session, version| sessions.value(session, version);
         assert_eq!(value(1, 2).len(), VALUE_BYTES);
         assert_eq!(value(1, 2), value(1, 2));
         assert_ne!(value(1, 2)[NOISE_BYTES..], value(1, 3)[NOISE_BYTES..]);
         assert_ne!(value(1, 2)[NOISE_BYTES..], value(2, 2)[NOISE_BYTES..]);
-        assert_eq!(describe(&Reply::Bulk(value(7, 3))), "'session:7 version 3' in 2048 bytes");
+        assert_eq!(describe(&Reply::Bulk(value(7, 3))), "'s:7 version 3' in 2048 bytes");
     }
 
     #[test]
     fn every_session_has_one_writer() {
-        let sessions = Sessions::new(vec![1, 2, 3], 100);
+        let sessions = Sessions::new("s", vec![1, 2, 3], 100);
         let mut written: Vec<u32> =
             (0..7).flat_map(|writer| Writer::new(&sessions, writer, 7).own).collect();
         written.sort_unstable();
