@@ -1,7 +1,7 @@
 //! What any terminal can do to a running cluster.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde::Serialize;
@@ -23,18 +23,35 @@ const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a node may take to cut or heal its links.
 const CUT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the system may take to clear away a killed node: its memory is given back first.
+const DEATH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a killed node is gone.
+const DEATH_LOOK: Duration = Duration::from_millis(5);
+
 /// `moim dev stop`.
 pub(super) fn stop(data: &Path) -> Ended {
     up::stop(&Home::find(data)?, || false)
 }
 
-/// `moim dev kill`.
+/// `moim dev kill`. Returns when nothing is left of them, so that what comes next finds their ports free.
 pub(super) fn kill(data: &Path, nodes: &[u16]) -> Ended {
     signal(data, nodes, Signal::KILL, |number| {
         format!(
             "node {number} is killed: the others go on without it; `moim dev start {number}` brings it back"
         )
-    })
+    })?;
+    let state = Home::find(data)?.state()?;
+    let began = Instant::now();
+    while let Some(number) = nodes.iter().find(|number| state.look(**number) != Seen::Gone) {
+        if began.elapsed() > DEATH_PATIENCE {
+            return Err(Trouble::failed(format!(
+                "node {number} is killed and does not end: does its disk answer?"
+            )));
+        }
+        std::thread::sleep(DEATH_LOOK);
+    }
+    Ok(Ending::Done)
 }
 
 /// `moim dev pause`.

@@ -32,7 +32,7 @@ impl Process {
         let fault =
             |error: &dyn std::fmt::Display| Trouble::failed(format!("process {pid}: {error}"));
         let pid = i32::try_from(pid).map_err(|error| fault(&error))?;
-        let (_, began) = stat(pid).map_err(|error| fault(&error))?;
+        let Stat { began, .. } = stat(pid).map_err(|error| fault(&error))?;
         let boot = boot().map_err(|error| fault(&error))?;
         Ok(Self { pid, began, boot })
     }
@@ -41,9 +41,9 @@ impl Process {
     pub(super) fn look(&self) -> Seen {
         let same_boot = boot().is_ok_and(|boot| boot == self.boot);
         match stat(self.pid) {
-            Ok((state, began)) if same_boot && began == self.began => match state {
-                // Dead, and not yet waited for by its parent.
-                'Z' | 'X' => Seen::Gone,
+            Ok(Stat { state, threads, began }) if same_boot && began == self.began => match state {
+                // Dead, and not yet waited for by its parent. While other threads are still ending, they hold its ports.
+                'Z' | 'X' if threads <= 1 => Seen::Gone,
                 'T' | 't' => Seen::Paused,
                 _ => Seen::Running,
             },
@@ -75,19 +75,28 @@ impl Process {
     }
 }
 
-/// State and beginning of a process.
-fn stat(pid: i32) -> io::Result<(char, u64)> {
+/// What the system says of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    state: char,
+    threads: u64,
+    /// In ticks since the machine began.
+    began: u64,
+}
+
+fn stat(pid: i32) -> io::Result<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     parse_stat(&text)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its state cannot be read"))
 }
 
 /// The second field is the program's name in brackets and may hold anything: fields are counted from the last one.
-fn parse_stat(text: &str) -> Option<(char, u64)> {
+fn parse_stat(text: &str) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
     let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
+    let threads = fields.nth(16)?.parse().ok()?;
+    Some(Stat { state, threads, began: fields.nth(1)?.parse().ok()? })
 }
 
 fn boot() -> io::Result<String> {
@@ -148,8 +157,9 @@ mod tests {
 
     #[test]
     fn a_strange_name_does_not_shift_the_fields() {
-        let fields = "S 1 1 1 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 4711 2 3";
-        assert_eq!(parse_stat(&format!("7 (a) S 9) {fields}")), Some(('S', 4_711)));
+        let fields = "S 1 1 1 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 6 0 4711 2 3";
+        let stat = Stat { state: 'S', threads: 6, began: 4_711 };
+        assert_eq!(parse_stat(&format!("7 (a) S 9) {fields}")), Some(stat));
         assert_eq!(parse_stat(""), None);
     }
 }

@@ -171,10 +171,11 @@ fn put_up_with(port: u16, probe: &Probe) -> Result<String> {
 
 /// The first line of an answer, or how long it is if it is no text.
 fn head(said: &str) -> String {
-    if said.contains(|c: char| c.is_control() && !c.is_whitespace()) {
-        return format!("{} bytes that are no text", said.len());
+    if !said.is_empty() && !said.starts_with(['-', '+', 'H']) {
+        return format!("says {} bytes of its own protocol", said.len());
     }
-    said.lines().next().unwrap_or_default().chars().take(120).collect()
+    let line = said.lines().next().unwrap_or_default().chars().take(120);
+    line.map(|c| if c.is_control() { '.' } else { c }).collect()
 }
 
 /// What the other side says, and whether it closes.
