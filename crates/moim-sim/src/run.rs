@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::check::{Conditions, Findings, Levels, Property, Violation, judge};
 use crate::history::Use;
 use crate::plan::Settings;
-use crate::profile::Profile;
+use crate::profile::{Fault, Profile};
 use crate::workload::Client;
 use crate::world::World;
 
@@ -17,12 +17,12 @@ use crate::world::World;
 const FOUNDING_US_MAX: u64 = 20_000_000;
 /// A request and its clients' patience, many times over, in microseconds.
 const WORK_US_MAX: u64 = 3_600_000_000;
-/// Owed copies are offered again after at most `task_retry_max_ms`; healed clocks need as long as they were off. In
-/// microseconds.
+/// Owed copies are offered again after at most `task_retry_max_ms`. In microseconds.
 const SETTLING_US_MAX: u64 = 60_000_000;
-/// After healing, before anybody insists on an answer: connections stand again, stamps of clocks that were far off
-/// have passed, and nodes have noticed. In microseconds.
-const SETTLING_US_MIN: u64 = 12_000_000;
+/// How long after everything works again, and all are connected, requests may still fail. In microseconds.
+const NOTICE_US: u64 = 1_500_000;
+/// The same where a clock was far off: stamps from the future are refused until it has come. In microseconds.
+const NOTICE_FAR_OFF_US: u64 = 12_000_000;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -103,7 +103,7 @@ impl Stage {
 
     /// The acts, until one fails.
     fn play(&mut self) {
-        let acts = [Self::found, Self::work, Self::heal, Self::audit, Self::probe];
+        let acts = [Self::found, Self::work, Self::heal, Self::audit, Self::check_listings];
         let played = acts.into_iter().all(|act| act(self).is_some());
         if let Some(why) = self.world.broken.take() {
             self.fail(Property::NodesRun, why);
@@ -181,6 +181,7 @@ impl Stage {
         self.world.all_hold = true;
         self.world.run_until(WORK_US_MAX, |world| world.pending() == 0);
         self.settle()?;
+        self.hand_over()?;
         self.read_everything()?;
         self.converge()?;
         self.world.registers_hold = false;
@@ -188,22 +189,34 @@ impl Stage {
         Some(())
     }
 
-    /// Everything works again, and the nodes have time to notice and to hand over what they owe.
+    /// Everything works again: soon every request succeeds, and in time the nodes hand over what they owe.
     fn heal(&mut self) -> Option<()> {
         self.world.heal_all();
-        self.settle()
+        self.settle()?;
+        self.probe()?;
+        self.hand_over()
     }
 
+    /// All are connected, and have had time to notice.
     fn settle(&mut self) -> Option<()> {
-        self.world.run_until(SETTLING_US_MIN, |_| false);
-        let settled =
-            self.world.run_until(SETTLING_US_MAX, |world| world.is_ready() && world.owed() == 0);
-        if !settled && self.world.broken.is_none() {
+        let ready = self.world.run_until(FOUNDING_US_MAX, World::is_ready);
+        if !ready && self.world.broken.is_none() {
+            self.fail(Property::NodesRun, "not all nodes serve and are connected again".to_owned());
+        }
+        let was_far_off = |&(_, fault): &(u32, Fault)| fault == Fault::ClockFarOff;
+        let far_off = self.world.plan.shape.faults.iter().any(was_far_off);
+        self.world.run_until(if far_off { NOTICE_FAR_OFF_US } else { NOTICE_US }, |_| false);
+        ready.then_some(())
+    }
+
+    fn hand_over(&mut self) -> Option<()> {
+        let nothing_owed = self.world.run_until(SETTLING_US_MAX, |world| world.owed() == 0);
+        if !nothing_owed && self.world.broken.is_none() {
             let what =
                 format!("{} copies were still owed after everything had healed", self.world.owed());
             self.fail(Property::CopiesConverge, what);
         }
-        settled.then_some(())
+        nothing_owed.then_some(())
     }
 
     fn report(self, settings: Settings) -> Report {

@@ -233,7 +233,8 @@ impl World {
     }
 
     pub(super) fn break_off(&mut self, link: Link, connection: Connection) {
-        if self.network.connection(link) == Some(connection) {
+        let still_cut = self.network.cuts().contains(&link);
+        if still_cut && self.network.connection(link) == Some(connection) {
             self.count("connections timed out");
             self.close(link, true, (0, 1_000_000));
         }

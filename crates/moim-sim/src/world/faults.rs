@@ -84,9 +84,12 @@ impl World {
             Sequel::Quicken(links) => links.into_iter().for_each(|link| self.network.slow(link, 0)),
             Sequel::DiskQuicken(node) => self.servers[node].disk_slow_us = 0,
             Sequel::ClockRight(node) => self.set_clock(node, self.plan.shape.clock_reach_ms),
-            Sequel::Crash(node, lasts_us) => self.crash(node, lasts_us),
+            Sequel::Crash(node, lasts_us) if self.faults_on => self.crash(node, lasts_us),
+            Sequel::Crash(..) => {}
             Sequel::Replace(node) => {
-                self.crash_now(node, false);
+                if self.servers[node].doomed {
+                    self.crash_now(node, false);
+                }
                 self.start(node);
             }
         }
@@ -101,8 +104,7 @@ impl World {
         }
         for node in 0..self.servers.len() {
             self.servers[node].disk_slow_us = 0;
-            let serves = |node: &moim_node::Node| node.readiness().is_ok();
-            if self.servers[node].node.as_ref().is_some_and(|node| !serves(node)) {
+            if self.servers[node].doomed {
                 self.crash_now(node, false);
             }
             self.resume(node);
@@ -270,6 +272,7 @@ impl World {
         if self.servers[node].is_up() {
             self.count("disk failures");
             self.servers[node].disk_failed = true;
+            self.servers[node].doomed = true;
             self.hand(node, Input::DiskFailed("simulated".to_owned()));
             self.plan_sequel(lasts_us, Sequel::Replace(node));
         }
@@ -320,6 +323,7 @@ impl World {
     fn restart(&mut self, node: usize, lasts_us: u64) {
         if self.servers[node].is_up() {
             self.count("restarts");
+            self.servers[node].doomed = true;
             self.hand(node, Input::Stop);
             self.plan_sequel(lasts_us, Sequel::Replace(node));
         }

@@ -40,6 +40,8 @@ pub(crate) struct Server {
     pub(crate) backup: Disk,
     /// The disk has failed; nothing becomes durable any more.
     pub(crate) disk_failed: bool,
+    /// Its disk has failed or it was told to stop: it serves no more, and is to be started anew.
+    pub(crate) doomed: bool,
     /// Which connection this side believes to have with each peer.
     pub(crate) peers: BTreeMap<usize, Connection>,
     /// The monotonic clock at the start of this run.
@@ -87,6 +89,7 @@ impl Server {
             disk_slow_us: 0,
             backup: Disk::default(),
             disk_failed: false,
+            doomed: false,
             peers: BTreeMap::new(),
             mono_zero_ms: 0,
             started_us: 0,
@@ -150,6 +153,7 @@ impl Server {
         self.wake_us = None;
         self.paused = false;
         self.disk_failed = false;
+        self.doomed = false;
         self.peers.clear();
         self.disk.crash(&mut self.random)
     }
