@@ -8,9 +8,10 @@ use std::task::Waker;
 use std::time::Instant;
 
 use moim_node::Request;
+use moim_node::namespace::Namespaces;
 
 use super::answer::Shape;
-use super::command::Together;
+use super::command::{Together, reply_too_large};
 use super::encode::Reply;
 use super::flow::{Flow, Turn};
 use super::front::Front;
@@ -70,7 +71,7 @@ impl Connection {
     ) -> Rc<Self> {
         let now = Instant::now();
         let session = Session::new(front.settings.password.is_none(), front.store.ring_version());
-        Rc::new(Self {
+        let connection = Rc::new(Self {
             front: Rc::clone(front),
             id,
             port,
@@ -89,7 +90,19 @@ impl Connection {
             waker: RefCell::default(),
             awake: Cell::new(false),
             charged: Cell::default(),
-        })
+        });
+        connection.expect_replies();
+        connection
+    }
+
+    /// Replies may be as large as pairs of the session's namespace.
+    pub(crate) fn expect_replies(&self) {
+        let namespace = self.session.borrow().namespace;
+        let limit = |namespaces: &Namespaces| {
+            namespaces.get(namespace).map_or(0, |namespace| namespace.max_pair_bytes)
+        };
+        let bytes = self.front.store.namespaces(limit);
+        self.flow.borrow_mut().expect(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
     /// Whether and how it ends.
@@ -185,10 +198,8 @@ impl Connection {
         together: Together,
     ) {
         let replies = vec![Reply::Null; requests.len()];
-        let missing = requests.len();
-        let part =
-            Part { turn, together, missing: Cell::new(missing), replies: RefCell::new(replies) };
-        let part = Rc::new(part);
+        let (missing, replies) = (Cell::new(requests.len()), RefCell::new(replies));
+        let part = Rc::new(Part { turn, together, missing, bytes: Cell::new(0), replies });
         for (at, request) in requests.into_iter().enumerate() {
             let (key, access) = self.enter(&request);
             let (connection, part) = (Rc::clone(self), Rc::clone(&part));
@@ -229,15 +240,29 @@ struct Part {
     turn: Turn,
     together: Together,
     missing: Cell<usize>,
+    bytes: Cell<usize>,
     replies: RefCell<Vec<Reply>>,
 }
 
 impl Part {
     fn fill(&self, connection: &Connection, at: usize, reply: Reply) {
-        self.replies.borrow_mut()[at] = reply;
+        let bytes_max = connection.front.settings.output_bytes_max;
+        if self.together == Together::List {
+            self.bytes.set(self.bytes.get() + reply.weight());
+        }
+        let fits = self.bytes.get() <= bytes_max;
+        if fits {
+            self.replies.borrow_mut()[at] = reply;
+        } else {
+            // Nobody will see those that are there already.
+            self.replies.take();
+        }
         self.missing.set(self.missing.get() - 1);
         if self.missing.get() == 0 {
-            connection.fill(self.turn, self.together.combine(self.replies.take()));
+            let replies = self.replies.take();
+            let reply =
+                if fits { self.together.combine(replies) } else { reply_too_large(bytes_max) };
+            connection.fill(self.turn, reply);
         }
     }
 }

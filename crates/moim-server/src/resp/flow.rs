@@ -30,7 +30,11 @@ pub(crate) struct Flow {
     slots: VecDeque<Slot>,
     keys: KeysInProgress,
     requests: usize,
+    /// Commands that have not ended.
+    unanswered: usize,
     held_bytes: usize,
+    /// About how large a reply is: at least as the last one, and half of what was thought before.
+    reply_bytes: usize,
 }
 
 impl Flow {
@@ -49,9 +53,20 @@ impl Flow {
         self.held_bytes
     }
 
+    /// About how many bytes the replies that are on their way will take; 0 if there are none.
+    pub(crate) fn expected_bytes(&self) -> usize {
+        self.unanswered.saturating_mul(self.reply_bytes)
+    }
+
+    /// Replies may be as large as this from now on; how large they are is learnt from them.
+    pub(crate) fn expect(&mut self, reply_bytes: usize) {
+        self.reply_bytes = self.reply_bytes.max(reply_bytes);
+    }
+
     /// A command begins.
     pub(crate) fn open(&mut self, command: usize, started: Instant) -> Turn {
         self.slots.push_back(Slot { command, started, muted: false, reply: None });
+        self.unanswered += 1;
         self.first + (self.slots.len() as Turn) - 1
     }
 
@@ -68,8 +83,15 @@ impl Flow {
         assert!(slot.reply.is_none(), "a command ends once");
         let weight = reply.weight();
         slot.reply = Some(reply);
+        self.unanswered -= 1;
         self.held_bytes += weight;
+        self.reply_bytes = weight.max(self.reply_bytes / 2);
         turn == self.first
+    }
+
+    /// Whether the next command in order has ended.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.slots.front().is_some_and(|slot| slot.reply.is_some())
     }
 
     /// The next command in order, if it has ended.
@@ -87,6 +109,7 @@ impl Flow {
     pub(crate) fn abandon(&mut self) {
         self.first += self.slots.len() as Turn;
         self.slots = VecDeque::new();
+        self.unanswered = 0;
         self.held_bytes = 0;
     }
 

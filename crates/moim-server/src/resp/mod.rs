@@ -27,8 +27,6 @@ mod command;
 mod connection;
 mod encode;
 mod failure;
-#[cfg(test)]
-mod fake;
 mod figures;
 mod flow;
 mod front;
@@ -37,11 +35,11 @@ mod login;
 mod number;
 mod order;
 mod parse;
-#[cfg(test)]
-mod scripts;
 mod session;
 mod settings;
 mod store;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use figures::{CommandFigures, LATENCY_BOUNDS_MICROS, RespFigures};

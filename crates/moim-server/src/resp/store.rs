@@ -14,7 +14,7 @@ use moim_node::views::{Figures, PeerState, PeerView};
 use moim_node::{Now, Outcome, Request};
 
 #[cfg(test)]
-use super::fake::FakeNode;
+use super::tests::fake::FakeNode;
 use crate::NodeHandle;
 
 /// Requests of one command that run at once; the rest of them wait for these.

@@ -106,7 +106,7 @@ impl Worker {
                 return Poll::Ready(());
             }
             let read = self.read(context);
-            let more = sent && self.begin < self.input.len();
+            let more = sent && self.has_more();
             if !read && !more {
                 return self.rest(context);
             }
@@ -116,22 +116,30 @@ impl Worker {
         Poll::Pending
     }
 
+    /// Whether room in the output lets something go on.
+    fn has_more(&self) -> bool {
+        self.begin < self.input.len() || self.connection.flow.borrow().is_ready()
+    }
+
     /// Runs and executes until nothing moves.
     fn advance(&mut self, context: &mut Context<'_>) {
         self.collect();
-        while self.connection.closing() != Closing::Now
-            && self.run_task(context)
-            && self.retry()
-            && self.execute_next()
-        {}
+        while self.connection.closing() != Closing::Now && self.run_task(context) && self.retry() {
+            // A task that begins is polled before anything else is executed.
+            if self.running.is_none() && !self.execute_next() {
+                break;
+            }
+        }
         self.collect();
     }
 
-    /// Moves replies that are ready into the output.
+    /// Moves replies that are ready into the output, as many as are worth copying now: the others share their values
+    /// with the node's memory until it is their turn.
     fn collect(&mut self) {
         let connection = Rc::clone(&self.connection);
+        let soft = connection.front.settings.output_bytes_soft;
         let mut ended = None;
-        loop {
+        while self.output.len() - self.sent < soft {
             let Some(slot) = connection.flow.borrow_mut().pop() else { break };
             let ended = *ended.get_or_insert_with(Instant::now);
             let reply = slot.reply.unwrap_or(Reply::Silence);
@@ -201,11 +209,14 @@ impl Worker {
         let settings = &self.connection.front.settings;
         let flow = self.connection.flow.borrow();
         let waiting = self.output.len() - self.sent + flow.held_bytes();
+        // What is on its way will come all at once: it must fit as well.
+        let expected = waiting.saturating_add(flow.expected_bytes());
         self.running.is_none()
             && self.connection.closing() == Closing::Open
             && !self.connection.front.is_draining()
             && flow.len() < settings.pipeline_max
             && waiting < settings.output_bytes_soft
+            && (expected == waiting || expected < settings.output_bytes_max / 4)
     }
 
     fn limits(&self) -> ParseLimits {
@@ -227,7 +238,9 @@ impl Worker {
         }
         let Ready::Command(found) = ready else { return false };
         let arguments = self.parser.arguments(&self.input[self.begin..]);
-        self.connection.seen.command.set(found.command.name);
+        let seen = &self.connection.seen;
+        seen.command.set(found.command.name);
+        seen.input.set((self.input.len() - self.begin, self.input.capacity() - self.input.len()));
         let turn = self.connection.flow.borrow_mut().open(found.index, self.now);
         let step = command::execute(&self.connection, turn, found, arguments);
         self.begin += self.parser.finish();
@@ -306,6 +319,9 @@ impl Worker {
         }
         if self.sent == self.output.len() {
             self.output.clear();
+            self.sent = 0;
+        } else if self.sent >= SHARE_BYTES {
+            self.output.drain(..self.sent);
             self.sent = 0;
         }
         self.connection.seen.output.set(self.output.len() - self.sent);

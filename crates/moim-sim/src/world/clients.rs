@@ -81,6 +81,8 @@ impl World {
     pub(crate) fn ask_for(&mut self, client: usize, intention: Intention) -> u64 {
         let Intention { usage, key, coordinator, call, context, r, w, timeout_ms } = intention;
         let id = self.history.len() as u64;
+        // Whoever asks because of an answer asks after it.
+        self.steps += 1;
         let request = Request {
             namespace: namespace(usage),
             key: Bytes::from(key.clone()),

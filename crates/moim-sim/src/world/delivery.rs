@@ -103,7 +103,7 @@ impl World {
     /// A read may see the disk at any moment from when it was asked for until it is answered.
     fn load(&mut self, node: usize, id: ReadId, key: (Family, Bytes)) {
         self.count("disk reads");
-        let failed = self.servers[node].disk_failed;
+        let failed = self.servers[node].has_failed_disk();
         if failed || self.chance.disks.chance(self.plan.shape.read_errors) {
             self.count("reads failed");
             return self.plan_disk_read(node, Input::Loaded(id, Err("simulated".to_owned())));
@@ -145,7 +145,7 @@ impl World {
     fn begin_sync(&mut self, node: usize) {
         let (usual_us, longest_us) = self.plan.sync_us;
         let server = &mut self.servers[node];
-        if server.disk_failed || !server.disk.begin_sync() {
+        if server.has_failed_disk() || !server.disk.begin_sync() {
             return;
         }
         let took_us = server.disk_slow_us + self.chance.disks.delay(usual_us, longest_us);
@@ -154,7 +154,7 @@ impl World {
 
     /// A paused node's disk goes on: what it was told to write gets written.
     pub(super) fn synced(&mut self, node: usize, start: u32) {
-        if !self.is_run(node, start) || self.servers[node].disk_failed {
+        if !self.is_run(node, start) || self.servers[node].has_failed_disk() {
             return;
         }
         self.count("syncs");

@@ -7,6 +7,7 @@ use moim_node::Input;
 
 use super::disk::Disk;
 use super::network::{Cut, Link};
+use super::server::Doom;
 use super::{Event, World};
 use crate::profile::Fault;
 
@@ -87,7 +88,7 @@ impl World {
             Sequel::Crash(node, lasts_us) if self.faults_on => self.crash(node, lasts_us),
             Sequel::Crash(..) => {}
             Sequel::Replace(node) => {
-                if self.servers[node].doomed {
+                if self.servers[node].doom.is_some() {
                     self.crash_now(node, false);
                 }
                 self.start(node);
@@ -104,7 +105,7 @@ impl World {
         }
         for node in 0..self.servers.len() {
             self.servers[node].disk_slow_us = 0;
-            if self.servers[node].doomed {
+            if self.servers[node].doom.is_some() {
                 self.crash_now(node, false);
             }
             self.resume(node);
@@ -271,8 +272,7 @@ impl World {
     fn fail_disk(&mut self, node: usize, lasts_us: u64) {
         if self.servers[node].is_up() {
             self.count("disk failures");
-            self.servers[node].disk_failed = true;
-            self.servers[node].doomed = true;
+            self.servers[node].doom = Some(Doom::DiskFailed);
             self.hand(node, Input::DiskFailed("simulated".to_owned()));
             self.plan_sequel(lasts_us, Sequel::Replace(node));
         }
@@ -323,7 +323,7 @@ impl World {
     fn restart(&mut self, node: usize, lasts_us: u64) {
         if self.servers[node].is_up() {
             self.count("restarts");
-            self.servers[node].doomed = true;
+            self.servers[node].doom = Some(Doom::Stopping);
             self.hand(node, Input::Stop);
             self.plan_sequel(lasts_us, Sequel::Replace(node));
         }

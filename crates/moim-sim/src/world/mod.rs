@@ -21,6 +21,8 @@ mod faults;
 mod holders;
 mod network;
 mod queue;
+#[cfg(test)]
+mod scenarios;
 mod server;
 
 use bytes::Bytes;

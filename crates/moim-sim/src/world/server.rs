@@ -42,10 +42,8 @@ pub(crate) struct Server {
     pub(crate) disk_slow_us: u64,
     /// A copy of the disk from earlier.
     pub(crate) backup: Disk,
-    /// The disk has failed; nothing becomes durable any more.
-    pub(crate) disk_failed: bool,
-    /// Its disk has failed or it was told to stop: it serves no more, and is to be started anew.
-    pub(crate) doomed: bool,
+    /// Why this run serves no more and is to be started anew.
+    pub(crate) doom: Option<Doom>,
     /// Which connection this side believes to have with each peer.
     pub(crate) peers: BTreeMap<usize, Connection>,
     /// The monotonic clock at the start of this run.
@@ -53,6 +51,15 @@ pub(crate) struct Server {
     started_us: u64,
     run: u64,
     random: Random,
+}
+
+/// Why a run of a node comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doom {
+    /// It was told to stop.
+    Stopping,
+    /// Its disk failed: nothing becomes durable any more.
+    DiskFailed,
 }
 
 /// What all nodes of a cluster boot with.
@@ -92,8 +99,7 @@ impl Server {
             paused: false,
             disk_slow_us: 0,
             backup: Disk::default(),
-            disk_failed: false,
-            doomed: false,
+            doom: None,
             peers: BTreeMap::new(),
             mono_zero_ms: 0,
             started_us: 0,
@@ -110,6 +116,11 @@ impl Server {
     /// Whether it takes what arrives.
     pub(crate) fn is_up(&self) -> bool {
         self.node.is_some()
+    }
+
+    /// Whether the disk has failed.
+    pub(crate) fn has_failed_disk(&self) -> bool {
+        self.doom == Some(Doom::DiskFailed)
     }
 
     /// The time as this node knows it.
@@ -156,8 +167,7 @@ impl Server {
         self.turn_planned = false;
         self.wake_us = None;
         self.paused = false;
-        self.disk_failed = false;
-        self.doomed = false;
+        self.doom = None;
         self.peers.clear();
         self.disk.crash(&mut self.random)
     }

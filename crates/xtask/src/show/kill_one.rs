@@ -84,7 +84,11 @@ fn interrupt(cluster: &Cluster<'_>, sessions: &Sessions) -> Result<(Instant, Ins
     println!("  {} writes are acknowledged; now it is started again", sessions.writes());
     let back = Instant::now();
     cluster.restart(&[VICTIM])?;
-    println!("  it serves again after {:.1} s", back.elapsed().as_secs_f64());
+    println!(
+        "  it serves again after {:.1} s, and its clients come back",
+        back.elapsed().as_secs_f64()
+    );
+    sessions.send_home();
     sessions.await_writes(u64::from(SESSIONS), WRITING)?;
     // Some more with all three.
     thread::sleep(ERRORS_END);

@@ -46,6 +46,8 @@ pub(super) struct Sessions {
     mishaps: Mutex<Vec<Mishap>>,
     /// The longest time without an acknowledgement that a client saw, in milliseconds.
     pause_ms_max: AtomicU64,
+    /// How often clients were sent home.
+    calls: AtomicU64,
     enough: AtomicBool,
     failed: AtomicBool,
 }
@@ -60,6 +62,7 @@ impl Sessions {
             writes: AtomicU64::new(0),
             mishaps: Mutex::default(),
             pause_ms_max: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
             enough: AtomicBool::new(false),
             failed: AtomicBool::new(false),
         }
@@ -67,6 +70,11 @@ impl Sessions {
 
     pub(super) fn count(&self) -> u32 {
         u32::try_from(self.acknowledged.len()).expect("made from a u32")
+    }
+
+    /// Sends clients back to the nodes that they prefer, as when these are known to serve again.
+    pub(super) fn send_home(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Acknowledged writes so far.
@@ -202,13 +210,15 @@ struct Writer<'a> {
     node: usize,
     connection: Option<Connection>,
     heard: Instant,
+    /// Calls home that it has followed.
+    calls: u64,
 }
 
 impl<'a> Writer<'a> {
     fn new(sessions: &'a Sessions, writer: usize, writers: usize) -> Self {
         let home = writer % sessions.ports.len();
         let own = (0..sessions.count()).skip(writer).step_by(writers).collect();
-        Self { sessions, home, own, node: home, connection: None, heard: Instant::now() }
+        Self { sessions, home, own, node: home, connection: None, heard: Instant::now(), calls: 0 }
     }
 
     fn run(mut self) -> Result<()> {
@@ -226,6 +236,10 @@ impl<'a> Writer<'a> {
 
     /// Writes the next version of each, until all are acknowledged.
     fn write(&mut self, batch: &[u32]) -> Result<()> {
+        let calls = self.sessions.calls.load(Ordering::Relaxed);
+        if calls > self.calls {
+            (self.calls, self.node, self.connection) = (calls, self.home, None);
+        }
         let mut left = batch.to_vec();
         while !left.is_empty() {
             if self.sessions.failed.load(Ordering::Relaxed) {

@@ -32,6 +32,7 @@ pub(super) fn echo(call: &Call<'_>) -> Decided {
 pub(super) fn select(call: &Call<'_>) -> Decided {
     let namespace = namespace(call, 1)?;
     call.connection.session.borrow_mut().namespace = namespace;
+    call.connection.expect_replies();
     Ok(Step::Done(Reply::OK))
 }
 

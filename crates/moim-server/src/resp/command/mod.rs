@@ -209,7 +209,7 @@ pub(crate) fn in_windows(
             let outcomes = front.store.all(window).await;
             for (outcome, namespace) in outcomes.into_iter().zip(namespaces) {
                 let reply = shape.reply(outcome, namespace, &front.store);
-                bytes += reply.weight();
+                bytes += if together == Together::List { reply.weight() } else { 0 };
                 replies.push(reply);
             }
             if bytes > front.settings.output_bytes_max {
@@ -221,7 +221,7 @@ pub(crate) fn in_windows(
 }
 
 /// The reply instead of one that would close the connection.
-fn reply_too_large(limit_bytes: usize) -> Reply {
+pub(crate) fn reply_too_large(limit_bytes: usize) -> Reply {
     Reply::error(format!("ERR the reply would exceed the output limit of {limit_bytes} bytes"))
 }
 

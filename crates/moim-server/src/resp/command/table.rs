@@ -390,9 +390,14 @@ pub(crate) fn named(name: &[u8]) -> Option<&'static Command> {
     find_name(name, None).map(at)
 }
 
+/// The command that is called by this name alone.
+fn called(name: &[u8]) -> Option<usize> {
+    find_name(name, None).filter(|index| at(*index).parent().is_none())
+}
+
 /// The command that these arguments call, and its place, or the error that says that there is none.
 pub(crate) fn find(arguments: Arguments<'_>) -> Result<(usize, &'static Command), Reply> {
-    let Some(index) = find_name(arguments.get(0), None) else {
+    let Some(index) = called(arguments.get(0)) else {
         return Err(refused::unknown_command(arguments));
     };
     let command = at(index);

@@ -25,15 +25,21 @@ use super::{Call, Decided, Step, cluster, reply_too_large, syntax_error};
 /// Partitions asked at once.
 const PARTITIONS_AT_ONCE: usize = 64;
 
-/// Partitions that one `SCAN` looks at, at the most, before it answers with what it has: bounds the wait for an answer
-/// from a store that holds few keys.
-const SCAN_PARTITIONS_MAX: usize = 1_024;
+/// Pages that one `SCAN` looks at, at the most, before it answers with what it has: bounds the wait for an answer from
+/// a store that holds few keys.
+const SCAN_PAGES_MAX: usize = 1_024;
+
+/// The least keys of a page: entries that are deleted count too, and keys of one hash must fit into one page.
+const PAGE_KEYS_MIN: u16 = 16;
 
 /// Keys of one page when all are wanted.
 const PAGE_KEYS: u16 = 1_000;
 
 /// What `SCAN` returns when the client does not say how many.
 const SCAN_COUNT_DEFAULT: usize = 10;
+
+/// Where a page begins: a partition and a hash.
+type Place = (Partition, u32);
 
 /// The partitions a command speaks for, and whose keys it wants.
 #[derive(Clone)]
@@ -70,7 +76,7 @@ impl Walk {
     }
 
     /// One page of each of these partitions, in their order.
-    async fn pages(&self, wanted: &[(Partition, u32)], limit: u16) -> Result<Vec<KeysPage>, Reply> {
+    async fn pages(&self, wanted: &[Place], limit: u16) -> Result<Vec<KeysPage>, Reply> {
         let requests =
             wanted.iter().map(|(partition, from)| self.request(*partition, *from, limit));
         let outcomes = self.store().all(requests.collect()).await;
@@ -163,47 +169,28 @@ pub(super) fn dbsize(call: &Call<'_>) -> Decided {
     })))
 }
 
-/// Begins at a random place, so that every key may come up; keys behind a large gap do so more often.
+/// Some key near a random place. Every key may come up, those behind a large gap more often.
 pub(super) fn randomkey(call: &Call<'_>) -> Decided {
     let mut walk = Walk::new(call)?;
     let front = Rc::clone(call.front());
     Ok(Step::Task(Box::pin(async move {
-        if walk.partitions.is_empty() {
-            return Reply::Null;
-        }
         let drawn = front.draw();
-        let begin = usize::try_from(drawn % walk.partitions.len() as u64).unwrap_or(0);
+        let below = |count: usize| usize::try_from(drawn % (count as u64).max(1)).unwrap_or(0);
+        let begin = below(walk.partitions.len());
         walk.partitions.rotate_left(begin);
-        let hash = u32::try_from(drawn >> 32).unwrap_or(0);
-        match walk.first_key(hash).await {
-            Ok(Some(key)) => Reply::Bulk(key),
-            Ok(None) => Reply::Null,
+        let mut open: VecDeque<Place> =
+            walk.partitions.iter().map(|partition| (*partition, 0)).collect();
+        if let Some(first) = open.front_mut() {
+            let before = *first;
+            first.1 = u32::try_from(drawn >> 32).unwrap_or(0);
+            open.push_back(before);
+        }
+        match walk.gather(&mut open, 1, usize::MAX).await {
+            Ok(keys) if keys.is_empty() => Reply::Null,
+            Ok(mut keys) => Reply::Bulk(keys.swap_remove(below(keys.len()))),
             Err(error) => error,
         }
     })))
-}
-
-impl Walk {
-    /// The first key from a hash on in the first partition, or else in the others, or else before that hash.
-    async fn first_key(&self, hash: u32) -> Result<Option<Bytes>, Reply> {
-        let mut wanted: VecDeque<_> =
-            self.partitions.iter().map(|partition| (*partition, 0)).collect();
-        if let Some(first) = wanted.front_mut() {
-            let again = *first;
-            first.1 = hash;
-            wanted.push_back(again);
-        }
-        let mut at_once = 1;
-        while !wanted.is_empty() {
-            let window: Vec<_> = wanted.drain(..wanted.len().min(at_once)).collect();
-            let pages = self.pages(&window, 1).await?;
-            if let Some(key) = pages.into_iter().flat_map(|page| page.keys).next() {
-                return Ok(Some(key));
-            }
-            at_once = (2 * at_once).min(PARTITIONS_AT_ONCE);
-        }
-        Ok(None)
-    }
 }
 
 /// `FLUSHDB [ASYNC|SYNC]`: deletes what it finds while it walks. What is written meanwhile may stay.
@@ -320,47 +307,49 @@ fn split_cursor(cursor: u64) -> (u64, u32) {
 }
 
 impl Walk {
-    /// Keys from a cursor on until there are `count` or enough partitions were looked at; the next cursor comes first.
+    /// Keys from a cursor on; the next cursor comes first.
     async fn scan(&self, cursor: u64, count: usize) -> Result<(u64, Vec<Bytes>), Reply> {
         let (number, hash) = split_cursor(cursor);
+        let number_of = |partition: Partition| u64::from(partition.get());
         // A partition that is no longer this node's is passed over; its keys are with whom leads it now.
-        let begin =
-            self.partitions.partition_point(|partition| u64::from(partition.get()) < number);
-        let mut open = self.partitions[begin..].iter().copied().peekable();
-        let mut from_hash = match open.peek() {
-            Some(first) if u64::from(first.get()) == number => hash,
-            _ => 0,
-        };
-        let (mut keys, mut seen, mut at_once) = (Vec::new(), 0, 1);
-        while open.peek().is_some() && seen < SCAN_PARTITIONS_MAX {
-            let window: Vec<_> = open
-                .by_ref()
-                .take(at_once)
-                .map(|partition| (partition, std::mem::take(&mut from_hash)))
-                .collect();
-            seen += window.len();
-            let limit = u16::try_from(count - keys.len()).unwrap_or(u16::MAX);
-            let pages = self.pages(&window, limit).await?;
-            for ((partition, _), page) in window.into_iter().zip(pages) {
-                keys.extend(page.keys);
-                let number = u64::from(partition.get());
-                if let Some(next_hash) = page.next_hash {
-                    return Ok((number << 32 | u64::from(next_hash), keys));
-                }
-                if keys.len() >= count {
-                    return Ok((self.after(number), keys));
-                }
-            }
-            at_once = next_window(at_once, count - keys.len(), keys.len(), seen);
-        }
-        let next = open.peek().map_or(0, |partition| u64::from(partition.get()) << 32);
+        let ahead = self.partitions.iter().filter(|partition| number_of(**partition) >= number);
+        let from = |partition| (partition, if number_of(partition) == number { hash } else { 0 });
+        let mut open: VecDeque<Place> = ahead.copied().map(from).collect();
+        let keys = self.gather(&mut open, count, SCAN_PAGES_MAX).await?;
+        let next = open
+            .front()
+            .map_or(0, |(partition, hash)| number_of(*partition) << 32 | u64::from(*hash));
         Ok((next, keys))
     }
 
-    /// The cursor behind a partition; 0 behind the last.
-    fn after(&self, number: u64) -> u64 {
-        let next = self.partitions.iter().find(|partition| u64::from(partition.get()) > number);
-        next.map_or(0, |partition| u64::from(partition.get()) << 32)
+    /// At least `count` keys from the `open` places, or what `pages_max` pages hold of them, or all. Leaves open what
+    /// was not looked at, in order.
+    async fn gather(
+        &self,
+        open: &mut VecDeque<Place>,
+        count: usize,
+        pages_max: usize,
+    ) -> Result<Vec<Bytes>, Reply> {
+        let (mut keys, mut seen, mut at_once) = (Vec::new(), 0, 1);
+        while keys.len() < count && seen < pages_max && !open.is_empty() {
+            let window: Vec<Place> = open.drain(..open.len().min(at_once)).collect();
+            seen += window.len();
+            // One more than is missing, as the last of a full page is left for the next.
+            let limit = u16::try_from(count - keys.len()).unwrap_or(u16::MAX).saturating_add(1);
+            let pages = self.pages(&window, limit.max(PAGE_KEYS_MIN)).await?;
+            let mut left = window.into_iter().zip(pages);
+            while let Some(((partition, _), page)) = left.next() {
+                keys.extend(page.keys);
+                let next = page.next_hash.map(|hash| (partition, hash));
+                if next.is_some() || keys.len() >= count {
+                    let later: Vec<Place> = left.map(|(place, _)| place).collect();
+                    next.into_iter().chain(later).rev().for_each(|place| open.push_front(place));
+                    break;
+                }
+            }
+            at_once = next_window(at_once, count.saturating_sub(keys.len()), keys.len(), seen);
+        }
+        Ok(keys)
     }
 }
 

@@ -23,7 +23,7 @@ use moim_node::views::{PeerState, PeerView};
 use moim_node::{Now, Outcome, Request};
 use tokio::sync::Notify;
 
-use super::order::Access;
+use crate::resp::order::Access;
 
 /// When the fake's clock begins, in Unix milliseconds.
 const BEGIN_MS: u64 = 1_700_000_000_000;
@@ -389,13 +389,13 @@ fn apply(
             (length(&bytes), Change::Put(bytes.freeze(), kept))
         }
         Update::Add(more) => {
-            let old = old.map_or(Some(0), |old| super::number::integer(&old));
+            let old = old.map_or(Some(0), |old| crate::resp::number::integer(&old));
             let sum = old.ok_or(UpdateError::NotAnInteger)?.checked_add(*more);
             let sum = sum.ok_or(UpdateError::Overflow)?;
             (number(sum), Change::Put(sum.to_string().into(), kept))
         }
         Update::AddFloat(bits) => {
-            let old = old.map_or(Some(0.0), |old| super::number::float(&old));
+            let old = old.map_or(Some(0.0), |old| crate::resp::number::float(&old));
             let sum = old.ok_or(UpdateError::NotAFloat)? + f64::from_bits(*bits);
             let sum = Some(sum).filter(|sum| sum.is_finite()).ok_or(UpdateError::NotFinite)?;
             let sum = Bytes::from(sum.to_string());

@@ -15,39 +15,16 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
 
-use moim_core::ring::{Member, PartitionCount};
-use moim_core::{MachineId, NodeId};
-use moim_node::Boot;
-use moim_node::membership::MemberInfo;
-use moim_node::namespace::Namespaces;
-use moim_node::options::Options;
 use moim_node::views::PeerState;
-use moim_storage::memory::MemoryEngine;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::LocalSet;
 
 use super::fake::FakeNode;
-use super::parse::{ParseLimits, Parser, Progress};
-use super::store::Store;
-use super::{Front, PasswordDigest, Port, RespSettings};
-use crate::{NodeHandle, alone};
+use super::harness::{Client, Ports, encode, on_loop, words};
+use crate::resp::{PasswordDigest, RespSettings};
 
 const SEPARATOR: &str = " ;; ";
 const ARROW: &str = " → ";
 const ANYTHING: char = '…';
-
-/// How long a reply is awaited.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Runs what needs the runtime of a server.
-fn on_loop<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, future)
-}
 
 /// What a case runs against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,12 +48,6 @@ struct Runner {
     clients: BTreeMap<String, Client>,
     current: String,
     port: &'static str,
-}
-
-#[derive(Debug)]
-struct Client {
-    stream: TcpStream,
-    unread: Vec<u8>,
 }
 
 impl Runner {
@@ -119,39 +90,24 @@ impl Runner {
         if !self.addresses.is_empty() {
             return;
         }
-        let front = match &self.server {
+        let ports = match &self.server {
             Server::Redis(address) => {
                 self.addresses.insert("plain", *address);
                 return;
             }
-            Server::Node => Front::new(lone_node().await, RespSettings::default()),
-            Server::Fake(fake, settings) => {
-                tokio::task::spawn_local(Rc::clone(fake).run());
-                Front::over(Store::Fake(Rc::clone(fake)), settings.clone())
-            }
+            Server::Node => Ports::of_node(RespSettings::default()).await,
+            Server::Fake(fake, settings) => Ports::of_fake(fake, settings.clone()).await,
         };
-        for (name, port) in [("plain", Port::Plain), ("cluster", Port::Cluster)] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            self.addresses.insert(name, listener.local_addr().unwrap());
-            let front = Rc::clone(&front);
-            tokio::task::spawn_local(async move {
-                loop {
-                    let (stream, _) = listener.accept().await.unwrap();
-                    let front = Rc::clone(&front);
-                    tokio::task::spawn_local(async move { front.serve(stream, port).await });
-                }
-            });
-        }
+        self.addresses = BTreeMap::from([("plain", ports.plain), ("cluster", ports.cluster)]);
     }
 
     async fn client(&mut self) -> &mut Client {
         self.listen().await;
         let address = self.addresses[self.port];
         if !self.clients.contains_key(&self.current) {
-            let stream = TcpStream::connect(address).await.unwrap();
-            let mut client = Client { stream, unread: Vec::new() };
+            let mut client = Client::connect(address).await;
             if matches!(self.server, Server::Redis(_)) {
-                client.say(b"FLUSHALL\r\n", 1).await;
+                client.ask(&["FLUSHALL"]).await;
             }
             self.clients.insert(self.current.clone(), client);
         }
@@ -174,42 +130,6 @@ impl Runner {
     }
 }
 
-/// A node that is a cluster by itself, and keeps everything in memory.
-async fn lone_node() -> NodeHandle {
-    let member = Member {
-        node: NodeId(1),
-        machine: MachineId(1),
-        zone: "z".to_owned(),
-        dc: "d".to_owned(),
-        weight: 1,
-    };
-    let address = String::new;
-    let info = MemberInfo {
-        member,
-        peer_address: address(),
-        redis_address: address(),
-        cluster_address: address(),
-        http_address: address(),
-    };
-    let boot = Boot {
-        info,
-        run: 1,
-        seed: 1,
-        stored_record: None,
-        stored_clock_bound: None,
-        founding_members: 1,
-        partitions: PartitionCount::new(256).unwrap(),
-        namespaces: Namespaces::default(),
-        options: Options::default(),
-    };
-    let (handle, turns) = alone(boot, Arc::new(MemoryEngine::new(None))).unwrap();
-    tokio::task::spawn_local(turns);
-    while handle.view(|node| node.readiness().is_err()) {
-        tokio::task::yield_now().await;
-    }
-    handle
-}
-
 fn set(settings: &mut RespSettings, setting: &str) {
     let (name, value) = setting.split_once('=').unwrap();
     let number = || value.parse().unwrap();
@@ -226,106 +146,6 @@ fn set(settings: &mut RespSettings, setting: &str) {
         "login_timeout_ms" => settings.login_timeout_ms = value.parse().unwrap(),
         _ => panic!("no such setting: {name}"),
     }
-}
-
-/// The words of an inline command, quotes undone. `«n»` stands for n bytes of `x`.
-fn words(line: &str) -> Vec<Vec<u8>> {
-    let mut line = format!("{line}\n");
-    while let Some((before, rest)) = line.split_once('«') {
-        let (count, after) = rest.split_once('»').unwrap();
-        line = format!("{before}{}{after}", "x".repeat(count.parse().unwrap()));
-    }
-    let limits = ParseLimits {
-        bulk_bytes_max: usize::MAX,
-        line_bytes_max: usize::MAX,
-        arguments_max: usize::MAX,
-        stranger: false,
-    };
-    // A word in front keeps the parser from seeing an array.
-    let line = format!("x {line}");
-    let mut parser = Parser::default();
-    assert_eq!(parser.advance(line.as_bytes(), &limits), Ok(Progress::Command), "{line}");
-    parser.arguments(line.as_bytes()).skip(1).map(<[u8]>::to_vec).collect()
-}
-
-fn encode(request: &str) -> Vec<u8> {
-    let words = words(request);
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend(format!("${}\r\n", word.len()).bytes());
-        bytes.extend(word);
-        bytes.extend(b"\r\n");
-    }
-    bytes
-}
-
-impl Client {
-    async fn say(&mut self, bytes: &[u8], replies: usize) -> Vec<String> {
-        // The server may have closed already, which reading tells.
-        drop(self.stream.write_all(bytes).await);
-        let mut answers = Vec::new();
-        while answers.len() < replies {
-            let mut rest = self.unread.as_slice();
-            if let Some(answer) = show(&mut rest) {
-                self.unread = rest.to_vec();
-                answers.push(answer);
-                continue;
-            }
-            let mut more = Vec::with_capacity(64 << 10);
-            match tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut more)).await {
-                Ok(Ok(0) | Err(_)) => {
-                    answers.push("<closed>".to_owned());
-                    break;
-                }
-                Ok(Ok(_)) => self.unread.extend(more),
-                Err(_) => {
-                    answers.push("<nothing>".to_owned());
-                    break;
-                }
-            }
-        }
-        answers
-    }
-}
-
-fn line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
-    let line = &rest[..end];
-    *rest = &rest[end + 2..];
-    Some(line)
-}
-
-/// The first reply of these bytes as a script shows it, if it is whole.
-fn show(rest: &mut &[u8]) -> Option<String> {
-    let header = line(rest)?;
-    let (kind, text) = header.split_first()?;
-    let text = String::from_utf8_lossy(text).into_owned();
-    let count = || text.parse::<usize>().ok();
-    Some(match kind {
-        b'+' | b'-' | b':' | b',' | b'#' => format!("{}{text}", char::from(*kind)),
-        b'_' => "_".to_owned(),
-        b'$' if text == "-1" => "nil".to_owned(),
-        b'*' if text == "-1" => "nil*".to_owned(),
-        b'$' | b'=' => {
-            let length = count()?;
-            let bytes = rest.get(..length)?;
-            rest.get(length..length + 2)?;
-            *rest = &rest[length + 2..];
-            let mark = if *kind == b'=' { "=" } else { "" };
-            format!("{mark}\"{}\"", bytes.escape_ascii())
-        }
-        b'*' | b'~' | b'>' => {
-            let items = (0..count()?).map(|_| show(rest)).collect::<Option<Vec<_>>>()?;
-            let mark = if *kind == b'*' { String::new() } else { char::from(*kind).to_string() };
-            format!("{mark}[{}]", items.join(" "))
-        }
-        b'%' => {
-            let pair = |_| Some(format!("{}={}", show(rest)?, show(rest)?));
-            let pairs = (0..count()?).map(pair).collect::<Option<Vec<_>>>()?;
-            format!("{{{}}}", pairs.join(" "))
-        }
-        other => panic!("no such reply: {}", char::from(*other)),
-    })
 }
 
 /// Whether a reply is what was expected, where `…` stands for anything.
