@@ -11,6 +11,7 @@ BINARIES := $(or $(CARGO_TARGET_DIR),target)
 # Bounded, so that every `make test` runs the same: longer sweeps are `make sim SEEDS=…`.
 SEEDS ?= 200
 OPERATIONS ?= 2000
+CASES ?= 20000
 SIMULATION ?= $(CARGO) run --release --quiet -p moim-sim -- sweep --seeds $(SEEDS) --operations $(OPERATIONS)
 
 ifeq ($(ENGINE),rocksdb)
@@ -23,7 +24,7 @@ endif
 
 export ENGINE
 
-.PHONY: help dev test lint sim bench bootstrap rocksdb
+.PHONY: help dev test lint sim soak bench bootstrap rocksdb
 .NOTPARALLEL:
 
 help:
@@ -31,6 +32,7 @@ help:
 	@echo 'make test    everything that has to pass: format, lints, docs, tests, simulation'
 	@echo 'make lint    what needs tools of its own: licences, unused dependencies, spelling'
 	@echo 'make sim     the simulator alone; SEEDS=200 OPERATIONS=2000'
+	@echo 'make soak    property tests with a fresh seed and many cases; CASES=20000'
 	@echo 'make bench   CPU per operation against Redis, in one run; ARGS="--rounds 5"'
 	@echo
 	@echo 'ENGINE=memory builds without RocksDB, keeping nothing on disk.'
@@ -54,6 +56,10 @@ lint:
 
 sim:
 	$(SIMULATION)
+
+# A fresh seed each time; a failure prints it, and the minimal case is kept in `proptest-regressions`.
+soak:
+	PROPTEST_RNG_SEED=$$(od -An -N7 -tu8 /dev/urandom | tr -d ' ') PROPTEST_CASES=$(CASES) $(CARGO) test -p moim-core -p moim-node
 
 bench: bootstrap rocksdb
 	$(CARGO) build --release -p moim $(FEATURES)

@@ -35,6 +35,7 @@ pub mod options;
 mod peers;
 mod replica;
 mod replication;
+mod settled;
 mod store;
 mod timer;
 pub mod update;

@@ -93,15 +93,19 @@ impl Siblings {
         self.forget(seen, dot, written);
     }
 
-    /// Joins two histories: a version survives if the other side holds it too or has never seen it.
+    /// Joins two histories: a version survives if the other side holds it too or has never seen it. That holds for
+    /// what expiry has dropped as well, whichever history is longer, or the order of joining would show.
     pub(super) fn join(&self, incoming: &Self) -> Joined {
-        match self.context.compare(&incoming.context) {
-            Causality::Descendant => Joined::Unchanged,
-            Causality::Equal if self.versions.len() <= incoming.versions.len() => Joined::Unchanged,
-            // Equal histories, but expiry has dropped a value there that is still held here; or a longer one.
-            Causality::Equal | Causality::Ancestor => Joined::Incoming,
-            Causality::Concurrent => Joined::Merged(Object::Siblings(self.merged(incoming))),
+        let causality = self.context.compare(&incoming.context);
+        let known_here = matches!(causality, Causality::Descendant | Causality::Equal);
+        if known_here && !self.loses_to(incoming) {
+            return Joined::Unchanged;
         }
+        let known_there = matches!(causality, Causality::Ancestor | Causality::Equal);
+        if known_there && !incoming.loses_to(self) {
+            return Joined::Incoming;
+        }
+        Joined::Merged(Object::Siblings(self.merged(incoming)))
     }
 
     /// The same history without the values whose deadline has passed.
@@ -119,12 +123,15 @@ impl Siblings {
         self.written = self.written.max(written);
     }
 
+    /// Whether `other` has seen a version of this and no longer holds it.
+    fn loses_to(&self, other: &Self) -> bool {
+        self.versions.iter().any(|version| other.has_removed(version.dot))
+    }
+
     fn merged(&self, other: &Self) -> Self {
         let survivors = |of: &Self, against: &Self| {
-            let unseen = |version: &&Version| {
-                !against.context.contains(version.dot) || against.holds(version.dot)
-            };
-            of.versions.iter().filter(unseen).cloned().collect::<Vec<_>>()
+            let kept = |version: &&Version| !against.has_removed(version.dot);
+            of.versions.iter().filter(kept).cloned().collect::<Vec<_>>()
         };
         let mut versions = survivors(self, other);
         versions.extend(survivors(other, self));
@@ -135,8 +142,10 @@ impl Siblings {
         Self { context, versions, written: self.written.max(other.written) }
     }
 
-    fn holds(&self, dot: Dot) -> bool {
-        self.versions.binary_search_by_key(&dot, |version| version.dot).is_ok()
+    /// Has seen it, and holds it no more: it was overwritten, deleted or has expired.
+    fn has_removed(&self, dot: Dot) -> bool {
+        let holds = self.versions.binary_search_by_key(&dot, |version| version.dot).is_ok();
+        !holds && self.context.contains(dot)
     }
 }
 
