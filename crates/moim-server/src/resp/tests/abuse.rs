@@ -69,7 +69,7 @@ fn all_buffers_together_have_a_bound() {
             let mut client = Client::connect(ports.plain).await;
             // The beginning of a large value, and never its end.
             let begin =
-                [b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000000\r\n".as_slice(), &[b'x'; 300_000]];
+                [b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000000\r\n".as_slice(), &vec![b'x'; 300_000]];
             drop(client.stream.write_all(&begin.concat()).await);
             clients.push(client);
         }
