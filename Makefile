@@ -1,7 +1,7 @@
 # `make help` lists what there is. Variables:
 #
 #   ENGINE=memory    without RocksDB and so without C++; a node then keeps nothing when it stops
-#   ARGS="…"         more arguments for `moim dev` and `moim bench`
+#   ARGS="…"         more arguments for `moim dev` and `bench/run`
 #   SIMULATION="…"   another command to run the simulator with
 
 ENGINE ?= rocksdb
@@ -31,7 +31,7 @@ help:
 	@echo 'make test    everything that has to pass: format, lints, docs, tests, simulation'
 	@echo 'make lint    what needs tools of its own: licences, unused dependencies, spelling'
 	@echo 'make sim     the simulator alone; SEEDS=200 OPERATIONS=2000'
-	@echo 'make bench   load on a running cluster; ARGS="--duration 30s"'
+	@echo 'make bench   CPU per operation against Redis, in one run; ARGS="--rounds 5"'
 	@echo
 	@echo 'ENGINE=memory builds without RocksDB, keeping nothing on disk.'
 
@@ -57,7 +57,7 @@ sim:
 
 bench: bootstrap rocksdb
 	$(CARGO) build --release -p moim $(FEATURES)
-	$(BINARIES)/release/moim bench $(ARGS)
+	bench/run --binary $(BINARIES)/release/moim --engine $(ENGINE) $(ARGS)
 
 bootstrap:
 	@scripts/bootstrap

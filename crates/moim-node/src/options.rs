@@ -59,7 +59,7 @@ impl Default for Options {
             unsynced_bytes_max: 64 << 20,
             operations_max: 100_000,
             updates_per_key_max: 1_000,
-            clock_pairs_refused: 8_192,
+            clock_pairs_refused: 2_000,
             tasks_bytes_max: 256 << 20,
             tasks_in_flight_max: 128,
             task_retry_ms: 100,
@@ -75,7 +75,8 @@ impl Default for Options {
 pub enum Mutation {
     /// Acknowledges before the sync (breaks INV-2).
     AckBeforeSync,
-    /// Counts on under an old epoch after a restart (breaks INV-3). The simulator also boots with the old run number.
+    /// Counts on under an old epoch after a restart (breaks INV-3): the simulator starts the node with the run number of
+    /// before, so that its serials and counters begin again where its disk ends.
     ReuseEpoch,
     /// Is content with one acknowledgement fewer than W.
     WriteQuorumShort,

@@ -31,4 +31,5 @@ pub mod server;
 mod turn;
 
 pub use handle::NodeHandle;
+pub use moim_node::membership::PROTOCOL as PEER_PROTOCOL;
 pub use turn::alone;

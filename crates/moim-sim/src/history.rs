@@ -150,6 +150,9 @@ pub struct Clocks {
     pub reclaimed_ms: u64,
 }
 
+/// The client that looks at what is left when everything has healed.
+pub const AUDITOR: usize = usize::MAX;
+
 /// One request of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
@@ -200,6 +203,11 @@ impl Operation {
             Answer::Set { applied, .. } => applied,
             Answer::None | Answer::Read { .. } | Answer::Refused(_) | Answer::Unknown(_) => false,
         }
+    }
+
+    /// Whether its client was not told what it asked for.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.answer, Answer::None | Answer::Refused(_) | Answer::Unknown(_))
     }
 
     /// Whether it certainly changed nothing.
@@ -272,12 +280,10 @@ fn position(version: Hlc, context: &VersionVector) -> String {
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, client, key, coordinator, r, w, call, start, answer, clocks, .. } = self;
+        let who =
+            if *client == AUDITOR { "auditor".to_owned() } else { format!("client {client}") };
         let end = self.end.map_or_else(|| "never".to_owned(), |end| end.to_string());
-        write!(
-            f,
-            "#{id} client {client} at n{coordinator} (clock {}), r={r} w={w}: ",
-            clocks.own.1
-        )?;
+        write!(f, "#{id} {who} at n{coordinator} (clock {}), r={r} w={w}: ", clocks.own.1)?;
         write!(f, "{call} {key}, {start} to {end}: {answer}")
     }
 }

@@ -1,4 +1,5 @@
 //! A whole cluster of real nodes in one thread, from one seed.
+mod audit;
 pub mod check;
 pub mod history;
 pub mod plan;

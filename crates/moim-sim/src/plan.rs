@@ -2,7 +2,7 @@
 
 use crate::profile::{Profile, Shape};
 use crate::random::Random;
-use moim_node::options::Mutation;
+use moim_node::options::{Mutation, Options};
 
 /// Which run to make. The same settings make the same run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct Plan {
     pub sync_us: (u64, u64),
     /// Decoded objects that a node keeps in memory, in bytes.
     pub cache_bytes: u64,
+    /// Whether limits of nodes are so tight that requests meet them.
+    pub tight: bool,
 }
 
 impl Plan {
@@ -78,7 +80,25 @@ impl Plan {
             ]),
             sync_us: *random.pick(&[(150, 2_000), (500, 10_000), (5_000, 100_000)]),
             cache_bytes: *random.pick(&[1_000, 4_000, 256 << 20]),
+            tight: profile != Profile::Calm && random.chance(150),
             shape,
+        }
+    }
+
+    /// What nodes are told.
+    pub fn options(&self, mutation: Option<Mutation>) -> Options {
+        let options = Options { cache_bytes: self.cache_bytes, mutation, ..Options::default() };
+        if !self.tight {
+            return options;
+        }
+        Options {
+            unsynced_bytes_max: 1_000,
+            operations_max: 12,
+            updates_per_key_max: 2,
+            tasks_bytes_max: 4_000,
+            tasks_in_flight_max: 2,
+            clock_pairs_refused: 12,
+            ..options
         }
     }
 }

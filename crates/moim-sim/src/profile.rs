@@ -26,7 +26,7 @@ pub enum Profile {
     Hanging,
     /// Clocks are seconds apart and are set, sometimes beyond what nodes tolerate.
     Clocks,
-    /// Disks are lost, one at a time.
+    /// Disks are lost or replaced by old copies, one at a time.
     LostDisks,
     /// A bit of everything.
     Mixed,
@@ -86,6 +86,8 @@ pub enum Fault {
     ClockSet,
     /// A clock is set further off than nodes tolerate.
     ClockFarOff,
+    /// A node is stopped properly and starts again.
+    Restart,
 }
 
 /// What a profile asks for.
@@ -107,8 +109,10 @@ pub struct Shape {
     pub manners: [u32; 3],
     /// How far clocks are from true time at the most, in milliseconds.
     pub clock_reach_ms: i64,
-    /// How often a disk is lost.
+    /// How often a disk is lost, or an old copy of it put in its place.
     pub lost_disks: usize,
+    /// Reads of a thousand that the disk fails.
+    pub read_errors: u32,
     /// Requests of a thousand that ask for levels of their own.
     pub own_levels: u32,
 }
@@ -143,6 +147,7 @@ const USUAL: Shape = Shape {
     manners: [0, 0, 0],
     clock_reach_ms: 2_000,
     lost_disks: 0,
+    read_errors: 0,
     own_levels: 40,
 };
 
@@ -160,14 +165,14 @@ const FIVE: Shape = Shape {
 impl Shape {
     /// Whether nothing makes a node forget what it owes to others: no crash and no lost disk.
     pub fn keeps_owed(&self) -> bool {
-        let forgets = [Fault::Crash, Fault::Blackout, Fault::DiskFailure];
+        let forgets = [Fault::Crash, Fault::Restart, Fault::Blackout, Fault::DiskFailure];
         self.lost_disks == 0 && self.faults.iter().all(|(_, fault)| !forgets.contains(fault))
     }
 
     /// What these levels promise or not, of what depends on levels.
     pub fn promises(&self) -> [(Property, bool); 3] {
         let Self { n, r, w, .. } = *self;
-        let left = r.min(w);
+        let left = if r + w > n { r.min(n - r + 1) } else { 1 };
         [
             (Property::ReadsSeeWrites, r + w > n),
             (Property::ReadsNeverGoBack, left + r > n),
@@ -208,7 +213,12 @@ impl Profile {
                 ..USUAL
             },
             Self::Crashes => Shape {
-                faults: &[(6, Fault::Crash), (2, Fault::SlowDisk), (1, Fault::DiskFailure)],
+                faults: &[
+                    (6, Fault::Crash),
+                    (2, Fault::Restart),
+                    (2, Fault::SlowDisk),
+                    (1, Fault::DiskFailure),
+                ],
                 ..USUAL
             },
             Self::Blackouts => Shape {
@@ -230,8 +240,11 @@ impl Profile {
                 clock_reach_ms: 2_400,
                 ..USUAL
             },
-            Self::LostDisks => Shape { nodes: &[3, 3, 4], lost_disks: 4, ..USUAL },
-            Self::Mixed => Shape { faults: MIXED_FAULTS, manners: [2, 2, 2], ..USUAL },
+            // A write that asked for one copy may lose it with the disk: nobody is promised otherwise.
+            Self::LostDisks => Shape { nodes: &[3, 3, 4], lost_disks: 4, own_levels: 0, ..USUAL },
+            Self::Mixed => {
+                Shape { faults: MIXED_FAULTS, manners: [2, 2, 2], read_errors: 2, ..USUAL }
+            }
             Self::N5W3R3 => FIVE,
             Self::N5W2R4 => Shape { w: 2, r: 4, ..FIVE },
             Self::N5W1R5 => Shape { w: 1, r: 5, ..FIVE },

@@ -1,7 +1,7 @@
 //! Chance, from a seed: every choice that the simulation makes comes out of one of these.
 //!
 //! One stream per concern (network, disks, clients, faults), forked by name, so that a change to what one of them draws
-//! leaves the others as they were. The generator is SplitMix64 (Steele, Lea and Flood, 2014): three lines, no state to
+//! leaves the others as they were. The generator is `SplitMix64` (Steele, Lea and Flood, 2014): three lines, no state to
 //! set up wrongly, and good enough to choose delays with.
 
 /// A stream of numbers that looks random and depends on its seed alone.
@@ -17,6 +17,7 @@ impl Random {
     }
 
     /// An independent stream for one concern.
+    #[must_use]
     pub fn fork(&self, concern: &str) -> Self {
         let mut fork = Self::new(self.state ^ moim_core::fingerprint(concern.as_bytes()));
         // Neighbouring seeds differ in a bit or two; one step spreads that over the whole state.

@@ -6,25 +6,23 @@
 
 use std::collections::BTreeMap;
 
-use moim_node::api::{Copy, Inspection};
-
 use crate::check::{Conditions, Findings, Levels, Property, Violation, judge};
-use crate::history::{Answer, Call, Operation, Use, Value};
+use crate::history::Use;
 use crate::plan::Settings;
-use crate::profile::Profile;
-use crate::workload::{Client, Intention};
+use crate::profile::{Fault, Profile};
+use crate::workload::Client;
 use crate::world::World;
 
 /// Founding takes a few round trips; this is generous, in microseconds.
 const FOUNDING_US_MAX: u64 = 20_000_000;
 /// A request and its clients' patience, many times over, in microseconds.
 const WORK_US_MAX: u64 = 3_600_000_000;
-/// Owed copies are offered again after at most `task_retry_max_ms`; healed clocks need as long as they were off. In
-/// microseconds.
+/// Owed copies are offered again after at most `task_retry_max_ms`. In microseconds.
 const SETTLING_US_MAX: u64 = 60_000_000;
-/// After healing, before anybody insists on an answer: connections stand again, stamps of clocks that were far off
-/// have passed, and nodes have noticed. In microseconds.
-const SETTLING_US_MIN: u64 = 12_000_000;
+/// How long after everything works again, and all are connected, requests may still fail. In microseconds.
+const NOTICE_US: u64 = 1_500_000;
+/// The same where a clock was far off: stamps from the future are refused until it has come. In microseconds.
+const NOTICE_FAR_OFF_US: u64 = 12_000_000;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -55,14 +53,10 @@ impl Report {
     /// The command that makes this run again.
     pub fn reproduce(&self) -> String {
         let Settings { seed, operations, profile, mutation, .. } = self.settings;
-        let mut command = format!("moim-sim --seed {seed} --operations {operations}");
-        if let Some(profile) = profile {
-            command.push_str(&format!(" --profile {profile}"));
-        }
-        if let Some(mutation) = mutation {
-            command.push_str(&format!(" --mutation {}", mutation_name(mutation)));
-        }
-        command
+        let profile = profile.map(|profile| format!(" --profile {profile}")).unwrap_or_default();
+        let mutation = mutation.map(|mutation| format!(" --mutation {}", mutation_name(mutation)));
+        let mutation = mutation.unwrap_or_default();
+        format!("moim-sim --seed {seed} --operations {operations}{profile}{mutation}")
     }
 }
 
@@ -91,16 +85,17 @@ pub fn run(settings: Settings) -> Report {
     stage.report(settings)
 }
 
-struct Stage {
-    world: World,
-    findings: Findings,
-    keys: Vec<(Use, String)>,
+/// A run under way.
+pub(crate) struct Stage {
+    pub(crate) world: World,
+    pub(crate) findings: Findings,
+    pub(crate) keys: Vec<(Use, String)>,
     /// The first request after the work: from here on everything has healed.
-    audit_from: u64,
+    pub(crate) audit_from: u64,
 }
 
 impl Stage {
-    fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         let world = World::new(settings);
         let keys = Client::keys(&world.plan);
         Self { world, findings: Findings::default(), keys, audit_from: 0 }
@@ -108,7 +103,7 @@ impl Stage {
 
     /// The acts, until one fails.
     fn play(&mut self) {
-        let acts = [Self::found, Self::work, Self::heal, Self::audit, Self::probe];
+        let acts = [Self::found, Self::work, Self::heal, Self::audit, Self::check_listings];
         let played = acts.into_iter().all(|act| act(self).is_some());
         if let Some(why) = self.world.broken.take() {
             self.fail(Property::NodesRun, why);
@@ -118,21 +113,30 @@ impl Stage {
         let findings = judge(&self.world.history, self.conditions());
         self.findings.violations.extend(findings.violations);
         self.findings.unpromised.extend(findings.unpromised);
+        self.report_unheld();
+    }
+
+    fn report_unheld(&mut self) {
+        for (operation, held, needed) in std::mem::take(&mut self.world.unheld) {
+            let what = format!("acknowledged with {held} of {needed} synced copies");
+            let shown: Vec<_> = self.world.entry(operation).into_iter().collect();
+            self.findings.add(true, Property::AcknowledgedIsHeld, what, &shown);
+        }
     }
 
     fn conditions(&self) -> Conditions {
         let shape = self.world.plan.shape;
-        let levels = Levels { n: shape.n, w: shape.w };
+        let levels = Levels { n: shape.n, r: shape.r, w: shape.w };
         let carts_from = if shape.lost_disks > 0 { self.audit_from } else { 0 };
         Conditions { levels, calm: self.world.plan.profile == Profile::Calm, carts_from }
     }
 
-    fn fail(&mut self, property: Property, what: String) {
+    pub(crate) fn fail(&mut self, property: Property, what: String) {
         self.findings.add(true, property, what, &[]);
     }
 
     /// The nodes find each other and agree on the first ring.
-    fn found(&mut self) -> Option<()> {
+    pub(crate) fn found(&mut self) -> Option<()> {
         let founded = self.world.run_until(FOUNDING_US_MAX, World::is_ready);
         if !founded {
             self.fail(Property::NodesRun, "the nodes did not found a cluster in time".to_owned());
@@ -154,6 +158,14 @@ impl Stage {
         if !done {
             self.fail(Property::RequestsSucceed, "clients never came to an end".to_owned());
         }
+        if self.world.plan.profile == Profile::Calm {
+            let failed =
+                self.world.history.iter().find(|operation| operation.has_failed()).cloned();
+            if let Some(operation) = failed {
+                let what = "a request failed although nothing else did".to_owned();
+                self.findings.add(true, Property::RequestsSucceed, what, &[&operation]);
+            }
+        }
         done.then_some(())
     }
 
@@ -169,6 +181,7 @@ impl Stage {
         self.world.all_hold = true;
         self.world.run_until(WORK_US_MAX, |world| world.pending() == 0);
         self.settle()?;
+        self.hand_over()?;
         self.read_everything()?;
         self.converge()?;
         self.world.registers_hold = false;
@@ -176,134 +189,46 @@ impl Stage {
         Some(())
     }
 
-    /// Everything works again, and the nodes have time to notice and to hand over what they owe.
+    /// Everything works again: soon every request succeeds, and in time the nodes hand over what they owe.
     fn heal(&mut self) -> Option<()> {
         self.world.heal_all();
-        self.settle()
+        self.settle()?;
+        self.probe()?;
+        self.hand_over()
     }
 
+    /// All are connected, and have had time to notice.
     fn settle(&mut self) -> Option<()> {
-        self.world.run_until(SETTLING_US_MIN, |_| false);
-        let settled =
-            self.world.run_until(SETTLING_US_MAX, |world| world.is_ready() && world.owed() == 0);
-        if !settled && self.world.broken.is_none() {
+        let ready = self.world.run_until(FOUNDING_US_MAX, World::is_ready);
+        if !ready && self.world.broken.is_none() {
+            self.fail(Property::NodesRun, "not all nodes serve and are connected again".to_owned());
+        }
+        let was_far_off = |&(_, fault): &(u32, Fault)| fault == Fault::ClockFarOff;
+        let far_off = self.world.plan.shape.faults.iter().any(was_far_off);
+        self.world.run_until(if far_off { NOTICE_FAR_OFF_US } else { NOTICE_US }, |_| false);
+        ready.then_some(())
+    }
+
+    fn hand_over(&mut self) -> Option<()> {
+        let nothing_owed = self.world.run_until(SETTLING_US_MAX, |world| world.owed() == 0);
+        if !nothing_owed && self.world.broken.is_none() {
             let what =
                 format!("{} copies were still owed after everything had healed", self.world.owed());
             self.fail(Property::CopiesConverge, what);
         }
-        settled.then_some(())
-    }
-
-    /// What is left is the same everywhere, and what was acknowledged is in it.
-    fn audit(&mut self) -> Option<()> {
-        if self.world.plan.shape.keeps_owed() && self.world.copies_given_up() == 0 {
-            self.check_arrival()?;
-        }
-        self.audit_from = self.world.made() as u64;
-        self.read_everything()?;
-        self.read_everything()?;
-        self.converge()
-    }
-
-    /// Reads every key at all copies through every node.
-    fn read_everything(&mut self) -> Option<()> {
-        let n = self.world.plan.shape.n;
-        for (usage, key) in self.keys.clone() {
-            for node in 0..self.world.plan.nodes {
-                let mut intention = Intention::new(usage, key.clone(), node, Call::Read);
-                intention.r = Some(n);
-                self.must_succeed(intention)?;
-            }
-        }
-        Some(())
-    }
-
-    fn must_succeed(&mut self, intention: Intention) -> Option<Operation> {
-        let operation = self.world.ask_and_wait(intention);
-        let failed =
-            matches!(operation.answer, Answer::None | Answer::Refused(_) | Answer::Unknown(_));
-        if failed {
-            let what = "a request failed although everything had healed".to_owned();
-            self.findings.add(true, Property::RequestsSucceed, what, &[&operation]);
-        }
-        (!failed).then_some(operation)
-    }
-
-    /// All owners of every key hold the same, soon.
-    fn converge(&mut self) -> Option<()> {
-        for (usage, key) in self.keys.clone() {
-            let mut last = None;
-            for attempt in 0..10 {
-                last = self.world.inspect(attempt % self.world.plan.nodes, usage, &key);
-                if last.as_ref().is_some_and(is_equal) {
-                    break;
-                }
-                self.world.run_until(1_000_000, |_| false);
-            }
-            if !last.as_ref().is_some_and(is_equal) {
-                let what = format!("the owners of {key} hold different things: {last:?}");
-                self.fail(Property::CopiesConverge, what);
-                return None;
-            }
-        }
-        Some(())
-    }
-
-    /// Without crashes nobody forgets what it owes: every owner has what was acknowledged, though nobody read it.
-    fn check_arrival(&mut self) -> Option<()> {
-        for (usage, key) in
-            self.keys.clone().into_iter().filter(|&(usage, _)| usage == Use::Register)
-        {
-            let newest = self.world.history.iter().filter(|operation| operation.key == key);
-            let newest = newest.filter_map(|operation| match operation.answer {
-                Answer::Written { version, .. } => Some((version, operation.clone())),
-                _ => None,
-            });
-            let Some((version, write)) = newest.max_by_key(|&(version, _)| version) else {
-                continue;
-            };
-            let Some(inspection) = self.world.inspect(0, usage, &key) else { continue };
-            let has = |copy: &Copy| match copy {
-                Copy::Held(_, versions) => versions.iter().any(|held| held.written >= version),
-                Copy::Missing => false,
-                Copy::Unknown(_) => true,
-            };
-            if let Some((owner, copy)) = inspection.copies.iter().find(|(_, copy)| !has(copy)) {
-                let what = format!("owner {owner} never got it: {copy:?}");
-                self.findings.add(true, Property::CopiesArrive, what, &[&write]);
-                return None;
-            }
-        }
-        Some(())
-    }
-
-    /// Every node can write, and every other one reads it.
-    fn probe(&mut self) -> Option<()> {
-        for node in 0..self.world.plan.nodes {
-            for usage in [Use::Register, Use::Cart] {
-                let key = format!("probe-{node}");
-                let value = Value(1_000_000 + node as u64);
-                let put = Call::Put { value, expires_ms: 0, covers: None };
-                self.must_succeed(Intention::new(usage, key.clone(), node, put))?;
-                let reader = (node + 1) % self.world.plan.nodes;
-                self.must_succeed(Intention::new(usage, key, reader, Call::Read))?;
-            }
-        }
-        Some(())
+        nothing_owed.then_some(())
     }
 
     fn report(self, settings: Settings) -> Report {
         let Self { world, findings, .. } = self;
         let history = &world.history;
-        let failed = |operation: &&Operation| {
-            matches!(operation.answer, Answer::None | Answer::Refused(_) | Answer::Unknown(_))
-        };
         Report {
             settings,
             profile: world.plan.profile,
             nodes: world.plan.nodes,
             operations: history.len(),
-            acknowledged: history.len() - history.iter().filter(failed).count(),
+            acknowledged: history.len()
+                - history.iter().filter(|operation| operation.has_failed()).count(),
             simulated_us: world.now_us(),
             violations: findings.violations,
             unpromised: findings.unpromised,
@@ -311,14 +236,4 @@ impl Stage {
             trace: world.trace.into_text(),
         }
     }
-}
-
-fn is_equal(inspection: &Inspection) -> bool {
-    let content = |copy: &Copy| match copy {
-        Copy::Missing => Some(None),
-        Copy::Held(context, _) => Some(Some(context.clone())),
-        Copy::Unknown(_) => None,
-    };
-    let held: Option<Vec<_>> = inspection.copies.iter().map(|(_, copy)| content(copy)).collect();
-    held.is_some_and(|held| held.windows(2).all(|pair| pair[0] == pair[1]))
 }

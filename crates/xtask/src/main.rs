@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
 mod rocksdb;
+mod show;
 mod tidy;
 
 use std::env;
@@ -17,26 +18,30 @@ const USAGE: &str = "\
 usage: cargo xtask <task>
 
   rocksdb  compile RocksDB once for this machine, and point the checkout at it
+  show     what Moim promises, shown on real processes: `cargo xtask show --list`
   tidy     check the rules of the code that no compiler checks";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
-        ["rocksdb"] => checkout().and_then(|checkout| rocksdb::run(&checkout)),
-        ["tidy"] => checkout().and_then(|checkout| tidy::run(&checkout)),
+        ["rocksdb"] => checkout().and_then(|checkout| rocksdb::run(&checkout)).map(well),
+        ["tidy"] => checkout().and_then(|checkout| tidy::run(&checkout)).map(well),
+        ["show", ref words @ ..] => checkout().and_then(|checkout| show::run(&checkout, words)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
         }
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Of a task that has nothing more to say when it is done.
+fn well((): ()) -> ExitCode {
+    ExitCode::SUCCESS
 }
 
 /// The root of the checkout. Asked at run time: several checkouts may share one built `xtask`.

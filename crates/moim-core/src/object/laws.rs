@@ -148,7 +148,7 @@ fn siblings_history(steps: &[Step]) -> Vec<Object> {
         }
         held.extend(history.replicas.iter().cloned().map(Object::Siblings));
     }
-    for context in held.iter().map(super::Object::context) {
+    for context in held.iter().map(Object::context) {
         let Context::Siblings(context) = context else { unreachable!("siblings") };
         let known = history.causes.iter().filter(|(dot, _)| context.contains(*dot));
         assert!(

@@ -7,7 +7,6 @@ use moim_core::object::{Content, Context, Object, SIBLINGS_MAX, Siblings, Versio
 use super::{Admitted, Fresh, Job, Origin, seen_by, unavailable};
 use crate::api::{BatchId, Failure, Intent, Outcome, Queue, Why};
 use crate::node::Node;
-use crate::options::Mutation;
 use crate::replica::{Target, Work};
 use crate::store::Stored;
 
@@ -102,9 +101,6 @@ impl Node {
 
     /// The serial of a fresh epoch of this run.
     fn next_serial(&mut self) -> u32 {
-        if self.options.mutation == Some(Mutation::ReuseEpoch) {
-            return 0;
-        }
         self.epoch_serial += 1;
         self.epoch_serial
     }

@@ -12,23 +12,23 @@
 //! it was past its deadline on some clock when it was written, which makes the write a deletion; and compaction, which
 //! waits a grace period, gave it back on a node whose clock is far ahead.
 
-use super::register::{observed, writer};
+use super::register::{Observed, writer};
 use super::{Findings, Levels, Property};
 use crate::history::{Answer, Call, Operation};
 
 /// Judges one key.
 pub fn check(operations: &[&Operation], levels: Levels, findings: &mut Findings) {
     for &read in operations {
-        match observed(read) {
-            Some(Some(value)) => {
+        match Observed::by(read) {
+            Observed::Value(value) => {
                 if let Some(write) = writer(operations, value).filter(|write| is_past(write, read))
                 {
                     let what = format!("{value} was served after its deadline");
                     findings.add(true, Property::ExpiredIsGone, what, &[write, read]);
                 }
             }
-            Some(None) => check_missing(operations, read, levels, findings),
-            None => {}
+            Observed::Nothing => check_missing(operations, read, levels, findings),
+            Observed::Unsaid => {}
         }
     }
 }

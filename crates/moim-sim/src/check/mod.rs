@@ -40,7 +40,7 @@ pub enum Property {
     SiblingsAreKept,
     /// A sibling that an acknowledged write or delete knew of is gone, and none is there twice.
     NoFalseSiblings,
-    /// A counter never exceeds what was added, and without failures it is the sum.
+    /// Without failures a counter is the sum of what was added.
     SumsAreRight,
     /// Without failures every request succeeds; after healing every request succeeds again.
     RequestsSucceed,
@@ -48,6 +48,10 @@ pub enum Property {
     CopiesConverge,
     /// Without crashes, what was acknowledged reaches every owner without anybody reading it.
     CopiesArrive,
+    /// At the moment of its acknowledgement a write is on the synced disks of W owners (INV-2, INV-5).
+    AcknowledgedIsHeld,
+    /// A listing of keys has every live key, and no other.
+    ListingsAreRight,
     /// A node starts with whatever its disk kept, and never panics.
     NodesRun,
 }
@@ -68,6 +72,8 @@ impl Property {
             Self::RequestsSucceed => "requests succeed",
             Self::CopiesConverge => "copies converge",
             Self::CopiesArrive => "copies arrive everywhere",
+            Self::AcknowledgedIsHeld => "what is acknowledged is held",
+            Self::ListingsAreRight => "listings are right",
             Self::NodesRun => "nodes run",
         }
     }
@@ -123,7 +129,9 @@ impl Findings {
 pub struct Levels {
     /// Copies.
     pub n: u8,
-    /// Replicas that a read leaves holding what it met on some of them only: the namespace's W.
+    /// Replicas that the namespace's reads need.
+    pub r: u8,
+    /// Replicas that the namespace's writes need.
     pub w: u8,
 }
 
@@ -138,10 +146,11 @@ impl Levels {
         write.w + earlier.w > self.n
     }
 
-    /// How many replicas certainly hold what a read returned: those that agreed, or if they did not, the W that it
-    /// wrote it back to.
+    /// How many replicas certainly hold what a read returned: those that agreed, or if they did not, as many as it
+    /// wrote it back to, which is enough to meet every later read where levels promise strong reads at all.
     pub fn left_by(self, read: &Operation) -> u8 {
-        read.r.min(self.w)
+        let written_back = if self.r + self.w > self.n { self.n - self.r + 1 } else { 1 };
+        read.r.min(written_back)
     }
 }
 
@@ -249,7 +258,7 @@ pub(crate) mod tests {
         ) -> (Vec<Property>, Vec<Property>) {
             let mut findings = Findings::default();
             let operations: Vec<_> = self.operations.iter().collect();
-            check(&operations, Levels { n: 3, w: 2 }, &mut findings);
+            check(&operations, Levels { n: 3, r: 2, w: 2 }, &mut findings);
             let broken = findings.violations.iter().map(|violation| violation.property).collect();
             (broken, findings.unpromised.into_keys().collect())
         }

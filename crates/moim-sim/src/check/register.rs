@@ -69,13 +69,26 @@ fn say(operation: &Operation) -> &'static str {
     if operation.call == Call::Read { "a read" } else { "an acknowledged write" }
 }
 
-/// What a request saw of the key: the value, or that there is none.
-pub(super) fn observed(operation: &Operation) -> Option<Option<Value>> {
-    match &operation.answer {
-        Answer::Read { seen, .. } => Some(seen.first().and_then(|seen| seen.value)),
-        Answer::Set { applied: true, .. } => Some(None),
-        Answer::Set { applied: false, previous } => previous.map(Some),
-        _ => None,
+/// What a request saw of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Observed {
+    /// This value.
+    Value(Value),
+    /// That there is no value.
+    Nothing,
+    /// It does not say.
+    Unsaid,
+}
+
+impl Observed {
+    pub(super) fn by(operation: &Operation) -> Self {
+        match &operation.answer {
+            Answer::Read { seen, .. } if seen.is_empty() => Self::Nothing,
+            Answer::Read { seen, .. } => seen[0].value.map_or(Self::Unsaid, Self::Value),
+            Answer::Set { applied: true, .. } => Self::Nothing,
+            Answer::Set { applied: false, previous } => previous.map_or(Self::Unsaid, Self::Value),
+            _ => Self::Unsaid,
+        }
     }
 }
 
@@ -98,14 +111,14 @@ fn check_values(operations: &[&Operation], findings: &mut Findings) {
                 wrong(format!("nobody wrote {:?}", torn.bytes), &[read]);
             }
         }
-        let Some(Some(value)) = observed(read) else { continue };
+        let Observed::Value(value) = Observed::by(read) else { continue };
         match writer(operations, value) {
             None => wrong(format!("nobody wrote {value} to this key"), &[read]),
             Some(write) if write.is_void() => {
-                wrong(format!("the write of {value} was refused"), &[write, read])
+                wrong(format!("the write of {value} was refused"), &[write, read]);
             }
             Some(write) if read.before(write) => {
-                wrong(format!("{value} was read before it was written"), &[read, write])
+                wrong(format!("{value} was read before it was written"), &[read, write]);
             }
             Some(_) => {}
         }
@@ -115,7 +128,7 @@ fn check_values(operations: &[&Operation], findings: &mut Findings) {
 /// Judges by real time: nobody reads a value that was certainly overwritten.
 fn check_overwritten(operations: &[&Operation], levels: Levels, findings: &mut Findings) {
     for &read in operations {
-        let Some(Some(value)) = observed(read) else { continue };
+        let Observed::Value(value) = Observed::by(read) else { continue };
         let Some(write) = writer(operations, value).filter(|write| write.is_acknowledged_write())
         else {
             continue;

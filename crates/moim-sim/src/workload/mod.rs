@@ -11,6 +11,7 @@ use moim_core::object::Context;
 
 use crate::history::{Call, Operation, Use, Value};
 use crate::plan::Plan;
+use crate::profile::Profile;
 use crate::random::Random;
 
 /// A client.
@@ -23,6 +24,8 @@ pub(crate) struct Client {
     n: u8,
     /// Requests of a thousand that ask for levels of their own.
     own_levels: u32,
+    /// Requests of a thousand that want their answer sooner than usual.
+    own_timeouts: u32,
 }
 
 /// What a client is after.
@@ -83,7 +86,8 @@ impl Client {
             };
             let random = random.fork(&format!("client {index}"));
             let (n, own_levels) = (plan.shape.n, plan.shape.own_levels);
-            Self { habit, random, waits_for: None, n, own_levels }
+            let own_timeouts = if plan.profile == Profile::Calm { 0 } else { 50 };
+            Self { habit, random, waits_for: None, n, own_levels, own_timeouts }
         };
         (0..plan.clients).map(client).collect()
     }
@@ -132,7 +136,7 @@ impl Client {
                 _ => intention.w = Some(level),
             }
         }
-        if random.chance(50) {
+        if random.chance(self.own_timeouts) {
             intention.timeout_ms = Some(*random.pick(&[20, 100, 400]));
         }
         intention

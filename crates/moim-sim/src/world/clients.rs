@@ -10,7 +10,7 @@ use moim_node::update::{Condition, Reply, Update};
 use moim_node::{Input, Outcome, Request, RequestId};
 
 use super::{CARTS, Event, World, request_id};
-use crate::history::{Answer, Call, Clocks, Operation, Seen, Use, Value};
+use crate::history::{AUDITOR, Answer, Call, Clocks, Operation, Seen, Use, Value};
 use crate::workload::{Intention, View};
 
 /// A client that has no answer after this long, in microseconds, goes on without one. Well above the time that nodes
@@ -121,6 +121,7 @@ impl World {
     pub(super) fn reply(&mut self, node: usize, request: RequestId, outcome: Outcome) {
         let expected = self.entry(request.0).is_none_or(|entry| entry.coordinator == node);
         assert!(expected, "n{node} answered a request that it was not asked");
+        self.check_held(node, request.0, &outcome);
         let at_us = self.now_us + self.chance.clients.delay(100, 2_000);
         self.queue.plan(at_us, Event::Answer { operation: request.0, outcome: Box::new(outcome) });
     }
@@ -189,11 +190,29 @@ impl World {
 
     /// Asks and waits for the answer; for those who look at the cluster while clients rest.
     pub(crate) fn ask_and_wait(&mut self, intention: Intention) -> Operation {
-        let operation = self.ask_for(usize::MAX, intention);
+        let operation = self.ask_for(AUDITOR, intention);
         let answered =
             |world: &Self| world.entry(operation).is_some_and(|entry| entry.answer != Answer::None);
         self.run_until(2 * PATIENCE_US, answered);
         self.history[usize::try_from(operation).unwrap_or(0)].clone()
+    }
+
+    /// Asks without leaving a trace in the history, and waits for the answer.
+    fn look(
+        &mut self,
+        coordinator: usize,
+        usage: Use,
+        key: Bytes,
+        action: Action,
+    ) -> Option<Outcome> {
+        self.looks += 1;
+        let look = LOOKS_FROM + self.looks;
+        let namespace = namespace(usage);
+        let request = Request { namespace, key, action, r: None, w: None, timeout_ms: None };
+        self.hand(coordinator, Input::Request(request_id(look), request));
+        let answered = |world: &Self| world.looked.as_ref().is_some_and(|&(id, _)| id == look);
+        self.run_until(2 * PATIENCE_US, answered);
+        self.looked.take().map(|(_, outcome)| outcome)
     }
 
     /// What each owner of a key holds, as `coordinator` hears it.
@@ -203,28 +222,35 @@ impl World {
         usage: Use,
         key: &str,
     ) -> Option<Inspection> {
-        self.looks += 1;
-        let look = LOOKS_FROM + self.looks;
         let key = Bytes::copy_from_slice(key.as_bytes());
-        let request = Request {
-            namespace: namespace(usage),
-            key,
-            action: Action::Inspect,
-            r: None,
-            w: None,
-            timeout_ms: None,
-        };
-        self.hand(coordinator, Input::Request(request_id(look), request));
-        let answered = |world: &Self| world.looked.as_ref().is_some_and(|&(id, _)| id == look);
-        self.run_until(2 * PATIENCE_US, answered);
-        match self.looked.take() {
-            Some((_, Outcome::Inspected(inspection))) => Some(inspection),
+        match self.look(coordinator, usage, key, Action::Inspect) {
+            Some(Outcome::Inspected(inspection)) => Some(inspection),
             _ => None,
+        }
+    }
+
+    /// All keys of the partition of `key`, as `coordinator` lists them, a few at a time.
+    pub(crate) fn list(&mut self, coordinator: usize, usage: Use, key: &str) -> Option<Vec<Bytes>> {
+        let partition =
+            self.servers[coordinator].node.as_ref()?.record()?.ring.partition_of(key.as_bytes());
+        let (mut keys, mut from_hash) = (Vec::new(), 0);
+        loop {
+            let action = Action::Keys { partition, from_hash, limit: 2 };
+            let Some(Outcome::Keys(page)) = self.look(coordinator, usage, Bytes::new(), action)
+            else {
+                return None;
+            };
+            keys.extend(page.keys);
+            match page.next_hash {
+                Some(next) if next > from_hash => from_hash = next,
+                Some(_) => return None,
+                None => return Some(keys),
+            }
         }
     }
 }
 
-fn namespace(usage: Use) -> NamespaceId {
+pub(super) fn namespace(usage: Use) -> NamespaceId {
     match usage {
         Use::Register | Use::Counter => NamespaceId(0),
         Use::Cart => NamespaceId::of_name(CARTS),

@@ -104,7 +104,8 @@ impl World {
     fn load(&mut self, node: usize, id: ReadId, key: (Family, Bytes)) {
         self.count("disk reads");
         let failed = self.servers[node].disk_failed;
-        if failed {
+        if failed || self.chance.disks.chance(self.plan.shape.read_errors) {
+            self.count("reads failed");
             return self.plan_disk_read(node, Input::Loaded(id, Err("simulated".to_owned())));
         }
         if self.chance.disks.chance(500) {
@@ -232,7 +233,8 @@ impl World {
     }
 
     pub(super) fn break_off(&mut self, link: Link, connection: Connection) {
-        if self.network.connection(link) == Some(connection) {
+        let still_cut = self.network.cuts().contains(&link);
+        if still_cut && self.network.connection(link) == Some(connection) {
             self.count("connections timed out");
             self.close(link, true, (0, 1_000_000));
         }
@@ -251,6 +253,7 @@ impl World {
         let node = self.chance.disks.index(self.servers.len());
         let (wall_ms, grace_ms) = (self.wall_ms(node), self.common.options.max_clock_skew_ms);
         self.reclaimed_ms = self.reclaimed_ms.max(wall_ms.saturating_sub(grace_ms));
+        self.back_up(node);
         let shrunk = self.servers[node].disk.compact(wall_ms, grace_ms);
         self.trace.line(self.now_us, format_args!("n{node} compacts: {shrunk} values given back"));
         *self.tally.entry("values given back").or_default() += shrunk as u64;

@@ -43,7 +43,9 @@ impl Disk {
     /// The sync in progress is over: the last batch that it made durable.
     pub(crate) fn end_sync(&mut self) -> Option<BatchId> {
         let done: Vec<_> = self.unsynced.drain(..std::mem::take(&mut self.syncing)).collect();
-        done.iter().for_each(|(_, batch)| apply(&mut self.synced, batch));
+        for (_, batch) in &done {
+            apply(&mut self.synced, batch);
+        }
         done.last().map(|&(id, _)| id)
     }
 
@@ -58,9 +60,19 @@ impl Disk {
         lost
     }
 
-    /// The disk itself is gone.
-    pub(crate) fn lose(&mut self) {
-        *self = Self::default();
+    /// The disk itself is gone, and another in its place: an empty one, or an old copy of it.
+    pub(crate) fn replace(&mut self, by: Self) {
+        *self = by;
+    }
+
+    /// A copy of what is synced.
+    pub(crate) fn copy(&self) -> Self {
+        Self { applied: self.synced.clone(), synced: self.synced.clone(), ..Self::default() }
+    }
+
+    /// The value of a key that survives a crash.
+    pub(crate) fn get_synced(&self, family: Family, key: &[u8]) -> Option<Bytes> {
+        self.synced.get(&(family, Bytes::copy_from_slice(key))).cloned()
     }
 
     /// The value of a key.
@@ -163,12 +175,18 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_disk_is_empty() {
+    fn an_old_copy_has_what_was_synced_then() {
         let mut disk = Disk::default();
         disk.commit(BatchId(1), put("a", "1"));
-        disk.lose();
+        assert!(disk.begin_sync());
+        disk.end_sync();
+        disk.commit(BatchId(2), put("b", "2"));
+        let copy = disk.copy();
+        disk.replace(copy);
+        assert_eq!((held(&disk, &["a"]), held(&disk, &["b"])), (1, 0));
+        assert!(!disk.begin_sync(), "nothing is left to sync");
+        disk.replace(Disk::default());
         assert_eq!(held(&disk, &["a"]), 0);
-        assert!(!disk.begin_sync());
     }
 
     #[test]

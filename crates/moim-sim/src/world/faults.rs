@@ -5,13 +5,14 @@
 
 use moim_node::Input;
 
+use super::disk::Disk;
 use super::network::{Cut, Link};
 use super::{Event, World};
 use crate::profile::Fault;
 
-/// Ends a fault.
+/// What follows on a fault: mostly that it is mended.
 #[derive(Clone, Debug)]
-pub(super) enum Mend {
+pub(super) enum Sequel {
     /// A machine starts.
     Start(usize),
     /// A node goes on.
@@ -24,7 +25,9 @@ pub(super) enum Mend {
     DiskQuicken(usize),
     /// A clock is set to within what nodes tolerate.
     ClockRight(usize),
-    /// A node whose disk failed is taken away.
+    /// A machine crashes, and starts again after so many microseconds.
+    Crash(usize, u64),
+    /// A node that no longer serves is taken away and started anew.
     Replace(usize),
 }
 
@@ -56,7 +59,7 @@ impl World {
         match fault {
             Fault::Split => self.split(lasts_us),
             Fault::OneWay => self.one_way(node, lasts_us),
-            Fault::Crash => self.crash(node, lasts_us),
+            Fault::Crash => self.crash_soon(node, lasts_us),
             Fault::Blackout => self.blackout(),
             Fault::Pause => self.pause(node, lasts_us),
             Fault::SlowLink => self.slow_links(node, lasts_us),
@@ -64,24 +67,29 @@ impl World {
             Fault::DiskFailure => self.fail_disk(node, lasts_us),
             Fault::ClockSet => self.set_clock(node, self.plan.shape.clock_reach_ms),
             Fault::ClockFarOff => self.set_clock_far_off(node, lasts_us),
+            Fault::Restart => self.restart(node, lasts_us),
         }
     }
 
-    fn plan_mend(&mut self, lasts_us: u64, mend: Mend) {
-        self.queue.plan(self.now_us + lasts_us, Event::Mend(mend));
+    fn plan_sequel(&mut self, lasts_us: u64, sequel: Sequel) {
+        self.queue.plan(self.now_us + lasts_us, Event::Sequel(sequel));
     }
 
-    pub(super) fn mend(&mut self, mend: Mend) {
-        self.trace.line(self.now_us, format_args!("mended: {mend:?}"));
-        match mend {
-            Mend::Start(node) => self.start(node),
-            Mend::Resume(node) => self.resume(node),
-            Mend::Heal(links) => links.into_iter().for_each(|link| self.heal(link)),
-            Mend::Quicken(links) => links.into_iter().for_each(|link| self.network.slow(link, 0)),
-            Mend::DiskQuicken(node) => self.servers[node].disk_slow_us = 0,
-            Mend::ClockRight(node) => self.set_clock(node, self.plan.shape.clock_reach_ms),
-            Mend::Replace(node) => {
-                self.crash_now(node, false);
+    pub(super) fn sequel(&mut self, sequel: Sequel) {
+        self.trace.line(self.now_us, format_args!("then: {sequel:?}"));
+        match sequel {
+            Sequel::Start(node) => self.start(node),
+            Sequel::Resume(node) => self.resume(node),
+            Sequel::Heal(links) => links.into_iter().for_each(|link| self.heal(link)),
+            Sequel::Quicken(links) => links.into_iter().for_each(|link| self.network.slow(link, 0)),
+            Sequel::DiskQuicken(node) => self.servers[node].disk_slow_us = 0,
+            Sequel::ClockRight(node) => self.set_clock(node, self.plan.shape.clock_reach_ms),
+            Sequel::Crash(node, lasts_us) if self.faults_on => self.crash(node, lasts_us),
+            Sequel::Crash(..) => {}
+            Sequel::Replace(node) => {
+                if self.servers[node].doomed {
+                    self.crash_now(node, false);
+                }
                 self.start(node);
             }
         }
@@ -96,7 +104,7 @@ impl World {
         }
         for node in 0..self.servers.len() {
             self.servers[node].disk_slow_us = 0;
-            if self.servers[node].disk_failed {
+            if self.servers[node].doomed {
                 self.crash_now(node, false);
             }
             self.resume(node);
@@ -104,6 +112,7 @@ impl World {
             self.set_clock_near(node);
         }
         self.plan.sync_us = (150, 2_000);
+        self.plan.shape.read_errors = 0;
     }
 
     pub(super) fn start(&mut self, node: usize) {
@@ -175,24 +184,45 @@ impl World {
                 self.queue.plan(at_us, Event::Break { link, connection });
             }
         }
-        self.plan_mend(lasts_us, Mend::Heal(cut));
+        self.plan_sequel(lasts_us, Sequel::Heal(cut));
     }
 
     fn crash(&mut self, node: usize, lasts_us: u64) {
         if self.servers[node].is_up() {
             let vanish = self.chance.faults.chance(500);
             self.crash_now(node, vanish);
-            self.plan_mend(lasts_us, Mend::Start(node));
+            self.plan_sequel(lasts_us, Sequel::Start(node));
         }
+    }
+
+    /// Often a disk is slow before its machine goes: then there is much that was not synced.
+    fn crash_soon(&mut self, node: usize, lasts_us: u64) {
+        let fuse_us = if self.chance.faults.chance(500) { self.slow_fuse(node) } else { 0 };
+        self.plan_sequel(fuse_us, Sequel::Crash(node, lasts_us));
     }
 
     /// All at once, as when the power fails; each is back in its own time.
     fn blackout(&mut self) {
         self.count("blackouts");
+        let slow = self.chance.faults.chance(700);
+        let mut fuse_us = 0;
+        for node in 0..self.servers.len() {
+            if slow {
+                fuse_us = self.slow_fuse(node);
+            }
+        }
         for node in 0..self.servers.len() {
             let lasts_us = self.chance.faults.between(10_000, 800_000);
-            self.crash(node, lasts_us);
+            self.plan_sequel(fuse_us, Sequel::Crash(node, lasts_us));
         }
+    }
+
+    /// Makes a disk slow; answers how long to wait for the crash, in microseconds.
+    fn slow_fuse(&mut self, node: usize) -> u64 {
+        let fuse_us = self.chance.faults.between(1_000, 200_000);
+        self.servers[node].disk_slow_us = self.chance.faults.between(2_000, 400_000);
+        self.plan_sequel(fuse_us + 1, Sequel::DiskQuicken(node));
+        fuse_us
     }
 
     /// The machine is gone. Peers usually notice at once, sometimes only after a while.
@@ -213,7 +243,7 @@ impl World {
         if self.servers[node].is_up() {
             self.count("pauses");
             self.servers[node].paused = true;
-            self.plan_mend(lasts_us, Mend::Resume(node));
+            self.plan_sequel(lasts_us, Sequel::Resume(node));
         }
     }
 
@@ -225,14 +255,16 @@ impl World {
             (from == node || to == node) && (one == node || from == one || to == one)
         };
         let links: Vec<Link> = self.all_links().into_iter().filter(touches).collect();
-        links.iter().for_each(|&link| self.network.slow(link, slow_us));
-        self.plan_mend(lasts_us, Mend::Quicken(links));
+        for &link in &links {
+            self.network.slow(link, slow_us);
+        }
+        self.plan_sequel(lasts_us, Sequel::Quicken(links));
     }
 
     fn slow_disk(&mut self, node: usize, lasts_us: u64) {
         self.count("slow disks");
         self.servers[node].disk_slow_us = self.chance.faults.between(2_000, 400_000);
-        self.plan_mend(lasts_us, Mend::DiskQuicken(node));
+        self.plan_sequel(lasts_us, Sequel::DiskQuicken(node));
     }
 
     /// The disk reports an error; the node must stop serving, and somebody starts it again later.
@@ -240,8 +272,9 @@ impl World {
         if self.servers[node].is_up() {
             self.count("disk failures");
             self.servers[node].disk_failed = true;
+            self.servers[node].doomed = true;
             self.hand(node, Input::DiskFailed("simulated".to_owned()));
-            self.plan_mend(lasts_us, Mend::Replace(node));
+            self.plan_sequel(lasts_us, Sequel::Replace(node));
         }
     }
 
@@ -256,7 +289,7 @@ impl World {
         let beyond_ms = i64::try_from(self.common.options.max_clock_skew_ms).unwrap_or(0) + 3_000;
         let offset_ms = *self.chance.faults.pick(&[-beyond_ms, beyond_ms]);
         self.servers[node].clock.set(self.now_us, offset_ms);
-        self.plan_mend(lasts_us, Mend::ClockRight(node));
+        self.plan_sequel(lasts_us, Sequel::ClockRight(node));
     }
 
     fn set_clock_near(&mut self, node: usize) {
@@ -266,13 +299,33 @@ impl World {
         }
     }
 
-    /// Takes a disk away for good, and the node down with it; it starts again at once with nothing but its name.
-    pub(crate) fn lose_disk(&mut self) -> usize {
-        self.count("disks lost");
+    /// Takes a disk away for good, and the node down with it; it starts again at once with nothing but its name, or
+    /// with an old copy of its disk.
+    pub(crate) fn lose_disk(&mut self) {
         let node = self.chance.faults.index(self.servers.len());
         self.crash_now(node, true);
-        self.servers[node].disk.lose();
+        let restored = self.chance.faults.chance(400);
+        self.count(if restored { "old disks restored" } else { "disks lost" });
+        let backup = if restored { self.servers[node].backup.clone() } else { Disk::default() };
+        self.servers[node].disk.replace(backup);
+        self.disk_lost_us = Some(self.now_us);
         self.start(node);
-        node
+    }
+
+    /// Copies a disk now and then, to have an old copy of it.
+    pub(super) fn back_up(&mut self, node: usize) {
+        if self.chance.disks.chance(200) {
+            self.servers[node].backup = self.servers[node].disk.copy();
+        }
+    }
+
+    /// Stops a node as an operator does: it finishes what it has begun.
+    fn restart(&mut self, node: usize, lasts_us: u64) {
+        if self.servers[node].is_up() {
+            self.count("restarts");
+            self.servers[node].doomed = true;
+            self.hand(node, Input::Stop);
+            self.plan_sequel(lasts_us, Sequel::Replace(node));
+        }
     }
 }

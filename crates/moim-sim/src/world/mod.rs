@@ -11,12 +11,14 @@
 //! | `delivery` | from an event to the node's turn, and from its effects to events |
 //! | `clients` | requests on their way, and what comes back |
 //! | `faults` | what goes wrong, and when it is mended |
+//! | `holders` | who holds what is being acknowledged |
 
 mod clients;
 mod clock;
 mod delivery;
 mod disk;
 mod faults;
+mod holders;
 mod network;
 mod queue;
 mod server;
@@ -28,7 +30,6 @@ use moim_node::api::ReadId;
 use moim_node::membership::Hello;
 use moim_node::message::Message;
 use moim_node::namespace::{Conflict, Namespace, Namespaces};
-use moim_node::options::Options;
 use moim_node::{Input, Outcome, Request, RequestId};
 
 use crate::history::{Moment, Operation};
@@ -37,7 +38,7 @@ use crate::random::Random;
 use crate::trace::Trace;
 use crate::workload::Client;
 use clock::Clock;
-use faults::Mend;
+use faults::Sequel;
 use network::{Connection, Link, Manners, Network};
 use queue::Queue;
 use server::{Common, Server};
@@ -81,8 +82,8 @@ enum Event {
     Client { client: usize },
     /// Something goes wrong.
     Fault,
-    /// Something is mended.
-    Mend(Mend),
+    /// A fault goes on or is mended.
+    Sequel(Sequel),
     /// Disks compact.
     Compact,
 }
@@ -115,6 +116,10 @@ pub(crate) struct World {
     /// Requests outside of the history so far, and the answer to the last.
     looks: u64,
     looked: Option<(u64, Outcome)>,
+    /// Acknowledged writes that too few owners held at that moment: the request, how many held it, and how many must.
+    pub(crate) unheld: Vec<(u64, u8, u8)>,
+    /// When a disk was lost last.
+    disk_lost_us: Option<u64>,
     /// What broke the world itself: a node that does not boot.
     pub(crate) broken: Option<String>,
     chance: Chance,
@@ -148,11 +153,7 @@ impl World {
                 random.fork(&format!("server {index}")),
             )
         };
-        let options = Options {
-            cache_bytes: plan.cache_bytes,
-            mutation: settings.mutation,
-            ..Options::default()
-        };
+        let options = plan.options(settings.mutation);
         let mut world = Self {
             now_us: 0,
             steps: 0,
@@ -171,6 +172,8 @@ impl World {
             reclaimed_ms: 0,
             looks: 0,
             looked: None,
+            unheld: Vec::new(),
+            disk_lost_us: None,
             broken: None,
             chance: Chance {
                 turns: random.fork("turns"),
@@ -192,7 +195,7 @@ impl World {
         self.trace.line(0, format_args!("{:?}", self.plan));
         for node in 0..self.servers.len() {
             let at_us = self.chance.faults.between(0, 300_000);
-            self.queue.plan(at_us, Event::Mend(Mend::Start(node)));
+            self.queue.plan(at_us, Event::Sequel(Sequel::Start(node)));
             for peer in node + 1..self.servers.len() {
                 self.queue.plan(at_us, Event::Dial { link: (node, peer) });
             }
@@ -241,7 +244,7 @@ impl World {
             Event::Synced { node, start } => self.synced(node, start),
             Event::DiskRead { node, start, input } => self.disk_read(node, start, *input),
             Event::DiskReadNow { node, start, id, key } => {
-                self.disk_read_now(node, start, id, &key)
+                self.disk_read_now(node, start, id, &key);
             }
             Event::Arrive { link, connection, message } => self.arrive(link, connection, *message),
             Event::Up { node, peer, connection, hello } => self.up(node, peer, connection, *hello),
@@ -253,7 +256,7 @@ impl World {
             Event::GiveUp { operation } => self.give_up(operation),
             Event::Client { client } => self.client(client),
             Event::Fault => self.fault(),
-            Event::Mend(mend) => self.mend(mend),
+            Event::Sequel(sequel) => self.sequel(sequel),
             Event::Compact => self.compact(),
         }
     }

@@ -18,6 +18,10 @@ use crate::random::Random;
 
 /// A machine.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a machine, each set by a fault of its own"
+)]
 pub(crate) struct Server {
     pub(crate) info: MemberInfo,
     pub(crate) clock: Clock,
@@ -36,8 +40,12 @@ pub(crate) struct Server {
     pub(crate) paused: bool,
     /// The disk takes this much longer for everything, in microseconds.
     pub(crate) disk_slow_us: u64,
+    /// A copy of the disk from earlier.
+    pub(crate) backup: Disk,
     /// The disk has failed; nothing becomes durable any more.
     pub(crate) disk_failed: bool,
+    /// Its disk has failed or it was told to stop: it serves no more, and is to be started anew.
+    pub(crate) doomed: bool,
     /// Which connection this side believes to have with each peer.
     pub(crate) peers: BTreeMap<usize, Connection>,
     /// The monotonic clock at the start of this run.
@@ -83,7 +91,9 @@ impl Server {
             wake_us: None,
             paused: false,
             disk_slow_us: 0,
+            backup: Disk::default(),
             disk_failed: false,
+            doomed: false,
             peers: BTreeMap::new(),
             mono_zero_ms: 0,
             started_us: 0,
@@ -147,6 +157,7 @@ impl Server {
         self.wake_us = None;
         self.paused = false;
         self.disk_failed = false;
+        self.doomed = false;
         self.peers.clear();
         self.disk.crash(&mut self.random)
     }

@@ -143,7 +143,11 @@ fn mentions(line: &str, word: &str) -> bool {
 /// Whether the last of `lines` stands under an exception of clippy's.
 fn is_excepted(lines: &[&str]) -> bool {
     let near = &lines[lines.len().saturating_sub(EXCEPTION_REACH + 1)..];
-    let exempts = |line: &str| line.contains("expect(clippy::disallowed_methods");
+    // On a line of its own where the formatter has broken the attribute up.
+    let exempts = |line: &str| {
+        line.contains("expect(clippy::disallowed_methods")
+            || line.trim_start().starts_with("clippy::disallowed_methods,")
+    };
     near.iter().any(|line| exempts(line))
         || lines.iter().any(|line| line.starts_with("#![") && exempts(line))
 }
@@ -173,6 +177,13 @@ mod tests {
         let findings = nothing_ambient_below_the_server(&node(excepted));
         assert_eq!(findings.len(), 1);
         assert!(findings[0].contains("lib.rs:7"));
+    }
+
+    #[test]
+    fn an_exception_over_several_lines_is_allowed() {
+        let excepted = "#[expect(\n    clippy::disallowed_methods,\n    reason = \"…\"\n)]\n\
+                        fn new() {\n    let now = Instant::now();\n}";
+        assert_eq!(nothing_ambient_below_the_server(&node(excepted)), Findings::new());
     }
 
     #[test]

@@ -133,7 +133,13 @@ function ring(status, nodes) {
     : "no ring yet";
 }
 
-function row(node, status, at) {
+// A data centre is named only where there are several.
+function place(node, nodes) {
+  const several = nodes.some((other) => other.dc !== node.dc);
+  return (several ? [node.dc, node.zone] : [node.zone]).filter(Boolean).join(" / ") || "–";
+}
+
+function row(node, status, at, nodes) {
   const chip = element("span", "", "chip");
   chip.style.background = COLOURS[at % COLOURS.length];
   const name = element("code", node.node.slice(0, 8));
@@ -143,13 +149,13 @@ function row(node, status, at) {
   const fill = element("i");
   fill.style.width = `${node.share * 100}%`;
   fill.style.background = COLOURS[at % COLOURS.length];
-  const state = element("span", `${node.state} for ${duration(node.state_for_ms)}`);
+  const state = element("span", `${node.state} ${duration(node.state_for_ms)}`);
   state.dataset.state = { up: "good", silent: "warn", skipped: "warn" }[node.state] ?? "bad";
   const local = status?.local;
   return element("tr", [
     element("td", [chip, link, node.self ? " (this)" : ""]),
     element("td", state),
-    element("td", [node.dc, node.zone].filter(Boolean).join(" / ") || "–"),
+    element("td", place(node, nodes)),
     element("td", [element("span", fill, "bar"), `${(node.share * 100).toFixed(1)} %`]),
     element("td", number(local?.keys_estimate), "number"),
     element("td", number(local?.reads_per_second), "number"),
@@ -205,7 +211,7 @@ async function refresh() {
     $("about").textContent = `version ${status.version}, up ${duration(status.uptime_ms)}`;
     tiles(status, statuses);
     ring(status, nodes);
-    $("nodes").replaceChildren(...nodes.map((node, at) => row(node, statuses[at], at)));
+    $("nodes").replaceChildren(...nodes.map((node, at) => row(node, statuses[at], at, nodes)));
     inside(parse(await (await load("/metrics")).text()));
     $("freshness").textContent = `as of ${new Date().toLocaleTimeString()}`;
   } catch (error) {

@@ -11,7 +11,7 @@ use crate::http::Settings;
 
 /// Impatient, so that tests of patience are quick.
 fn impatient() -> Setup {
-    let patience = Duration::from_millis(200);
+    let patience = Duration::from_millis(500);
     let settings = Settings {
         head_patience: patience,
         body_patience: patience,

@@ -1,0 +1,229 @@
+//! `moim status` and `moim nodes`: the cluster as one node sees it, with each node's own figures beside.
+
+use std::time::Duration;
+
+use clap::Args;
+use moim_server::http::document::{self, Local};
+use moim_server::http::duration::print_ms;
+use serde::Serialize;
+
+use super::node::Node;
+use crate::Ended;
+use crate::ending::{Ending, Trouble};
+use crate::options::Connection;
+use crate::print;
+
+/// How long another node may take to say what it holds.
+const NEIGHBOUR_PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// Nodes asked at once.
+const NEIGHBOURS_AT_ONCE: usize = 32;
+
+/// Show the cluster at a glance.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Show the members of the cluster, and where to reach them.
+#[derive(Debug, Args)]
+pub(crate) struct Nodes {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What `status --json` prints.
+#[derive(Serialize)]
+struct Document {
+    status: document::Status,
+    nodes: Vec<Member>,
+}
+
+/// A member, and what it says of itself.
+#[derive(Serialize)]
+struct Member {
+    #[serde(flatten)]
+    node: document::Node,
+    local: Option<Local>,
+}
+
+impl Status {
+    pub(crate) fn run(self) -> Ended {
+        let node = Node::choose(&self.connection)?;
+        let status: document::Status = node.get("/v1/status")?;
+        let members = members(&node, &status)?;
+        if node.json() {
+            print::json(&Document { status, nodes: members });
+        } else {
+            print::line(&summary(&status, &members));
+            print::raw(print::table(&rows(&members)).as_bytes());
+        }
+        Ok(Ending::Done)
+    }
+}
+
+impl Nodes {
+    pub(crate) fn run(self) -> Ended {
+        let node = Node::choose(&self.connection)?;
+        let nodes: document::Nodes = node.get("/v1/nodes")?;
+        if node.json() {
+            print::json(&nodes);
+        } else {
+            print::raw(print::table(&addresses(&nodes)).as_bytes());
+        }
+        Ok(Ending::Done)
+    }
+}
+
+/// The members, each with its own figures; a member that does not answer has none.
+fn members(asked: &Node, own: &document::Status) -> Result<Vec<Member>, Trouble> {
+    let document::Nodes { nodes } = asked.get("/v1/nodes")?;
+    let mut members = Vec::with_capacity(nodes.len());
+    for group in nodes.chunks(NEIGHBOURS_AT_ONCE) {
+        let local = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                group.iter().map(|node| scope.spawn(move || figures(asked, own, node))).collect();
+            threads.into_iter().map(|thread| thread.join().ok().flatten()).collect::<Vec<_>>()
+        });
+        members.extend(
+            group.iter().zip(local).map(|(node, local)| Member { node: node.clone(), local }),
+        );
+    }
+    Ok(members)
+}
+
+fn figures(asked: &Node, own: &document::Status, node: &document::Node) -> Option<Local> {
+    if node.own {
+        return Some(own.local.clone());
+    }
+    let neighbour = asked.beside(node.addresses.http.clone(), NEIGHBOUR_PATIENCE);
+    neighbour.get::<document::Status>("/v1/status").ok().map(|status| status.local)
+}
+
+fn summary(status: &document::Status, members: &[Member]) -> String {
+    let total = |figure: fn(&Local) -> f64| -> f64 {
+        members.iter().filter_map(|member| member.local.as_ref()).map(figure).sum()
+    };
+    let ready = match &status.reason {
+        None => "serving".to_owned(),
+        Some(reason) => format!("not ready: {reason}"),
+    };
+    let ring = match (status.ring_version, status.partitions) {
+        (Some(version), Some(partitions)) => format!("version {version}, {partitions} partitions"),
+        _ => "none yet".to_owned(),
+    };
+    let rows = [
+        ("state", ready),
+        (
+            "nodes",
+            format!("{} of {} up, on {} machines", status.nodes_up, status.nodes, status.machines),
+        ),
+        ("copies", format!("{} of {}", status.copies, status.copies_wanted)),
+        ("ring", ring),
+        (
+            "traffic",
+            format!(
+                "{} reads/s, {} writes/s, {} failures/s",
+                print::rate(total(|local| local.reads_per_second)),
+                print::rate(total(|local| local.writes_per_second)),
+                print::rate(total(|local| local.failures_per_second)),
+            ),
+        ),
+        (
+            "owed",
+            format!("{:.0} copies to nodes that missed a write", total(|local| whole(local.tasks))),
+        ),
+        (
+            "asked",
+            format!(
+                "node {}, version {}, up {}",
+                status.node,
+                status.version,
+                print_ms(status.uptime_ms)
+            ),
+        ),
+    ];
+    print::table(&rows.map(|(name, value)| vec![name.to_owned(), value]))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count for people")]
+fn whole(count: u64) -> f64 {
+    count as f64
+}
+
+fn rows(members: &[Member]) -> Vec<Vec<String>> {
+    let heading = [
+        "node", "state", "for", "dc", "zone", "share", "keys", "reads/s", "writes/s", "disk",
+        "memory", "owed",
+    ];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for Member { node, local } in members {
+        let figure =
+            |shown: &dyn Fn(&Local) -> String| local.as_ref().map_or_else(|| "–".to_owned(), shown);
+        rows.push(vec![
+            format!("{}{}", node.node, if node.own { " *" } else { "" }),
+            node.state.clone(),
+            print_ms(node.state_for_ms),
+            node.dc.clone(),
+            node.zone.clone(),
+            print::percent(node.share),
+            figure(&|local| local.keys_estimate.to_string()),
+            figure(&|local| print::rate(local.reads_per_second)),
+            figure(&|local| print::rate(local.writes_per_second)),
+            figure(&|local| print::bytes(local.disk_bytes)),
+            figure(&|local| print::bytes(local.memory_bytes)),
+            node.tasks.to_string(),
+        ]);
+    }
+    rows
+}
+
+fn addresses(nodes: &document::Nodes) -> Vec<Vec<String>> {
+    let heading = [
+        "node", "state", "for", "dc", "zone", "weight", "share", "redis", "cluster", "http", "peer",
+    ];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for node in &nodes.nodes {
+        rows.push(vec![
+            format!("{}{}", node.node, if node.own { " *" } else { "" }),
+            node.state.clone(),
+            print_ms(node.state_for_ms),
+            node.dc.clone(),
+            node.zone.clone(),
+            node.weight.to_string(),
+            print::percent(node.share),
+            node.addresses.redis.clone(),
+            node.addresses.cluster.clone(),
+            node.addresses.http.clone(),
+            node.addresses.peer.clone(),
+        ]);
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_without_figures_is_shown_all_the_same() {
+        let node = document::Node {
+            node: "a1".to_owned(),
+            state: "unreachable".to_owned(),
+            ..Default::default()
+        };
+        let members = [Member { node, local: None }];
+        let table = print::table(&rows(&members));
+        assert!(table.lines().nth(1).unwrap().contains("unreachable"), "{table}");
+        assert!(table.contains('–'));
+        let status = document::Status {
+            reason: Some("1 of 3".to_owned()),
+            nodes: 3,
+            nodes_up: 1,
+            ..Default::default()
+        };
+        let text = summary(&status, &members);
+        assert!(text.contains("not ready: 1 of 3") && text.contains("1 of 3 up"), "{text}");
+    }
+}

@@ -1,0 +1,36 @@
+//! `moim version`.
+
+use crate::ending::Ending;
+use crate::options::Output;
+use crate::print;
+
+/// Show the versions of program and protocol.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Version {
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(serde::Serialize)]
+struct Document {
+    version: &'static str,
+    peer_protocol: String,
+}
+
+impl Version {
+    pub(crate) fn run(&self) -> Ending {
+        let document = Document {
+            version: env!("CARGO_PKG_VERSION"),
+            peer_protocol: format!("{:#06x}", moim_server::PEER_PROTOCOL),
+        };
+        if self.output.json {
+            print::json(&document);
+        } else {
+            print::line(&format!(
+                "moim {}, peer protocol {}",
+                document.version, document.peer_protocol
+            ));
+        }
+        Ending::Done
+    }
+}

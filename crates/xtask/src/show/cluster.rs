@@ -1,0 +1,219 @@
+//! A cluster of real processes: started, played with and stopped through `moim dev`, as users do.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{self, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::http;
+use super::process::{Finished, run};
+use super::redis::{Connection, Reply};
+use super::scratch::Scratch;
+use super::stage::Stage;
+
+pub(super) const NODES: u16 = 3;
+/// How far apart the four ports of a node are (docs: `moim dev --help`).
+const OFFSETS: [u16; 4] = [0, 100, 1_000, 2_000];
+/// Below the ports that systems hand out to clients.
+const BASE_PORTS: std::ops::Range<u16> = 12_000..28_000;
+/// Readiness takes a second or two; a busy machine, longer.
+const READY: Duration = Duration::from_mins(1);
+const COMMAND: Duration = Duration::from_mins(1);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Three nodes on this machine, stopped and removed when dropped.
+pub(super) struct Cluster<'a> {
+    moim: &'a Path,
+    data: Scratch,
+    base_port: u16,
+    /// What `moim dev` printed.
+    pub(super) greeting: String,
+}
+
+impl<'a> Cluster<'a> {
+    /// Started and ready.
+    pub(super) fn start(stage: &'a Stage) -> Result<Self> {
+        let moim = stage.moim()?;
+        let data = Scratch::new("data")?;
+        let mut cluster =
+            Self { moim, data, base_port: free_base_port()?, greeting: String::new() };
+        let began = Instant::now();
+        let nodes = NODES.to_string();
+        let port = cluster.base_port.to_string();
+        let engine = if Stage::keeps() { "rocksdb" } else { "memory" };
+        let words = ["--nodes", &nodes, "--base-port", &port, "--engine", engine, "--detach"];
+        // Said first: whoever interrupts a scenario can stop its nodes with `moim dev stop --data …`.
+        println!("  moim dev {} --data {}", words.join(" "), cluster.data.path().display());
+        cluster.greeting = cluster.dev(&words)?.stdout;
+        for node in 1..=NODES {
+            cluster.await_ready(node)?;
+        }
+        println!("  {NODES} nodes are ready after {:.1} s", began.elapsed().as_secs_f64());
+        Ok(cluster)
+    }
+
+    pub(super) fn redis_port(&self, node: u16) -> u16 {
+        self.base_port + node
+    }
+
+    pub(super) fn cluster_port(&self, node: u16) -> u16 {
+        self.base_port + 100 + node
+    }
+
+    pub(super) fn http_port(&self, node: u16) -> u16 {
+        self.base_port + 1_000 + node
+    }
+
+    pub(super) fn peer_port(&self, node: u16) -> u16 {
+        self.base_port + 2_000 + node
+    }
+
+    pub(super) fn redis_ports(&self) -> Vec<u16> {
+        (1..=NODES).map(|node| self.redis_port(node)).collect()
+    }
+
+    /// A connection to a node.
+    pub(super) fn redis(&self, node: u16) -> Result<Connection> {
+        Connection::open(self.redis_port(node)).with_context(|| format!("connect to node {node}"))
+    }
+
+    /// One command on a connection of its own, whose reply must be no error.
+    pub(super) fn call(&self, node: u16, words: &[&str]) -> Result<Reply> {
+        let reply =
+            self.redis(node)?.call(words).with_context(|| format!("{words:?} on node {node}"))?;
+        match reply.error() {
+            None => Ok(reply),
+            Some(error) => bail!("{} on node {node}: {error}", words.join(" ")),
+        }
+    }
+
+    /// With -9.
+    pub(super) fn kill(&self, nodes: &[u16]) -> Result<()> {
+        self.play("kill", nodes)
+    }
+
+    /// Starts nodes that were killed, and waits until they serve.
+    pub(super) fn restart(&self, nodes: &[u16]) -> Result<()> {
+        self.play("start", nodes)?;
+        nodes.iter().try_for_each(|node| self.await_ready(*node))
+    }
+
+    /// Starts the whole cluster again after all of it was killed.
+    pub(super) fn resume(&self) -> Result<()> {
+        self.play("--detach", &[])?;
+        (1..=NODES).try_for_each(|node| self.await_ready(node))
+    }
+
+    /// Cuts a node off from the others, not from its clients.
+    pub(super) fn cut(&self, node: u16) -> Result<()> {
+        self.play("cut", &[node])
+    }
+
+    /// Ends all cuts.
+    pub(super) fn heal(&self) -> Result<()> {
+        self.play("heal", &[])
+    }
+
+    fn play(&self, verb: &str, nodes: &[u16]) -> Result<()> {
+        let mut words = vec![verb.to_owned()];
+        words.extend(nodes.iter().map(u16::to_string));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.dev(&words)?;
+        println!("  moim dev {}", words.join(" "));
+        Ok(())
+    }
+
+    fn dev(&self, words: &[&str]) -> Result<Finished> {
+        let mut command = Command::new(self.moim);
+        command.arg("dev").args(words).arg("--data").arg(self.data.path());
+        run(&mut command, COMMAND)
+            .and_then(Finished::successful)
+            .with_context(|| format!("moim dev {}", words.join(" ")))
+    }
+
+    /// Runs `moim` with these words.
+    pub(super) fn moim(&self, words: &[&str]) -> Result<Finished> {
+        run(Command::new(self.moim).args(words), COMMAND)
+    }
+
+    /// Resident memory of a node, in kB, as the system counts it.
+    pub(super) fn resident_kb(&self, node: u16) -> Result<u64> {
+        let pid = self.pid(node)?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kb = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        kb.with_context(|| format!("process {pid} does not say how much memory it has"))
+    }
+
+    fn pid(&self, node: u16) -> Result<u64> {
+        let nodes: Value = serde_json::from_str(&self.dev(&["status", "--json"])?.stdout)?;
+        let of_node = nodes.as_array().and_then(|nodes| nodes.iter().find(|it| it["node"] == node));
+        let pid = of_node.and_then(|it| it["pid"].as_u64());
+        pid.with_context(|| format!("node {node} has no process in {nodes}"))
+    }
+
+    /// Waits until a node serves.
+    pub(super) fn await_ready(&self, node: u16) -> Result<()> {
+        await_true(READY, &format!("node {node} is not ready"), || {
+            Ok(http::get(self.http_port(node), "/readyz").is_ok_and(|answer| answer.status == 200))
+        })
+    }
+
+    /// Waits until every living node is connected to so many, itself included.
+    pub(super) fn await_connected(&self, among: &[u16], nodes_up: u64) -> Result<()> {
+        await_true(READY, &format!("nodes {among:?} do not see {nodes_up} nodes up"), || {
+            for node in among {
+                let status = http::get(self.http_port(*node), "/v1/status")?.json()?;
+                if status["nodes_up"] != nodes_up {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+}
+
+impl Drop for Cluster<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.dev(&["stop"]) {
+            println!("  the cluster did not stop by itself: {error:#}");
+        }
+    }
+}
+
+/// Asks again and again until it is true.
+pub(super) fn await_true(
+    limit: Duration,
+    otherwise: &str,
+    mut is_true: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    while !is_true()? {
+        if Instant::now() >= deadline {
+            bail!("{otherwise} after {} s", limit.as_secs());
+        }
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// A base whose ports are all free now. Begins at a place of this process's own, so that two that run at once look at
+/// different ports.
+pub(super) fn free_base_port() -> Result<u16> {
+    let steps = u32::from(BASE_PORTS.end - BASE_PORTS.start) / 10;
+    let first = process::id() % steps;
+    let candidates = (0..steps).map(|step| (first + step) % steps * 10);
+    let mut bases =
+        candidates.filter_map(|offset| Some(BASE_PORTS.start + u16::try_from(offset).ok()?));
+    bases.find(|base| is_free(*base)).context("no free ports for a cluster")
+}
+
+fn is_free(base: u16) -> bool {
+    let ports = OFFSETS.iter().flat_map(|offset| (1..=NODES).map(move |node| base + offset + node));
+    ports.into_iter().all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+}
