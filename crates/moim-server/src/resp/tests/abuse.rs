@@ -144,6 +144,18 @@ fn replies_reach_a_client_that_has_said_all_it_has_to_say() {
 }
 
 #[test]
+fn an_idle_client_is_closed_when_it_has_been_told_so() {
+    with(RespSettings::default(), |ports| async move {
+        let mut idle = Client::connect(ports.plain).await;
+        assert_eq!(idle.ask(&["PING"]).await, ["+PONG"]);
+        let mut other = Client::connect(ports.plain).await;
+        assert_eq!(other.ask(&["CONFIG SET timeout 1"]).await, ["+OK"]);
+        assert_eq!(idle.say(b"", 1).await, ["<closed>"]);
+        until(|| ports.front.figures().connections_timed_out == 2).await;
+    });
+}
+
+#[test]
 fn a_node_that_drains_answers_what_it_has_begun() {
     with(RespSettings::default(), |ports| async move {
         let mut client = Client::connect(ports.plain).await;
