@@ -203,8 +203,7 @@ impl Stage {
         if !ready && self.world.broken.is_none() {
             self.fail(Property::NodesRun, "not all nodes serve and are connected again".to_owned());
         }
-        let was_far_off = |&(_, fault): &(u32, Fault)| fault == Fault::ClockFarOff;
-        let far_off = self.world.plan.shape.faults.iter().any(was_far_off);
+        let far_off = self.world.plan.nemesis.has_any(&[Fault::ClockFarOff]);
         self.world.run_until(if far_off { NOTICE_FAR_OFF_US } else { NOTICE_US }, |_| false);
         ready.then_some(())
     }
