@@ -43,7 +43,9 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// What failed without having been promised, and how often.
     pub unpromised: BTreeMap<Property, u64>,
-    /// How often each kind of thing happened.
+    /// How often each kind of fault struck.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// How often each other kind of thing happened.
     pub tally: BTreeMap<&'static str, u64>,
     /// The story, if it was asked for.
     pub trace: String,
@@ -219,7 +221,8 @@ impl Stage {
     }
 
     fn report(self, settings: Settings) -> Report {
-        let Self { world, findings, .. } = self;
+        let Self { mut world, findings, .. } = self;
+        world.count_spoilt();
         let history = &world.history;
         Report {
             settings,
@@ -231,6 +234,7 @@ impl Stage {
             simulated_us: world.now_us(),
             violations: findings.violations,
             unpromised: findings.unpromised,
+            faults: world.faults,
             tally: world.tally,
             trace: world.trace.into_text(),
         }

@@ -56,6 +56,8 @@ pub(crate) struct Network {
     manners: Manners,
     /// Messages of a thousand that are lost, repeated, overtaken beside what `manners` says.
     noise: [u32; 3],
+    /// Messages that were lost, repeated, overtaken, beside those that went with a connection.
+    pub(crate) spoilt: [u64; 3],
     connections: u64,
     /// By pair, the lower index first.
     open: BTreeMap<Link, Connection>,
@@ -76,6 +78,7 @@ impl Network {
             random,
             manners,
             noise: [0; 3],
+            spoilt: [0; 3],
             connections: 0,
             open: BTreeMap::new(),
             cuts: BTreeMap::new(),
@@ -161,10 +164,12 @@ impl Network {
             None => {}
         }
         if self.random.chance(self.manners.loss + self.noise[0]) {
+            self.spoilt[0] += 1;
             return Vec::new();
         }
-        let copies =
-            if self.random.chance(self.manners.repetition + self.noise[1]) { 2 } else { 1 };
+        let repeated = self.random.chance(self.manners.repetition + self.noise[1]);
+        self.spoilt[1] += u64::from(repeated);
+        let copies = if repeated { 2 } else { 1 };
         let arrivals = (0..copies).map(|copy| {
             let at_us = self.arrival_us(now_us, link, copy > 0);
             Delivery { at_us, connection, message: message.clone() }
@@ -209,6 +214,7 @@ impl Network {
     fn arrival_us(&mut self, now_us: u64, link: Link, repeated: bool) -> u64 {
         let delay_us = self.delay_us(link);
         if repeated || self.random.chance(self.manners.overtaking + self.noise[2]) {
+            self.spoilt[2] += 1;
             // Up to half a second: longer than several requests and their retries.
             return now_us + delay_us + self.random.between(0, 500_000);
         }

@@ -5,13 +5,13 @@ use crate::world::World;
 
 impl World {
     pub(super) fn set_clock(&mut self, node: usize, reach_ms: i64) {
-        self.count("clocks set");
+        self.count_fault("clocks set");
         let offset_ms = self.chance.faults.around_zero(reach_ms);
         self.servers[node].clock.set(self.now_us, offset_ms);
     }
 
     pub(super) fn set_clock_far_off(&mut self, node: usize, lasts_us: u64) {
-        self.count("clocks set far off");
+        self.count_fault("clocks set far off");
         let beyond_ms = i64::try_from(self.common.options.max_clock_skew_ms).unwrap_or(0) + 3_000;
         let offset_ms = *self.chance.faults.pick(&[-beyond_ms, beyond_ms]);
         self.servers[node].clock.set(self.now_us, offset_ms);
@@ -20,7 +20,7 @@ impl World {
 
     /// Five milliseconds in a hundred at the most: a hundred times what a cheap quartz does, for a short time.
     pub(super) fn let_clock_drift(&mut self, node: usize, lasts_us: u64) {
-        self.count("clocks drifting");
+        self.count_fault("clocks drifting");
         let drift_ppm = self.chance.faults.around_zero(50_000);
         self.servers[node].clock.drift(self.now_us, drift_ppm);
         self.plan_sequel(lasts_us, Sequel::ClockSteady(node));

@@ -20,14 +20,14 @@ impl World {
     }
 
     pub(super) fn slow_disk(&mut self, node: usize, lasts_us: u64) {
-        self.count("slow disks");
+        self.count_fault("slow disks");
         self.servers[node].disk_slow_us = self.chance.faults.between(2_000, 400_000);
         self.plan_sequel(lasts_us, Sequel::DiskQuicken(node));
     }
 
     /// Nothing more becomes durable until there is room again.
     pub(super) fn fill_disk(&mut self, node: usize, lasts_us: u64) {
-        self.count("full disks");
+        self.count_fault("full disks");
         self.servers[node].disk_full = true;
         self.plan_sequel(lasts_us, Sequel::DiskRoom(node));
     }
@@ -39,7 +39,7 @@ impl World {
     }
 
     pub(super) fn fail_reads(&mut self, node: usize, lasts_us: u64) {
-        self.count("disks with read errors");
+        self.count_fault("disks with read errors");
         self.servers[node].read_errors = READ_ERRORS;
         self.plan_sequel(lasts_us, Sequel::DiskReads(node));
     }
@@ -47,7 +47,7 @@ impl World {
     /// The disk reports an error; the node must stop serving, and somebody starts it again later.
     pub(super) fn fail_disk(&mut self, node: usize, lasts_us: u64) {
         if self.servers[node].is_up() {
-            self.count("disk failures");
+            self.count_fault("disk failures");
             self.servers[node].doom = Some(Doom::DiskFailed);
             self.hand(node, Input::DiskFailed("simulated".to_owned()));
             self.plan_sequel(lasts_us, Sequel::Replace(node));
@@ -60,7 +60,7 @@ impl World {
         let node = self.chance.faults.index(self.servers.len());
         self.crash_now(node, true);
         let restored = self.chance.faults.chance(400);
-        self.count(if restored { "old disks restored" } else { "disks lost" });
+        self.count_fault(if restored { "old disks restored" } else { "disks lost" });
         let backup = if restored { self.servers[node].backup.clone() } else { Disk::default() };
         self.servers[node].disk.replace(backup);
         self.disk_lost_us = Some(self.now_us);

@@ -13,7 +13,7 @@ impl World {
 
     /// Some nodes on one side, the rest on the other.
     pub(super) fn split(&mut self, lasts_us: u64) {
-        self.count("splits");
+        self.count_fault("splits");
         let sides = self.draw_sides();
         let apart = |&(from, to): &Link| sides[from] != sides[to];
         let links: Vec<Link> = self.all_links().into_iter().filter(apart).collect();
@@ -22,7 +22,7 @@ impl World {
 
     /// Two sides that do not reach each other, and a node between them that reaches all.
     pub(super) fn bridge(&mut self, node: usize, lasts_us: u64) {
-        self.count("bridges");
+        self.count_fault("bridges");
         let sides = self.draw_sides();
         let apart = |&(from, to): &Link| from != node && to != node && sides[from] != sides[to];
         let links: Vec<Link> = self.all_links().into_iter().filter(apart).collect();
@@ -35,7 +35,7 @@ impl World {
 
     /// One node no longer reaches another, or hears nobody, or is heard by nobody.
     pub(super) fn one_way(&mut self, node: usize, lasts_us: u64) {
-        self.count("one-way cuts");
+        self.count_fault("one-way cuts");
         let kind = self.chance.faults.index(3);
         let other = self.chance.faults.index(self.servers.len());
         let links = self.all_links().into_iter().filter(|&(from, to)| match kind {
@@ -72,7 +72,7 @@ impl World {
     }
 
     pub(super) fn slow_links(&mut self, node: usize, lasts_us: u64) {
-        self.count("slow links");
+        self.count_fault("slow links");
         let slow_us = self.chance.faults.between(5_000, 400_000);
         let one = self.chance.faults.index(self.servers.len());
         let touches = |&(from, to): &Link| {
@@ -87,7 +87,7 @@ impl World {
 
     /// Messages are lost, repeated and overtaken on every link, although connections stand.
     pub(super) fn noise(&mut self, lasts_us: u64) {
-        self.count("noise");
+        self.count_fault("noise");
         let noise = [(); 3].map(|()| *self.chance.faults.pick(&[0, 10, 50, 150]));
         self.network.disturb(noise);
         self.plan_sequel(lasts_us, Sequel::Quiet);

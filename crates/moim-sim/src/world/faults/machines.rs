@@ -41,7 +41,7 @@ impl World {
 
     /// All at once, as when the power fails; each is back in its own time.
     pub(super) fn blackout(&mut self) {
-        self.count("blackouts");
+        self.count_fault("blackouts");
         let slow = self.chance.faults.chance(700);
         let mut fuse_us = 0;
         for node in 0..self.servers.len() {
@@ -57,7 +57,7 @@ impl World {
 
     /// The machine is gone. Peers usually notice at once, sometimes only after a while.
     pub(in crate::world) fn crash_now(&mut self, node: usize, vanish: bool) {
-        self.count("crashes");
+        self.count_fault("crashes");
         let lost = self.servers[node].crash();
         self.trace.line(self.now_us, format_args!("n{node} crashed: {lost} batches lost"));
         *self.tally.entry("batches lost").or_default() += lost as u64;
@@ -71,7 +71,7 @@ impl World {
 
     pub(super) fn pause(&mut self, node: usize, lasts_us: u64) {
         if self.servers[node].is_up() {
-            self.count("pauses");
+            self.count_fault("pauses");
             self.servers[node].paused = true;
             self.plan_sequel(lasts_us, Sequel::Resume(node));
         }
@@ -80,7 +80,7 @@ impl World {
     /// Stops a node as an operator does: it finishes what it has begun.
     pub(super) fn restart(&mut self, node: usize, lasts_us: u64) {
         if self.servers[node].is_up() {
-            self.count("restarts");
+            self.count_fault("restarts");
             self.servers[node].doom = Some(Doom::Stopping);
             self.hand(node, Input::Stop);
             self.plan_sequel(lasts_us, Sequel::Replace(node));
