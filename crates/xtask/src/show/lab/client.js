@@ -1,0 +1,115 @@
+// Clients of ioredis that write and read until their input ends, and tell what they see. Arguments and output are those
+// of client.py.
+'use strict'
+
+const Redis = require('ioredis')
+
+const [NAME, MODE, COUNT, ...PLACES] = process.argv.slice(2)
+const NODES = PLACES.map((place) => {
+  const at = place.lastIndexOf(':')
+  return { host: place.slice(0, at), port: Number(place.slice(at + 1)) }
+})
+const VALUE_BYTES = 2048
+const PACE_MS = 10
+const TIMEOUT_MS = 1000
+
+let done = false
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+
+function tell(kind, worker, key, words = '') {
+  process.stdout.write(`${kind} ${Date.now()} ${worker} ${key} ${String(words).split(/\s+/).join(' ')}\n`)
+}
+
+function value(key) {
+  return `${key};`.repeat(Math.floor(VALUE_BYTES / key.length)).slice(0, VALUE_BYTES)
+}
+
+class Unsent extends Error {}
+
+async function toNode(node) {
+  const client = new Redis({
+    ...NODES[node],
+    lazyConnect: true,
+    retryStrategy: () => null,
+    maxRetriesPerRequest: 0,
+    autoResendUnfulfilledCommands: false,
+    connectTimeout: TIMEOUT_MS,
+    commandTimeout: TIMEOUT_MS
+  })
+  let why = 'the connection was closed'
+  client.on('error', (error) => { why = error.message })
+  try {
+    await client.connect()
+  } catch (error) {
+    client.disconnect()
+    throw new Unsent(`${error.message}: ${why}`)
+  }
+  return client
+}
+
+async function toCluster() {
+  const client = new Redis.Cluster(NODES)
+  client.on('error', () => {})
+  return client
+}
+
+class Worker {
+  constructor(number) {
+    this.number = number
+    this.node = number % NODES.length
+    this.client = null
+  }
+
+  // What the command gives, once it succeeds; undefined when it is time to end.
+  async attempt(key, command) {
+    while (!done) {
+      try {
+        if (this.client === null) {
+          this.client = MODE === 'list' ? await toNode(this.node) : await toCluster()
+        }
+        if (MODE === 'list' && this.client.status !== 'ready') {
+          throw new Unsent(`the connection is ${this.client.status}`)
+        }
+        return await command(this.client)
+      } catch (error) {
+        const where = MODE === 'list' ? `node ${this.node + 1}: ` : ''
+        tell(error instanceof Unsent ? 'moved' : 'fail', this.number, key, `${where}${error.name}: ${error.message}`)
+        if (MODE === 'list') {
+          if (this.client !== null) this.client.disconnect()
+          this.client = null
+          this.node = (this.node + 1) % NODES.length
+        }
+        await sleep(PACE_MS)
+      }
+    }
+    return undefined
+  }
+
+  async run() {
+    const written = []
+    while (!done) {
+      const key = `${NAME}:${this.number}:${written.length}`
+      if (await this.attempt(key, (client) => client.set(key, value(key)))) {
+        tell('ack', this.number, key)
+        written.push(key)
+      }
+      if (written.length > 0) {
+        await this.look(written[Math.floor(Math.random() * written.length)])
+      }
+      await sleep(PACE_MS)
+    }
+    if (this.client !== null) this.client.disconnect()
+  }
+
+  async look(key) {
+    const found = await this.attempt(key, (client) => client.get(key))
+    if (found !== undefined) {
+      tell(found === value(key) ? 'read' : 'lost', this.number, key, found === null ? '(nil)' : found.slice(0, 40))
+    }
+  }
+}
+
+process.stdin.resume()
+process.stdin.on('end', () => { done = true })
+const workers = Array.from({ length: Number(COUNT) }, (_, number) => new Worker(number))
+Promise.all(workers.map((worker) => worker.run())).then(() => process.exit(0))
