@@ -61,6 +61,8 @@ struct Worker {
     /// Whether all commands that have arrived whole are executed.
     starved: bool,
     ended: bool,
+    /// Whether something was answered since this node began to stop.
+    parts: bool,
     now: Instant,
     /// When replies were last taken by the client, or began to wait for that.
     unread_since: Instant,
@@ -90,6 +92,7 @@ impl Worker {
             sent: 0,
             starved: true,
             ended: false,
+            parts: false,
             now,
             unread_since: now,
             timer: None,
@@ -108,7 +111,8 @@ impl Worker {
             let read = self.read(context);
             let more = sent && self.has_more();
             if !read && !more {
-                return self.rest(context);
+                // Behind the read: what had come in already is answered first.
+                return if self.may_part() { Poll::Ready(()) } else { self.rest(context) };
             }
         }
         context.waker().wake_by_ref();
@@ -145,6 +149,7 @@ impl Worker {
             let reply = slot.reply.unwrap_or(Reply::Silence);
             let took = ended.saturating_duration_since(slot.started);
             connection.front.ended(slot.command, took, reply.is_error());
+            self.parts |= connection.front.is_parting();
             if slot.muted {
                 continue;
             }
@@ -382,6 +387,13 @@ impl Worker {
                 answered && (self.ended && self.starved || self.connection.front.is_draining())
             }
         }
+    }
+
+    /// Whether this is a good moment to end, on a node that stops: something was just answered, and nothing else has
+    /// come in.
+    fn may_part(&self) -> bool {
+        let nothing_left = self.begin == self.input.len() && self.output.is_empty();
+        self.parts && self.starved && nothing_left && self.connection.is_between_commands()
     }
 
     /// Waits for whatever comes next, but not for ever.

@@ -42,6 +42,7 @@ fn disturb(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     lab.restart(4)?;
     lab.restart(5)?;
     lab.await_connected(&ALL, NODES)?;
+    clients.send_home()?;
     clients.work(CALM)?;
     spans.push(("nodes 4 and 5 killed", began, back, now_ms()));
 
@@ -51,6 +52,7 @@ fn disturb(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     let back = now_ms();
     lab.heal()?;
     lab.await_connected(&ALL, NODES)?;
+    clients.send_home()?;
     clients.work(CALM)?;
     spans.push(("nodes 1 and 2 cut off", began, back, now_ms()));
 
@@ -62,6 +64,7 @@ fn disturb(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     lab.resume(2)?;
     lab.resume(3)?;
     lab.await_connected(&ALL, NODES)?;
+    clients.send_home()?;
     clients.work(CALM)?;
     spans.push(("nodes 2 and 3 frozen", began, back, now_ms()));
 

@@ -38,6 +38,7 @@ fn upgrade(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
         ensure!(took <= STOP_MAX, "node {node} took {:.1} s to stop", took.as_secs_f64());
         clients.work(AWAY)?;
         lab.restart(node)?;
+        clients.send_home()?;
         clients.work(CALM)?;
         spans.push((format!("node {node} stopped and started"), from_ms, now_ms()));
     }

@@ -36,6 +36,7 @@ fn interrupt(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     clients.work(AWAY)?;
     let back = now_ms();
     lab.restart(2)?;
+    clients.send_home()?;
     clients.work(CALM)?;
 
     let frozen = now_ms();
@@ -43,6 +44,7 @@ fn interrupt(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     clients.work(AWAY)?;
     let thawed = now_ms();
     lab.resume(3)?;
+    clients.send_home()?;
     clients.work(CALM)?;
 
     let ended = now_ms();

@@ -46,6 +46,7 @@ fn disturb(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
         lab.heal()?;
         lab.await_connected(&[1, 2, 3], NODES)?;
         println!("  all see each other {} ms after that", now_ms() - healed);
+        clients.send_home()?;
         clients.work(CALM)?;
         spans.push((what, cut, healed, now_ms()));
     }

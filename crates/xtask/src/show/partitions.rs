@@ -42,6 +42,7 @@ fn part(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
         lab.heal()?;
         lab.await_connected(&[1, 2, 3], NODES)?;
         println!("  all see each other {} ms after the cut ended", now_ms() - healed);
+        clients.send_home()?;
         clients.work(CALM)?;
         spans.push((format!("node {minority} cut off"), cut, healed, true));
         spans.push((format!("node {minority} back"), healed, now_ms(), false));

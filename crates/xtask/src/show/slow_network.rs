@@ -53,6 +53,7 @@ fn disturb(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     let healed = now_ms();
     lab.await_connected(&[1, 2, 3], NODES)?;
     println!("  all see each other {} ms after all links are good again", now_ms() - healed);
+    clients.send_home()?;
     spans.push(("good links".to_owned(), clients.work(CALM)?, false));
 
     let diary = clients.finish()?;

@@ -63,12 +63,11 @@ fn wipe(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
         "  while it was filled ({:.1} s): {not_ready} answers 'not ready', {found_nothing} times 'not found'",
         took.as_secs_f64()
     );
-    if found_nothing > 0 && not_ready == 0 {
+    if found_nothing > 0 {
         return Ok(Verdict::NotBuilt(format!(
             "the filling of a node that lost its data: {found_nothing} reads at R=1 found nothing"
         )));
     }
-    ensure!(found_nothing == 0, "{found_nothing} reads at R=1 of keys that exist found nothing");
     ensure!(not_ready > 0, "the node was never seen being filled: nothing was shown");
     Ok(Verdict::Shown)
 }

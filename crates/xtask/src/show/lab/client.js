@@ -14,6 +14,7 @@ const PACE_MS = 10
 const TIMEOUT_MS = 1000
 
 let done = false
+let callsHome = 0
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
 function tell(kind, worker, key, words = '') {
@@ -56,8 +57,20 @@ async function toCluster() {
 class Worker {
   constructor(number) {
     this.number = number
-    this.node = number % NODES.length
+    this.home = number % NODES.length
+    this.node = this.home
+    this.calls = 0
     this.client = null
+  }
+
+  goHome() {
+    if (this.calls === callsHome || MODE !== 'list') return
+    this.calls = callsHome
+    if (this.node !== this.home && this.client !== null) {
+      this.client.disconnect()
+      this.client = null
+    }
+    this.node = this.home
   }
 
   // What the command gives, once it succeeds; undefined when it is time to end.
@@ -88,6 +101,7 @@ class Worker {
   async run() {
     const written = []
     while (!done) {
+      this.goHome()
       const key = `${NAME}:${this.number}:${written.length}`
       if (await this.attempt(key, (client) => client.set(key, value(key)))) {
         tell('ack', this.number, key)
@@ -109,7 +123,7 @@ class Worker {
   }
 }
 
-process.stdin.resume()
+process.stdin.on('data', (bytes) => { callsHome += bytes.length })
 process.stdin.on('end', () => { done = true })
 const workers = Array.from({ length: Number(COUNT) }, (_, number) => new Worker(number))
 Promise.all(workers.map((worker) => worker.run())).then(() => process.exit(0))

@@ -2,6 +2,8 @@
 
 usage: client.py NAME MODE WORKERS HOST:PORT...
 
+A byte of input sends all workers back to the nodes that they began with.
+
 MODE list: one plain client a worker, with a list of nodes. The library is told not to try again by itself, so that
 every failure is seen; on a failure the worker goes to the next node. MODE cluster: one cluster client for all workers,
 as the library makes it.
@@ -28,6 +30,7 @@ TIMEOUT_S = 1.0
 
 sys.stdout.reconfigure(line_buffering=True)
 done = threading.Event()
+calls_home = 0
 
 
 def tell(kind, worker, key, words=""):
@@ -59,8 +62,19 @@ def is_unsent(error):
 class Worker:
     def __init__(self, number):
         self.number = number
-        self.node = number % len(NODES)
+        self.home = number % len(NODES)
+        self.node = self.home
+        self.calls = 0
         self.client = None
+
+    def go_home(self):
+        if self.calls == calls_home or MODE != "list":
+            return
+        self.calls = calls_home
+        if self.node != self.home and self.client is not None:
+            self.client.close()
+            self.client = None
+        self.node = self.home
 
     def attempt(self, key, command):
         """What the command gives, once it succeeds; None when it is time to end."""
@@ -83,6 +97,7 @@ class Worker:
     def run(self):
         written = []
         while not done.is_set():
+            self.go_home()
             key = f"{NAME}:{self.number}:{len(written)}"
             if self.attempt(key, lambda client: client.set(key, value(key))):
                 tell("ack", self.number, key)
@@ -102,7 +117,7 @@ threads = [threading.Thread(target=Worker(number).run, daemon=True) for number i
 for thread in threads:
     thread.start()
 while sys.stdin.read(1):
-    pass
+    calls_home += 1
 done.set()
 for thread in threads:
     thread.join(timeout=10)

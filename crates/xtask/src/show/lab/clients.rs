@@ -1,6 +1,7 @@
 //! Redis clients that others wrote, unchanged, in a namespace that reaches all nodes.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -160,6 +161,15 @@ impl Clients {
         }
         diary.events.sort_by_key(|event| event.at_ms);
         Ok(diary)
+    }
+
+    /// Sends them back to the nodes that they began with, as when these are known to serve again.
+    pub(in super::super) fn send_home(&mut self) -> Result<()> {
+        for running in &mut self.running {
+            let input = running.child.stdin.as_mut().context("input is open until the end")?;
+            input.write_all(b"h").with_context(|| running.library)?;
+        }
+        Ok(())
     }
 
     /// Lets them work for a while; returns when that began and ended.
