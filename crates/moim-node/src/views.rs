@@ -61,6 +61,10 @@ pub struct Figures {
     pub timeouts: u64,
     /// Requests refused as overload.
     pub overloaded: u64,
+    /// Share of requests that is refused now because others keep the node busy, in thousandths.
+    pub shed_per_mille: u64,
+    /// Requests, and work for peers, dropped because nobody waited for it any more.
+    pub expired: u64,
     /// Acknowledged `lww` writes that a concurrent write outranked.
     pub lww_discarded: u64,
     /// Writes that were stamped anew above a version they met.
