@@ -11,7 +11,7 @@ use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
 use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
-use crate::coordinator::{Forwarded, Operation, Operations, Serial};
+use crate::coordinator::{Forwarded, Hedging, Operation, Operations, Serial};
 use crate::gate::{Gate, NOTHING, Outgoing};
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
@@ -95,6 +95,7 @@ pub struct Node {
     pub(crate) operations: Operations,
     pub(crate) serial: Serial,
     pub(crate) forwarded: Forwarded,
+    pub(crate) hedging: Hedging,
     pub(crate) listings: BTreeMap<ReadId, Asker>,
     pub(crate) figures: Figures,
 
@@ -130,6 +131,7 @@ impl Node {
             operations: Operations::new(boot.seed, boot.run),
             serial: Serial::default(),
             forwarded: Forwarded::default(),
+            hedging: Hedging::default(),
             listings: BTreeMap::new(),
             figures: Figures::default(),
             local: VecDeque::new(),

@@ -7,9 +7,11 @@ pub struct Options {
     pub request_timeout_ms: u32,
     /// The longest that a client may ask a request to take, in milliseconds: an operation that waits holds memory.
     pub request_timeout_max_ms: u32,
-    /// How long a read waits for a replica before it asks the next one as well, in milliseconds. Below
-    /// `request_timeout_ms`, or it would never.
+    /// How long a read waits at the most for a replica before it asks the next one as well, in milliseconds: sooner
+    /// after the p95 of that replica's recent answers. Below `request_timeout_ms`, or it would never.
     pub read_retry_ms: u32,
+    /// How long a read waits at least before it asks one more, in milliseconds. Below `read_retry_ms`.
+    pub read_hedge_ms_min: u32,
     /// How often a silent peer is asked whether it lives, in milliseconds.
     pub ping_interval_ms: u32,
     /// After how many milliseconds of silence a peer is asked last. Several `ping_interval_ms`.
@@ -68,6 +70,7 @@ impl Default for Options {
             request_timeout_ms: 1_000,
             request_timeout_max_ms: 60_000,
             read_retry_ms: 50,
+            read_hedge_ms_min: 3,
             ping_interval_ms: 100,
             silence_ms: 500,
             missed_deadlines_max: 3,

@@ -75,6 +75,8 @@ pub struct Figures {
     pub read_repairs: u64,
     /// Reads that asked one more replica because another was late.
     pub read_retries: u64,
+    /// Of those, the ones in which the additional replica answered before the late one.
+    pub read_hedges_won: u64,
     /// Objects in memory that a request found there.
     pub cache_hits: u64,
     /// Objects that had to be read from disk.

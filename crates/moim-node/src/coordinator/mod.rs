@@ -9,12 +9,14 @@
 //! |---|---|
 //! | `write` | send to all owners, acknowledge at W, stamp anew when outranked |
 //! | `read` | value from one, digests from the rest, join, write back, repair |
+//! | `hedge` | when a read asks one more replica, and how often reads may |
 //! | `mint` | a new version of a `siblings` object, at a replica |
 //! | `serial` | updates, one after the other per key |
 //! | `forward` | requests that another node must coordinate |
 //! | `listing` | pages of keys, and every replica's copy for people |
 
 mod forward;
+mod hedge;
 mod listing;
 mod mint;
 mod read;
@@ -22,6 +24,7 @@ mod serial;
 mod write;
 
 pub(crate) use forward::Forwarded;
+pub(crate) use hedge::Hedging;
 pub(crate) use mint::Mint;
 pub(crate) use serial::Serial;
 
