@@ -68,10 +68,10 @@ impl NodeHandle {
     /// Whether clients should be sent here, and if not, why. A server that stops says no before it serves no more, so
     /// that whoever distributes clients hears of it in time.
     pub fn readiness(&self) -> Result<(), Failure> {
-        match self.shared.leaving.get() {
-            true => Err(Failure::NotReady(NotReady::Stopping)),
-            false => self.view(Node::readiness),
+        if self.shared.leaving.get() {
+            return Err(Failure::NotReady(NotReady::Stopping));
         }
+        self.view(Node::readiness)
     }
 
     /// Looks at the node between two turns.

@@ -72,6 +72,8 @@ fn strict(lab: &Lab<'_>, minority: u16, majority: &[u16]) -> Result<()> {
             ensure!(problem["needed"] == 2 && problem["got"] == 1, "2 needed, 1 got: {problem}");
         }
     }
-    println!("  strict namespace: nodes {majority:?} take writes at W=2, node {minority} refuses them");
+    println!(
+        "  strict namespace: nodes {majority:?} take writes at W=2, node {minority} refuses them"
+    );
     Ok(())
 }

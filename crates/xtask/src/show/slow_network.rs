@@ -39,7 +39,7 @@ fn disturb(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     let mut clients = Clients::start(tools, lab, WORKERS)?;
     let mut spans = vec![("undisturbed".to_owned(), clients.work(CALM)?, false)];
     let delay = format!("{} ms each way", DELAY.as_millis());
-    let loss = format!("{} of 1,000 pieces lost", LOST_PER_MILLE);
+    let loss = format!("{LOST_PER_MILLE} of 1,000 pieces lost");
 
     lab.set_weather(far(slow));
     spans.push((format!("links of node {FAR}: {delay}"), clients.work(BAD)?, false));
@@ -59,7 +59,11 @@ fn disturb(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     let diary = clients.finish()?;
     for (what, (from_ms, until_ms), may_fail) in &spans {
         let span = Span { what, from_ms: *from_ms, until_ms: *until_ms };
-        if *may_fail { failures_end(&diary, span)? } else { no_failures(&diary, span)? }
+        if *may_fail {
+            failures_end(&diary, span)?;
+        } else {
+            no_failures(&diary, span)?;
+        }
         ensure!(
             diary.count(lab::Kind::Acknowledged, *from_ms, *until_ms) > 0,
             "{what}: nothing was acknowledged"

@@ -126,7 +126,9 @@ fn look_at_stranger(lab: &Lab<'_>, keys: &[&str]) -> Result<String> {
         }
         for key in keys.iter().take(3) {
             match lab.call(WIPED, &["GET", key]) {
-                Ok(Reply::Nil) => anyhow::bail!("a node that nobody knows says that {key} does not exist"),
+                Ok(Reply::Nil) => {
+                    anyhow::bail!("a node that nobody knows says that {key} does not exist")
+                }
                 Ok(reply) => words = format!("a node without its identity answers {reply}"),
                 Err(_not_yet) => {}
             }

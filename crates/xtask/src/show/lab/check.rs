@@ -28,7 +28,11 @@ pub(super) fn value(key: &str) -> Vec<u8> {
 }
 
 /// Reads every acknowledged write through each of these nodes at R=2.
-pub(in super::super) fn verify_acknowledged(lab: &Lab<'_>, diary: &Diary, through: &[u16]) -> Result<()> {
+pub(in super::super) fn verify_acknowledged(
+    lab: &Lab<'_>,
+    diary: &Diary,
+    through: &[u16],
+) -> Result<()> {
     let keys = diary.acknowledged();
     let missing = thread::scope(|scope| {
         let reading: Vec<_> = through
@@ -36,7 +40,8 @@ pub(in super::super) fn verify_acknowledged(lab: &Lab<'_>, diary: &Diary, throug
             .map(|node| (lab.redis(*node), &keys))
             .map(|(place, keys)| scope.spawn(move || missing(place, keys)))
             .collect();
-        let reading = reading.into_iter().map(|reader| reader.join().expect("readers do not panic"));
+        let reading =
+            reading.into_iter().map(|reader| reader.join().expect("readers do not panic"));
         reading.collect::<Result<Vec<_>>>()
     })?;
     let missing: Vec<String> = missing.into_iter().flatten().collect();
@@ -74,9 +79,12 @@ fn missing(place: SocketAddr, keys: &[&str]) -> Result<Vec<String>> {
 }
 
 /// Waits until every owner of a sample of keys holds the same, and says how long that took.
-pub(in super::super) fn await_equal_replicas(lab: &Lab<'_>, keys: &[&str], asked: u16) -> Result<()> {
-    let sample: Vec<&str> =
-        keys.iter().copied().step_by((keys.len() / SAMPLE).max(1)).collect();
+pub(in super::super) fn await_equal_replicas(
+    lab: &Lab<'_>,
+    keys: &[&str],
+    asked: u16,
+) -> Result<()> {
+    let sample: Vec<&str> = keys.iter().copied().step_by((keys.len() / SAMPLE).max(1)).collect();
     ensure!(!sample.is_empty(), "there is nothing to compare");
     let began = std::time::Instant::now();
     let mut differing = String::new();
@@ -112,11 +120,23 @@ fn equal(shown: &Value, copies: usize) -> bool {
     replicas.len() == copies && replicas.iter().all(held)
 }
 
-/// Waits until the owners of every partition have equal Merkle roots. What is missing, if roots are not shown.
-pub(in super::super) fn await_equal_roots(_lab: &Lab<'_>) -> Result<Option<String>> {
-    let missing = "Merkle roots in /v1/nodes";
-    println!("  not built: {missing}");
-    Ok(Some(missing.to_owned()))
+/// What is not shown because nodes do not show it yet.
+pub(in super::super) fn await_equal_roots(lab: &Lab<'_>) -> Result<Option<String>> {
+    let status = lab.get(1, "/v1/status")?.json()?;
+    if status["merkle"].is_null() {
+        let missing = "Merkle roots in /v1/status";
+        println!("  not built: {missing}");
+        return Ok(Some(missing.to_owned()));
+    }
+    await_true(CONVERGE, "Merkle roots still differ", || {
+        let mut roots = Vec::new();
+        for node in lab.all() {
+            roots.push(lab.get(node, "/v1/status")?.json()?["merkle"].clone());
+        }
+        Ok(roots.windows(2).all(|pair| pair[0] == pair[1]))
+    })?;
+    println!("  all Merkle roots are equal");
+    Ok(None)
 }
 
 #[cfg(test)]

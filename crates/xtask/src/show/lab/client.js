@@ -25,30 +25,21 @@ function value(key) {
   return `${key};`.repeat(Math.floor(VALUE_BYTES / key.length)).slice(0, VALUE_BYTES)
 }
 
-class Unsent extends Error {}
-
-async function toNode(node) {
-  const client = new Redis({
-    ...NODES[node],
-    lazyConnect: true,
-    retryStrategy: () => null,
-    maxRetriesPerRequest: 0,
-    autoResendUnfulfilledCommands: false,
-    connectTimeout: TIMEOUT_MS,
-    commandTimeout: TIMEOUT_MS
+// The library as it is: it connects again after its own pauses and sends again what was not answered. All that is added
+// is that it does so at the next node.
+function toNode(worker) {
+  const client = new Redis({ ...NODES[worker.node], connectTimeout: TIMEOUT_MS, commandTimeout: TIMEOUT_MS })
+  client.on('error', () => {})
+  client.on('close', () => {
+    if (done || worker.client !== client) return
+    tell('moved', worker.number, '-', `node ${worker.node + 1}: closed`)
+    worker.node = (worker.node + 1) % NODES.length
+    Object.assign(client.options, NODES[worker.node])
   })
-  let why = 'the connection was closed'
-  client.on('error', (error) => { why = error.message })
-  try {
-    await client.connect()
-  } catch (error) {
-    client.disconnect()
-    throw new Unsent(`${error.message}: ${why}`)
-  }
   return client
 }
 
-async function toCluster() {
+function toCluster() {
   const client = new Redis.Cluster(NODES)
   client.on('error', () => {})
   return client
@@ -67,10 +58,15 @@ class Worker {
     if (this.calls === callsHome || MODE !== 'list') return
     this.calls = callsHome
     if (this.node !== this.home && this.client !== null) {
-      this.client.disconnect()
-      this.client = null
+      this.leave()
     }
     this.node = this.home
+  }
+
+  leave() {
+    const { client } = this
+    this.client = null
+    client.disconnect()
   }
 
   // What the command gives, once it succeeds; undefined when it is time to end.
@@ -78,18 +74,14 @@ class Worker {
     while (!done) {
       try {
         if (this.client === null) {
-          this.client = MODE === 'list' ? await toNode(this.node) : await toCluster()
-        }
-        if (MODE === 'list' && this.client.status !== 'ready') {
-          throw new Unsent(`the connection is ${this.client.status}`)
+          this.client = MODE === 'list' ? toNode(this) : toCluster()
         }
         return await command(this.client)
       } catch (error) {
         const where = MODE === 'list' ? `node ${this.node + 1}: ` : ''
-        tell(error instanceof Unsent ? 'moved' : 'fail', this.number, key, `${where}${error.name}: ${error.message}`)
+        tell('fail', this.number, key, `${where}${error.name}: ${error.message}`)
         if (MODE === 'list') {
-          if (this.client !== null) this.client.disconnect()
-          this.client = null
+          this.leave()
           this.node = (this.node + 1) % NODES.length
         }
         await sleep(PACE_MS)

@@ -4,8 +4,8 @@ usage: client.py NAME MODE WORKERS HOST:PORT...
 
 A byte of input sends all workers back to the nodes that they began with.
 
-MODE list: one plain client a worker, with a list of nodes. The library is told not to try again by itself, so that
-every failure is seen; on a failure the worker goes to the next node. MODE cluster: one cluster client for all workers,
+MODE list: one plain client a worker, with a list of nodes. The library, which knows one node only, is told not to try
+that one again by itself, so that every failure is seen; on a failure the worker goes to the next node. MODE cluster: one cluster client for all workers,
 as the library makes it.
 
 A line for each event: kind, milliseconds since 1970, worker, key, words. Kinds: `ack` (a write was acknowledged), `read`

@@ -24,8 +24,8 @@ const BEGIN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A client library.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Library {
+#[derive(Clone, Copy)]
+enum Library {
     RedisPy,
     IoRedis,
 }
@@ -114,7 +114,11 @@ impl Clients {
     pub(in super::super) fn start(tools: &Tools, lab: &Lab<'_>, workers: usize) -> Result<Self> {
         let mut clients = Self { running: Vec::new() };
         for (library, name) in [(Library::RedisPy, "redis-py"), (Library::IoRedis, "ioredis")] {
-            clients.spawn(tools.command(lab, library), lab, Role { name, mode: "list", workers })?;
+            clients.spawn(
+                tools.command(lab, library),
+                lab,
+                Role { name, mode: "list", workers },
+            )?;
         }
         clients.await_all()?;
         Ok(clients)
@@ -145,7 +149,12 @@ impl Clients {
                     break;
                 }
                 running.check()?;
-                ensure!(Instant::now() < deadline, "{} wrote nothing: {:?}", running.library, diary.events.first());
+                ensure!(
+                    Instant::now() < deadline,
+                    "{} wrote nothing: {:?}",
+                    running.library,
+                    diary.events.first()
+                );
                 thread::sleep(POLL);
             }
         }
@@ -213,6 +222,7 @@ impl Drop for Clients {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Role {
     name: &'static str,
     mode: &'static str,

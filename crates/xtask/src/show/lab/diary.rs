@@ -80,7 +80,12 @@ impl Diary {
     }
 
     /// How often each kind of words was said, numbers taken as equal; the commonest first.
-    pub(in super::super) fn words(&self, kind: Kind, from_ms: u64, until_ms: u64) -> Vec<(String, usize)> {
+    pub(in super::super) fn words(
+        &self,
+        kind: Kind,
+        from_ms: u64,
+        until_ms: u64,
+    ) -> Vec<(String, usize)> {
         let mut counted = BTreeMap::<String, usize>::new();
         for event in self.of(kind, from_ms, until_ms) {
             let library = event.client.split('#').next().unwrap_or_default();
@@ -135,7 +140,8 @@ mod tests {
     #[test]
     fn what_is_told_is_understood() {
         let mut diary = Diary::default();
-        diary.add("py", "ack 100 0 a:0 \nfail 150 1 b:0 node 2: Gone: 12 ms\nack 400 0 a:1 \nack 9");
+        diary
+            .add("py", "ack 100 0 a:0 \nfail 150 1 b:0 node 2: Gone: 12 ms\nack 400 0 a:1 \nack 9");
         assert_eq!(diary.acknowledged(), ["a:0", "a:1"]);
         assert_eq!(diary.count(Kind::Failed, 100, 150), 0);
         assert_eq!(diary.count(Kind::Failed, 150, 151), 1);

@@ -49,11 +49,8 @@ const READY: Duration = Duration::from_secs(40);
 const STOP: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 /// Memory of each node, modest: they share one machine.
-const MODEST: [&str; 3] = [
-    "node.cache_bytes=33554432",
-    "node.block_cache_bytes=67108864",
-    "node.memtable_bytes=8388608",
-];
+const MODEST: [&str; 3] =
+    ["node.cache_bytes=33554432", "node.block_cache_bytes=67108864", "node.memtable_bytes=8388608"];
 /// A namespace in which nobody stands in for an owner.
 pub(super) const STRICT: &str = "strict";
 /// Lines of each node's log that are shown when something fails.
@@ -144,7 +141,8 @@ impl<'a> Lab<'a> {
         command.args(self.arguments(node)).current_dir(&directory);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Ctrl-C is for this process; the guard ends the others.
-        let child = command.process_group(0).spawn().with_context(|| format!("start node {node}"))?;
+        let child =
+            command.process_group(0).spawn().with_context(|| format!("start node {node}"))?;
         let before = self.running.borrow_mut().insert(node, child);
         assert!(before.is_none(), "a node is started once");
         Ok(())
@@ -154,8 +152,7 @@ impl<'a> Lab<'a> {
         let mut words = vec!["server".to_owned()];
         let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
         add("--data", self.directory(node).display().to_string());
-        for (what, port) in
-            [("redis", REDIS), ("cluster", CLUSTER), ("http", HTTP), ("peer", PEER)]
+        for (what, port) in [("redis", REDIS), ("cluster", CLUSTER), ("http", HTTP), ("peer", PEER)]
         {
             add(&format!("--listen-{what}"), self.at(node, port).to_string());
         }
@@ -172,9 +169,10 @@ impl<'a> Lab<'a> {
 
     /// What other nodes are told to dial.
     fn peer_host(&self, node: u16) -> String {
-        let address = match self.plan.proxied {
-            true => self.network.proxy_address(node),
-            false => self.network.address(node),
+        let address = if self.plan.proxied {
+            self.network.proxy_address(node)
+        } else {
+            self.network.address(node)
         };
         address.to_string()
     }
@@ -313,8 +311,8 @@ impl<'a> Lab<'a> {
 
     /// One command on a connection of its own to a node.
     pub(super) fn call(&self, node: u16, words: &[&str]) -> Result<Reply> {
-        let mut connection =
-            Connection::open(self.redis(node)).with_context(|| format!("connect to node {node}"))?;
+        let mut connection = Connection::open(self.redis(node))
+            .with_context(|| format!("connect to node {node}"))?;
         connection.call(words).with_context(|| format!("{words:?} on node {node}"))
     }
 

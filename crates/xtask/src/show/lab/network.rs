@@ -158,7 +158,8 @@ impl Network {
 
 /// What a namespace is called, and the last part of its address.
 fn places(nodes: u16) -> Vec<(String, u8)> {
-    let numbered = (1..=nodes).filter_map(|node| Some((node.to_string(), u8::try_from(node).ok()?)));
+    let numbered =
+        (1..=nodes).filter_map(|node| Some((node.to_string(), u8::try_from(node).ok()?)));
     numbered.chain([("c".to_owned(), CLIENTS)]).collect()
 }
 
@@ -185,7 +186,9 @@ mod tests {
     #[test]
     fn everything_that_is_made_is_undone() {
         let undone = undo("moim7", 2).join("\n");
-        for thing in ["netns del moim7-1", "netns del moim7-2", "netns del moim7-c", "link del moim7br"] {
+        for thing in
+            ["netns del moim7-1", "netns del moim7-2", "netns del moim7-c", "link del moim7br"]
+        {
             assert!(undone.contains(thing), "{thing}");
         }
     }

@@ -110,7 +110,7 @@ impl Shared {
                     let Some(&from) = self.nodes.get(peer.ip()) else { continue };
                     let shared = Arc::clone(self);
                     // A node that does not listen is one that closes at once.
-                    thread::spawn(move || drop(shared.connect(stream, Link { from, to }, target)));
+                    thread::spawn(move || drop(shared.connect(&stream, Link { from, to }, target)));
                 }
                 Ok(_) => {}
                 Err(_none_or_gone) => thread::sleep(POLL),
@@ -118,14 +118,14 @@ impl Shared {
         }
     }
 
-    fn connect(self: &Arc<Self>, near: TcpStream, link: Link, target: SocketAddr) -> Result<()> {
+    fn connect(self: &Arc<Self>, near: &TcpStream, link: Link, target: SocketAddr) -> Result<()> {
         while self.of(link).stalled && !self.is_closed() {
             thread::sleep(POLL);
         }
         let far = TcpStream::connect_timeout(&target, CONNECT)?;
         let back = Link { from: link.to, to: link.from };
         near.set_nonblocking(false)?;
-        for (from, to, link) in [(&near, &far, link), (&far, &near, back)] {
+        for (from, to, link) in [(near, &far, link), (&far, near, back)] {
             from.set_nodelay(true)?;
             from.set_read_timeout(Some(Duration::from_millis(200)))?;
             let (reader, writer) = (from.try_clone()?, to.try_clone()?);
@@ -149,7 +149,8 @@ impl Shared {
                         break;
                     }
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(_gone) => break,
             }
         }
@@ -162,7 +163,7 @@ impl Shared {
         if lost { delay + RETRANSMISSION } else { delay }
     }
 
-    /// SplitMix64: quality does not matter here, a dependency would.
+    /// `SplitMix64`: quality does not matter here, a dependency would.
     fn dice(&self) -> u64 {
         let step = 0x9e37_79b9_7f4a_7c15_u64;
         let mut word = self.dice.fetch_add(step, Ordering::Relaxed).wrapping_add(step);
