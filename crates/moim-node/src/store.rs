@@ -2,7 +2,8 @@
 //!
 //! Invariants: an object written here is found here until its batch is durable; while a key is being read from disk,
 //! everything that needs it queues behind in order, and what arrives from disk never replaces something newer; memory
-//! is bounded by `cache_bytes` and what is not yet durable. Left out: which writes are right (the replica's business).
+//! is bounded by `cache_bytes` and what is not yet durable; every batch carries the Merkle trees' cells that its objects
+//! changed, so that trees and objects on disk are always of one moment. Left out: which writes are right (the replica's business).
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -10,10 +11,12 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use moim_core::codec::DecodeError;
+use moim_core::merkle::Trees;
 use moim_core::object::Object;
 use moim_storage::{Batch, Family, Write};
 
 use crate::api::{BatchId, Effect, ReadId};
+use crate::keyspace;
 use crate::replica::Work;
 use crate::views::Figures;
 
@@ -93,10 +96,11 @@ pub(crate) struct Store {
     next_batch: BatchId,
     unsynced: VecDeque<(BatchId, u64)>,
     unsynced_bytes: u64,
+    trees: Trees,
 }
 
 impl Store {
-    pub(crate) fn new(seed: u64, bytes_max: u64) -> Self {
+    pub(crate) fn new(seed: u64, bytes_max: u64, trees: Trees) -> Self {
         let hasher = FixedState::with_seed(seed);
         Self {
             entries: Map::with_hasher(hasher.clone()),
@@ -111,6 +115,7 @@ impl Store {
             next_batch: BatchId(1),
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
+            trees,
         }
     }
 
@@ -168,11 +173,17 @@ impl Store {
         waiting
     }
 
-    /// Writes an object: it is in memory at once and in this turn's batch. Returns the batch.
+    /// Writes an object, whose key must have been looked up in this turn: it is in memory at once and in this turn's
+    /// batch. Returns the batch.
     pub(crate) fn put(&mut self, key: &Bytes, stored: Stored) -> BatchId {
         let value = stored.encoded.clone();
         self.write(Write::Put { family: Family::Data, key: key.clone(), value });
         let batch = self.next_batch;
+        let held = self.entries.get(key).and_then(|entry| entry.stored.as_ref());
+        if let Some((place, hash, user_key)) = keyspace::place_of(key) {
+            let (old, new) = (held.map(|held| &held.object), Some(&stored.object));
+            self.trees.change(place, (&user_key, hash), old, new);
+        }
         if let Some(entry) = self.entries.get_mut(key) {
             self.bytes =
                 self.bytes + stored.encoded.len() as u64 - object_bytes(entry.stored.as_ref());
@@ -195,6 +206,9 @@ impl Store {
 
     /// Ends the turn: hands over its batch, if there is one.
     pub(crate) fn commit(&mut self, effects: &mut Vec<Effect>, figures: &mut Figures) {
+        for (id, cell) in self.trees.take_changes() {
+            self.write(keyspace::cell_write(id, cell));
+        }
         if self.batch.is_empty() {
             return;
         }
@@ -205,6 +219,25 @@ impl Store {
         effects.push(Effect::Commit(self.next_batch, batch));
         figures.commits += 1;
         self.next_batch = BatchId(self.next_batch.0 + 1);
+    }
+
+    /// The Merkle trees over all objects, those of this turn included.
+    pub(crate) fn trees(&self) -> &Trees {
+        &self.trees
+    }
+
+    /// Expiry slices that end at `wall_ms` or before fall out of the trees.
+    pub(crate) fn pass_slices(&mut self, wall_ms: u64) {
+        if self.trees.pass(wall_ms) {
+            for write in keyspace::passed_writes(wall_ms) {
+                self.write(write);
+            }
+        }
+    }
+
+    /// What a message about everything held here reveals: the last batch that there is.
+    pub(crate) fn last_batch(&self) -> BatchId {
+        if self.batch.is_empty() { BatchId(self.next_batch.0 - 1) } else { self.next_batch }
     }
 
     /// Everything up to `batch` is durable: it may be evicted.
