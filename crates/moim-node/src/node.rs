@@ -10,9 +10,12 @@ use moim_core::NodeId;
 use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
+use crate::anti_entropy::{Comparisons, Exchanges, Filling};
 use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
+use crate::coordinator::Listing;
 use crate::coordinator::{Forwarded, Operation, Operations, Serial};
 use crate::gate::{Gate, Outgoing};
+use crate::keyspace::StoredTrees;
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
 use crate::message::{Message, OpId};
@@ -40,6 +43,10 @@ pub struct Boot {
     pub stored_record: Option<Bytes>,
     /// The value of [`crate::keyspace::META_CLOCK_BOUND`] on disk.
     pub stored_clock_bound: Option<Bytes>,
+    /// The value of [`crate::keyspace::META_FILLING`] on disk.
+    pub stored_filling: Option<Bytes>,
+    /// All of [`moim_storage::Family::Trees`] on disk.
+    pub stored_trees: StoredTrees,
     /// How many members found the cluster, this one included, when there is no record.
     pub founding_members: usize,
     /// Partitions of a cluster to be founded.
@@ -91,7 +98,15 @@ pub struct Node {
     pub(crate) operations: Operations,
     pub(crate) serial: Serial,
     pub(crate) forwarded: Forwarded,
-    pub(crate) listings: BTreeMap<ReadId, Asker>,
+    pub(crate) listings: BTreeMap<ReadId, Listing>,
+    pub(crate) exchanges: Exchanges,
+    pub(crate) comparisons: Comparisons,
+    /// What is missing after a disk was lost; `None` when nothing is.
+    pub(crate) filling: Option<Filling>,
+    /// A peer was already a member of this cluster when this node had no record: it was a member before, and its disk is lost.
+    pub(crate) was_member: bool,
+    /// The largest N of any namespace.
+    pub(crate) copies_max: u8,
     pub(crate) figures: Figures,
 
     /// Messages to this node's own replica and coordinator, within a turn.
@@ -115,7 +130,7 @@ impl Node {
             leases: vec![Lease::stored(bound_ms)],
             lww_counter: 0,
             epoch_serial: 0,
-            store: Store::new(boot.seed, boot.options.cache_bytes),
+            store: Store::new(boot.seed, boot.options.cache_bytes, boot.stored_trees.into_trees()),
             gate: Gate::new(boot.options.mutation == Some(Mutation::AckBeforeSync)),
             timers: Timers::default(),
             peers: Peers::default(),
@@ -125,6 +140,11 @@ impl Node {
             serial: Serial::default(),
             forwarded: Forwarded::default(),
             listings: BTreeMap::new(),
+            exchanges: Exchanges::default(),
+            comparisons: Comparisons::default(),
+            filling: Filling::stored(boot.stored_filling.as_ref()),
+            was_member: false,
+            copies_max: copies,
             figures: Figures::default(),
             local: VecDeque::new(),
             effects: Vec::new(),
@@ -142,6 +162,7 @@ impl Node {
         };
         node.know_members();
         node.timers.set(now.mono_ms, Timer::PeerTick);
+        node.timers.set(now.mono_ms, Timer::ExchangeTick);
         Ok(node)
     }
 
@@ -156,6 +177,7 @@ impl Node {
             self.on_timer(timer);
             self.run_local();
         }
+        self.keep_filling();
         self.store.commit(&mut self.effects, &mut self.figures);
         effects.append(&mut self.effects);
         assert!(self.local.is_empty(), "a turn ended with work left over");
@@ -187,8 +209,22 @@ impl Node {
         self.record.as_ref().filter(|_| self.adopted)
     }
 
-    /// Whether this node serves, and if not, what it waits for.
+    /// Whether this node serves all that it owns, and if not, what it waits for.
     pub fn readiness(&self) -> Result<(), Failure> {
+        self.admission()?;
+        match &self.filling {
+            None => Ok(()),
+            Some(filling) => {
+                let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+                let view = filling.view();
+                let (filled, partitions) = (count(view.filled), count(view.partitions));
+                Err(Failure::NotReady(NotReady::Filling { filled, partitions }))
+            }
+        }
+    }
+
+    /// Whether this node coordinates requests. While it is filled, it does so for other owners.
+    pub(crate) fn admission(&self) -> Result<(), Failure> {
         if let Some(reason) = &self.halted {
             return Err(Failure::Stopped(reason.clone()));
         }
@@ -249,6 +285,11 @@ impl Node {
             operations: self.operations.len() as u64,
             tasks: self.tasks.count(),
             tasks_bytes: self.tasks.bytes(),
+            tree_cells: self.store.trees().cells() as u64,
+            unfilled_partitions: self.filling.as_ref().map_or(0, |filling| {
+                let view = filling.view();
+                view.partitions - view.filled
+            }),
             ..self.figures
         }
     }
@@ -263,6 +304,7 @@ impl Node {
             Input::Loaded(id, result) => self.on_loaded(id, result),
             Input::Listed(id, page) => self.on_listed(id, page),
             Input::DiskFailed(reason) => self.halt(reason),
+            Input::Repair(repair) => self.on_repair(repair),
             Input::Stop => self.stopping = true,
         }
     }
@@ -273,6 +315,8 @@ impl Node {
             Timer::ReadRetry(id) => self.on_read_retry(id),
             Timer::Restamp(id) => self.on_restamp(id),
             Timer::PeerTick => self.on_peer_tick(),
+            Timer::ExchangeTick => self.on_exchange_tick(),
+            Timer::ExchangePage(peer, exchange) => self.on_page_due(peer, exchange),
             Timer::TaskRetry(node) => {
                 self.tasks.disarm(node, self.now.mono_ms);
                 self.offer_tasks(node);
@@ -313,6 +357,10 @@ impl Node {
                 self.on_keys(Asker { node: from, op }, namespace, (partition, from_hash, limit));
             }
             Message::KeysReply { op, result } => self.on_keys_reply(from, op, result),
+            Message::Exchange { op, terms, ask } => {
+                self.on_exchange(Asker { node: from, op }, &terms, ask);
+            }
+            Message::ExchangeReply { op, result } => self.on_exchange_reply(from, op, result),
             Message::Founding { digest } => self.on_founding(from, digest),
             Message::Record(record) => self.on_record(*record),
             Message::Unsupported { op } => self.on_unsupported(from, op),
@@ -329,7 +377,9 @@ impl Node {
             Some(Operation::Read(_)) => self.read_refused(id, from, why),
             Some(Operation::Listing(_)) => self.on_keys_reply(from, id, Err(why)),
             Some(Operation::Inspect(_)) => self.inspect_refused(id, from, why),
-            Some(Operation::Forward(_) | Operation::Task(..)) => self.on_deadline(id),
+            Some(Operation::Forward(_) | Operation::Task(..) | Operation::Exchange(_)) => {
+                self.on_deadline(id);
+            }
             None => {}
         }
     }

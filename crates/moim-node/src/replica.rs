@@ -8,6 +8,7 @@ use moim_core::object::{Joined, Object};
 use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
 
+use crate::anti_entropy::Answer;
 use crate::api::{BatchId, Why};
 use crate::coordinator::Mint;
 use crate::gate::{NOTHING, Outgoing};
@@ -49,6 +50,8 @@ pub(crate) struct Asker {
 pub(crate) enum Work {
     /// Join this into it.
     Join { asker: Asker, target: Target, incoming: Stored },
+    /// Join this into it, and give back what it held beside.
+    Meet { asker: Asker, target: Target, incoming: Stored },
     /// Tell `from` of it.
     Tell { asker: Asker, target: Target, want: Want },
     /// Make a new version of it.
@@ -58,7 +61,9 @@ pub(crate) enum Work {
 impl Work {
     fn data_key(&self) -> &Bytes {
         match self {
-            Self::Join { target, .. } | Self::Tell { target, .. } => &target.data_key,
+            Self::Join { target, .. } | Self::Meet { target, .. } | Self::Tell { target, .. } => {
+                &target.data_key
+            }
             Self::Mint(mint) => &mint.target.data_key,
         }
     }
@@ -82,6 +87,9 @@ impl Node {
     /// A coordinator wants to know what we hold.
     pub(crate) fn on_read(&mut self, asker: Asker, namespace: NamespaceId, key: &[u8], want: Want) {
         match self.local_target(namespace, key) {
+            Ok(target) if !self.is_filled(target.partition) => {
+                self.answer_read(asker.node, asker.op, ReadResult::Refused(Why::NotReady), NOTHING);
+            }
             Ok(target) => self.work(Work::Tell { asker, target, want }),
             Err(why) => self.answer_read(asker.node, asker.op, ReadResult::Refused(why), NOTHING),
         }
@@ -104,6 +112,7 @@ impl Node {
             Work::Join { asker, .. } => {
                 self.answer_write(asker.node, asker.op, WriteResult::Refused(why), NOTHING);
             }
+            Work::Meet { asker, .. } => self.answer_exchange(asker, Err(why), NOTHING),
             Work::Tell { asker, .. } => {
                 self.answer_read(asker.node, asker.op, ReadResult::Refused(why), NOTHING);
             }
@@ -115,7 +124,29 @@ impl Node {
         match work {
             Work::Join { asker, target, incoming } => {
                 let (result, reveals) = self.join(&target, stored, batch, incoming);
+                let result = match result {
+                    // It is here, but whether something outranks it this replica cannot tell yet.
+                    WriteResult::Stored | WriteResult::Superseded(_)
+                        if !self.is_filled(target.partition) =>
+                    {
+                        WriteResult::Refused(Why::NotReady)
+                    }
+                    result => result,
+                };
                 self.answer_write(asker.node, asker.op, result, reveals);
+            }
+            Work::Meet { asker, target, incoming } => {
+                let came = incoming.object.clone();
+                let (result, reveals) = self.join(&target, stored, batch, incoming);
+                let answer = match result {
+                    WriteResult::Refused(why) => Err(why),
+                    WriteResult::Stored | WriteResult::Superseded(_) => {
+                        let held = self.store.peek(&target.data_key);
+                        let more = held.filter(|held| !came.covers(&held.object));
+                        Ok(Answer::Object(more.map(|held| held.encoded.clone())))
+                    }
+                };
+                self.answer_exchange(asker, answer, reveals);
             }
             Work::Tell { asker, want, .. } => {
                 let result = match want {
@@ -179,7 +210,7 @@ impl Node {
         }
     }
 
-    fn admit_write(
+    pub(crate) fn admit_write(
         &mut self,
         namespace: NamespaceId,
         key: &[u8],

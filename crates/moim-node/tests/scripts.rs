@@ -16,6 +16,7 @@ use moim_core::quorum::Level;
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NamespaceId, NodeId};
 use moim_node::api::{Action, BatchId, Copy, Effect, Expiry, Failure, Input, Outcome, Request};
+use moim_node::keyspace::StoredTrees;
 use moim_node::membership::MemberInfo;
 use moim_node::message::Message;
 use moim_node::namespace::{Conflict, Namespace, Namespaces};
@@ -117,12 +118,18 @@ impl World {
         machine.starts += 1;
         let stored =
             |key: &[u8]| machine.disk.get(Family::Meta, key).expect("memory does not fail");
+        let mut stored_trees = StoredTrees::default();
+        let everything = PageLimit { entries_max: usize::MAX, bytes_max: usize::MAX };
+        let page = machine.disk.scan(Family::Trees, &b""[..]..&[0xff; 17][..], everything);
+        stored_trees.add(&page.expect("memory does not fail").entries).expect("well formed");
         let boot = Boot {
             info: info(id),
             run: id * 0x10 + machine.starts,
             seed: id,
             stored_record: stored(moim_node::keyspace::META_RECORD),
             stored_clock_bound: stored(moim_node::keyspace::META_CLOCK_BOUND),
+            stored_filling: stored(moim_node::keyspace::META_FILLING),
+            stored_trees,
             founding_members,
             partitions: PartitionCount::new(256).expect("a power of two"),
             namespaces: namespaces(),

@@ -22,6 +22,7 @@ mod serial;
 mod write;
 
 pub(crate) use forward::Forwarded;
+pub(crate) use listing::{Listing, last_whole_hash};
 pub(crate) use mint::Mint;
 pub(crate) use serial::Serial;
 
@@ -31,6 +32,7 @@ use moim_core::NodeId;
 use moim_core::object::{Content, Context, Object};
 use moim_core::quorum::Level;
 
+use crate::anti_entropy::Question;
 use crate::api::{
     Action, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId, Why,
 };
@@ -67,6 +69,8 @@ pub(crate) enum Operation {
     Inspect(listing::InspectOp),
     /// An owed copy on its way.
     Task(NodeId, TaskId),
+    /// A comparison with another owner.
+    Exchange(Question),
 }
 
 #[expect(
@@ -219,7 +223,7 @@ impl Node {
     }
 
     fn admit(&mut self, request: &Request) -> Result<Admitted, Failure> {
-        self.readiness()?;
+        self.admission()?;
         if self.operations.len() >= self.options.operations_max {
             let limit = self.options.operations_max as u64;
             return Err(Failure::Overloaded { queue: Queue::Operations, limit });
@@ -304,6 +308,7 @@ impl Node {
             Some(Operation::Listing(listing)) => self.listing_deadline(listing),
             Some(Operation::Inspect(inspect)) => self.inspect_deadline(inspect),
             Some(Operation::Task(node, task)) => self.task_failed(node, task),
+            Some(Operation::Exchange(question)) => self.question_failed(&question, "no answer"),
             None => {}
         }
     }
@@ -327,6 +332,9 @@ impl Node {
                     self.inspect_refused(id, node, why);
                 }
                 Some(Operation::Task(target, _)) if *target == node => self.on_deadline(id),
+                Some(Operation::Exchange(question)) if question.waits_for(node) => {
+                    self.on_deadline(id);
+                }
                 _ => {}
             }
         }
