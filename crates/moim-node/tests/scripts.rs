@@ -15,7 +15,10 @@ use moim_core::object::{Context, Version};
 use moim_core::quorum::Level;
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NamespaceId, NodeId};
-use moim_node::api::{Action, BatchId, Copy, Effect, Expiry, Failure, Input, Outcome, Request};
+use moim_node::anti_entropy::{Ask, Repair};
+use moim_node::api::{
+    Action, BatchId, Copy, Effect, Expiry, Failure, Input, NotReady, Outcome, Request,
+};
 use moim_node::keyspace::StoredTrees;
 use moim_node::membership::MemberInfo;
 use moim_node::message::Message;
@@ -48,6 +51,8 @@ struct World {
     answers: BTreeMap<RequestId, Outcome>,
     contexts: BTreeMap<String, Context>,
     trace: bool,
+    /// Bytes of comparisons on the wire.
+    exchanged_bytes: usize,
     out: String,
 }
 
@@ -85,6 +90,7 @@ impl World {
             answers: BTreeMap::new(),
             contexts: BTreeMap::new(),
             trace: false,
+            exchanged_bytes: 0,
             out: String::new(),
         };
         for id in 1..=count {
@@ -208,6 +214,11 @@ impl World {
             while let Some((from, to, message)) = self.network.pop_front() {
                 if self.cut.contains(&(from, to)) {
                     continue;
+                }
+                if let Message::Exchange { .. } | Message::ExchangeReply { .. } = message {
+                    let mut frame = Vec::new();
+                    moim_node::wire::encode(&message, &mut frame);
+                    self.exchanged_bytes += frame.len();
                 }
                 if self.trace && !matches!(message, Message::Ping | Message::Pong) {
                     writeln!(self.out, "  {from} -> {to} {}", name(&message)).unwrap();
@@ -374,6 +385,36 @@ impl World {
                     None => "(none)".to_owned(),
                 };
             }
+            "repair" => {
+                self.input(node(1), Input::Repair(Repair::default()));
+                self.settle();
+                return self.repairs(node(1));
+            }
+            "repairs" => return self.repairs(node(1)),
+            "ready" => {
+                let node = self.machines[&node(1)].node.as_ref().expect("up");
+                return match node.readiness() {
+                    Ok(()) => "ready".to_owned(),
+                    Err(Failure::NotReady(NotReady::Filling { filled, partitions })) => {
+                        format!("not ready: filling {filled} of {partitions}")
+                    }
+                    Err(failure) => format!("{failure:?}"),
+                };
+            }
+            "exchanged" => {
+                let bytes = std::mem::take(&mut self.exchanged_bytes);
+                return format!("{bytes} bytes");
+            }
+            "many" => {
+                for number in 0..words[2].parse::<u64>().expect("a number") {
+                    let key = format!("key-{number}");
+                    self.ask(&["put", words[1], &key, "value"], &|name| {
+                        options
+                            .iter()
+                            .find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
+                    });
+                }
+            }
             "tasks" => {
                 return format!(
                     "{} owed",
@@ -383,6 +424,17 @@ impl World {
             _ => return self.ask(&words, &option),
         }
         String::new()
+    }
+
+    /// The last repair of a node.
+    fn repairs(&self, id: u64) -> String {
+        let (_, repairs) = self.machines[&id].node.as_ref().expect("up").repairs();
+        let Some(last) = repairs.last() else { return "(none)".to_owned() };
+        let ended = if last.ended_mono_ms.is_some() { "done" } else { "running" };
+        format!(
+            "{ended}: {}/{} peers, {}/{} partitions, {} keys",
+            last.peers_done, last.peers, last.partitions_done, last.partitions, last.keys
+        )
     }
 
     fn ask<'a>(&mut self, words: &[&str], option: &impl Fn(&str) -> Option<&'a str>) -> String {
@@ -441,6 +493,10 @@ fn name(message: &Message) -> String {
             format!(" {}", format!("{result:?}").split('(').next().unwrap_or(""))
         }
         Message::Read { want, .. } => format!(" {want:?}"),
+        Message::Exchange { ask: Ask::Spans(spans), .. } => format!(" {} spans", spans.len()),
+        Message::Exchange { ask, .. } => {
+            format!(" {}", format!("{ask:?}").split(['(', ' ']).next().unwrap_or(""))
+        }
         _ => String::new(),
     };
     format!("{}{detail}", &text[..end])
