@@ -27,6 +27,9 @@ pub const META_FILLING: &[u8] = b"filling";
 /// Up to when expiry slices have fallen out, in the trees family, whose other keys are longer.
 const TREES_PASSED: &[u8] = b"passed";
 
+/// After every key of the trees family.
+pub const TREES_END: [u8; 17] = [0xff; 17];
+
 /// The hash that orders keys within a partition and a namespace.
 pub fn key_hash(key: &[u8]) -> u32 {
     let [a, b, c, d, ..] = moim_core::fingerprint(key).to_be_bytes();

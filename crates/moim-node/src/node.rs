@@ -305,7 +305,10 @@ impl Node {
             Input::Listed(id, page) => self.on_listed(id, page),
             Input::DiskFailed(reason) => self.halt(reason),
             Input::Repair(repair) => self.on_repair(repair),
-            Input::Stop => self.stopping = true,
+            Input::Stop => {
+                self.stopping = true;
+                self.stop_exchanges();
+            }
         }
     }
 

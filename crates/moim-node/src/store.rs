@@ -298,3 +298,89 @@ fn object_bytes(stored: Option<&Stored>) -> u64 {
 fn entry_bytes(key: &Bytes, stored: Option<&Stored>) -> u64 {
     ENTRY_OVERHEAD_BYTES + key.len() as u64 + object_bytes(stored)
 }
+
+#[cfg(test)]
+mod cost {
+    //! What the trees cost: `cargo test --release -p moim-node --lib cost -- --ignored --nocapture`.
+
+    use std::hint::black_box;
+
+    use moim_core::NodeId;
+    use moim_core::clock::{Actor, Dot, Epoch, Hlc};
+    use moim_core::object::{Content, Version};
+    use moim_storage::memory::MemoryEngine;
+    use moim_storage::{Durability, Engine};
+
+    use super::*;
+
+    const KEYS: u64 = 50_000;
+    const ROUNDS: u64 = 8;
+    const PER_TURN: u64 = 32;
+    const TTL_MS: u64 = 28 * 60_000;
+
+    fn stored(at: u64, expires: bool) -> Stored {
+        let written_ms = 1_700_000_000_000 + at * 5;
+        let actor = Actor { node: NodeId(7), epoch: Epoch { run: 9, serial: 0 } };
+        Stored::new(Object::Lww(Version {
+            written: Hlc::from_millis(written_ms),
+            dot: Dot { actor, counter: at + 1 },
+            created_ms: written_ms,
+            expires_ms: if expires { written_ms + TTL_MS } else { 0 },
+            content: Content::Value(Bytes::from(vec![7; 2_048])),
+        }))
+    }
+
+    /// Keys spread over 4096 partitions, or over a number that no partition has, so that no tree counts them.
+    fn keys(count: bool) -> Vec<Bytes> {
+        let key = |number: u64| {
+            let key = format!("session:{number}");
+            let slot = moim_core::ring::Slot::of_key(key.as_bytes());
+            let partition = moim_core::ring::PartitionCount::DEFAULT.of(slot);
+            let persisted = keyspace::data_key(partition, moim_core::NamespaceId(0), key.as_bytes());
+            if count { persisted } else { [&[0xff, 0xff], &persisted[2..]].concat().into() }
+        };
+        (0..KEYS).map(key).collect()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+    fn nanoseconds_per_set(keys: &[Bytes], expires: bool) -> u64 {
+        let engine = MemoryEngine::new(None);
+        let mut store = Store::new(1, u64::MAX, Trees::default());
+        let (mut figures, mut effects) = (Figures::default(), Vec::new());
+        for (at, key) in keys.iter().enumerate() {
+            store.insert(key.clone(), None, BatchId(0));
+            store.put(key, stored(at as u64, expires));
+        }
+        store.commit(&mut effects, &mut figures);
+        effects.clear();
+        let objects: Vec<_> = (0..KEYS).map(|at| stored(KEYS + at, expires)).collect();
+        let began = std::time::Instant::now();
+        for at in 0..KEYS * ROUNDS {
+            // A stride, so that neighbours in time are none in the map.
+            let key = &keys[usize::try_from(at * 7_919 % KEYS).expect("small")];
+            black_box(store.put(key, objects[usize::try_from(at % KEYS).expect("small")].clone()));
+            if at % PER_TURN == PER_TURN - 1 {
+                store.commit(&mut effects, &mut figures);
+                for effect in effects.drain(..) {
+                    let Effect::Commit(id, batch) = effect else { continue };
+                    engine.apply(&[batch], Durability::Written).expect("memory does not fail");
+                    store.durable_up_to(id);
+                }
+            }
+        }
+        let took = u64::try_from(began.elapsed().as_nanos()).expect("not for centuries");
+        took / (KEYS * ROUNDS)
+    }
+
+    #[test]
+    #[ignore = "a measurement"]
+    #[expect(clippy::print_stderr, reason = "its result")]
+    fn of_the_trees_per_set() {
+        let (counted, uncounted) = (keys(true), keys(false));
+        for expires in [false, true] {
+            let with = (0..5).map(|_| nanoseconds_per_set(&counted, expires)).min();
+            let without = (0..5).map(|_| nanoseconds_per_set(&uncounted, expires)).min();
+            eprintln!("expires {expires}: {with:?} ns a SET with trees, {without:?} ns without");
+        }
+    }
+}

@@ -19,7 +19,7 @@ use moim_node::anti_entropy::{Ask, Repair};
 use moim_node::api::{
     Action, BatchId, Copy, Effect, Expiry, Failure, Input, NotReady, Outcome, Request,
 };
-use moim_node::keyspace::StoredTrees;
+use moim_node::keyspace::{StoredTrees, TREES_END};
 use moim_node::membership::MemberInfo;
 use moim_node::message::Message;
 use moim_node::namespace::{Conflict, Namespace, Namespaces};
@@ -126,7 +126,7 @@ impl World {
             |key: &[u8]| machine.disk.get(Family::Meta, key).expect("memory does not fail");
         let mut stored_trees = StoredTrees::default();
         let everything = PageLimit { entries_max: usize::MAX, bytes_max: usize::MAX };
-        let page = machine.disk.scan(Family::Trees, &b""[..]..&[0xff; 17][..], everything);
+        let page = machine.disk.scan(Family::Trees, &b""[..]..&TREES_END, everything);
         stored_trees.add(&page.expect("memory does not fail").entries).expect("well formed");
         let boot = Boot {
             info: info(id),

@@ -83,7 +83,7 @@ impl Node {
         let passed_ms = self.now.wall_ms.saturating_sub(grace_ms);
         self.store.pass_slices(passed_ms);
         self.comparisons.pass(self.store.trees().passed_ms().min(passed_ms));
-        if self.halted.is_none() && self.record().is_some() {
+        if self.admission().is_ok() {
             for peer in self.co_owners() {
                 self.consider(peer);
             }
@@ -280,6 +280,16 @@ impl Node {
         });
         let demands = demands.collect();
         (exchanges, demands)
+    }
+
+    /// The server is stopping: nothing waits for comparisons, and none begins.
+    pub(crate) fn stop_exchanges(&mut self) {
+        self.exchanges.running.clear();
+        for id in self.operations.ids() {
+            if matches!(self.operations.get_mut(id), Some(Operation::Exchange(_))) {
+                self.operations.remove(id);
+            }
+        }
     }
 
     /// The connection is gone, or an answer did not come.
