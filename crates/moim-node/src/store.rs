@@ -94,9 +94,19 @@ pub(crate) struct Store {
     batch: Batch,
     batch_bytes: u64,
     next_batch: BatchId,
-    unsynced: VecDeque<(BatchId, u64)>,
+    unsynced: VecDeque<Unsynced>,
     unsynced_bytes: u64,
+    /// Work that waits for reads, over all keys.
+    waiting: usize,
     trees: Trees,
+}
+
+/// A batch on its way to the disk.
+#[derive(Debug)]
+struct Unsynced {
+    id: BatchId,
+    bytes: u64,
+    since_mono_ms: u64,
 }
 
 impl Store {
@@ -115,6 +125,7 @@ impl Store {
             next_batch: BatchId(1),
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
+            waiting: 0,
             trees,
         }
     }
@@ -144,6 +155,7 @@ impl Store {
         effects: &mut Vec<Effect>,
         figures: &mut Figures,
     ) {
+        self.waiting += 1;
         if let Some(queue) = self.loading.get_mut(key) {
             queue.push_back(work);
             return;
@@ -166,6 +178,7 @@ impl Store {
     pub(crate) fn loaded(&mut self, id: ReadId, found: Found) -> VecDeque<Work> {
         let Some(key) = self.reads.remove(&id) else { return VecDeque::new() };
         let waiting = self.loading.remove(&key).unwrap_or_default();
+        self.waiting -= waiting.len();
         if let Found::Read(stored) = found {
             assert!(!self.entries.contains_key(&key), "a key was written while it was being read");
             self.insert(key, stored, BatchId(0));
@@ -205,7 +218,12 @@ impl Store {
     }
 
     /// Ends the turn: hands over its batch, if there is one.
-    pub(crate) fn commit(&mut self, effects: &mut Vec<Effect>, figures: &mut Figures) {
+    pub(crate) fn commit(
+        &mut self,
+        mono_ms: u64,
+        effects: &mut Vec<Effect>,
+        figures: &mut Figures,
+    ) {
         for (id, cell) in self.trees.take_changes() {
             self.write(keyspace::cell_write(id, cell));
         }
@@ -214,7 +232,8 @@ impl Store {
         }
         let batch = std::mem::take(&mut self.batch);
         let bytes = std::mem::take(&mut self.batch_bytes);
-        self.unsynced.push_back((self.next_batch, bytes));
+        let (id, since_mono_ms) = (self.next_batch, mono_ms);
+        self.unsynced.push_back(Unsynced { id, bytes, since_mono_ms });
         self.unsynced_bytes += bytes;
         effects.push(Effect::Commit(self.next_batch, batch));
         figures.commits += 1;
@@ -242,12 +261,10 @@ impl Store {
 
     /// Everything up to `batch` is durable: it may be evicted.
     pub(crate) fn durable_up_to(&mut self, batch: BatchId) {
-        while let Some(&(oldest, bytes)) =
-            self.unsynced.front().filter(|(oldest, _)| *oldest <= batch)
+        while self.unsynced.front().is_some_and(|oldest| oldest.id <= batch)
+            && let Some(oldest) = self.unsynced.pop_front()
         {
-            assert!(oldest <= batch, "batches become durable in order");
-            self.unsynced_bytes -= bytes;
-            self.unsynced.pop_front();
+            self.unsynced_bytes -= oldest.bytes;
         }
         self.evict();
     }
@@ -255,6 +272,16 @@ impl Store {
     /// Bytes of writes that wait for their sync.
     pub(crate) fn unsynced_bytes(&self) -> u64 {
         self.unsynced_bytes + self.batch_bytes
+    }
+
+    /// How long the oldest batch has waited for its sync, in milliseconds.
+    pub(crate) fn sync_behind_ms(&self, mono_ms: u64) -> u64 {
+        self.unsynced.front().map_or(0, |oldest| mono_ms.saturating_sub(oldest.since_mono_ms))
+    }
+
+    /// How much work waits for reads from disk.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -274,7 +301,7 @@ impl Store {
 
     /// Second chance (CLOCK): an entry goes when the hand meets it unused and durable.
     fn evict(&mut self) {
-        let durable = self.unsynced.front().map_or(self.next_batch, |&(oldest, _)| oldest);
+        let durable = self.unsynced.front().map_or(self.next_batch, |oldest| oldest.id);
         for _ in 0..EVICTION_STEPS_MAX {
             if self.bytes <= self.bytes_max {
                 return;
@@ -336,7 +363,8 @@ mod cost {
             let key = format!("session:{number}");
             let slot = moim_core::ring::Slot::of_key(key.as_bytes());
             let partition = moim_core::ring::PartitionCount::DEFAULT.of(slot);
-            let persisted = keyspace::data_key(partition, moim_core::NamespaceId(0), key.as_bytes());
+            let persisted =
+                keyspace::data_key(partition, moim_core::NamespaceId(0), key.as_bytes());
             if count { persisted } else { [&[0xff, 0xff], &persisted[2..]].concat().into() }
         };
         (0..KEYS).map(key).collect()
@@ -351,7 +379,7 @@ mod cost {
             store.insert(key.clone(), None, BatchId(0));
             store.put(key, stored(at as u64, expires));
         }
-        store.commit(&mut effects, &mut figures);
+        store.commit(0, &mut effects, &mut figures);
         effects.clear();
         let objects: Vec<_> = (0..KEYS).map(|at| stored(KEYS + at, expires)).collect();
         let began = std::time::Instant::now();
@@ -360,7 +388,7 @@ mod cost {
             let key = &keys[usize::try_from(at * 7_919 % KEYS).expect("small")];
             black_box(store.put(key, objects[usize::try_from(at % KEYS).expect("small")].clone()));
             if at % PER_TURN == PER_TURN - 1 {
-                store.commit(&mut effects, &mut figures);
+                store.commit(0, &mut effects, &mut figures);
                 for effect in effects.drain(..) {
                     let Effect::Commit(id, batch) = effect else { continue };
                     engine.apply(&[batch], Durability::Written).expect("memory does not fail");

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::abilities;
 use crate::check::Property;
 use crate::random::Random;
 
@@ -176,6 +177,15 @@ const FIVE: Shape = Shape {
 };
 
 impl Shape {
+    /// Chooses which namespaces a run uses.
+    pub fn draw_spaces(&self, random: &mut Random) -> &'static [bool] {
+        const STRICT: &[bool] = &[false];
+        const SLOPPY: &[bool] = &[true];
+        const BOTH: &[bool] = &[false, true];
+        let all: [&'static [bool]; 3] = [STRICT, SLOPPY, BOTH];
+        if abilities::STAND_INS { random.pick::<&'static [bool]>(&all) } else { STRICT }
+    }
+
     /// What these levels promise or not, of what depends on levels.
     pub fn promises(&self) -> [(Property, bool); 3] {
         let Self { n, r, w, .. } = *self;

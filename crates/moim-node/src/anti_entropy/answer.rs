@@ -8,8 +8,8 @@ use moim_core::{NamespaceId, NodeId};
 
 use super::entries::{Entry, entries_of};
 use super::{
-    Answer, Ask, LISTINGS_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, PageOfEntries, SLICES_MAX,
-    SPANS_MAX, SliceGroups, SliceSum, Span, Terms,
+    Answer, Ask, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, PageOfEntries, SLICES_MAX, SPANS_MAX,
+    SliceGroups, SliceSum, Span, Terms,
 };
 use crate::api::{BatchId, Effect, ListedPage, Why};
 use crate::coordinator::Listing;
@@ -28,7 +28,7 @@ impl Node {
         let passed_ms = self.store.trees().passed_ms();
         let answer = match ask {
             Ask::Object { namespace, key, object } => {
-                return match self.admit_write(namespace, &key, object) {
+                return match self.admit_write(asker.until_mono_ms, (namespace, &key), object) {
                     Ok((target, incoming)) => self.work(Work::Meet { asker, target, incoming }),
                     Err(why) => self.answer_exchange(asker, Err(why), NOTHING),
                 };
@@ -135,7 +135,7 @@ impl Node {
 
     fn begin_asked_page(&mut self, asker: Asker, terms: &Terms, page: PageOfEntries) {
         let refused = match () {
-            () if self.listings.len() >= LISTINGS_MAX => Some(Why::Overloaded),
+            () if self.listings.len() >= self.options.listings_max => Some(Why::Overloaded),
             () if !self.is_compared(asker.node, terms, page.place) => Some(Why::NotReady),
             () => None,
         };

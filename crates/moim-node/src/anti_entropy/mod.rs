@@ -65,9 +65,6 @@ const OBJECTS_IN_FLIGHT_FILL_MAX: usize = 256;
 /// Exchanges that one node asks in at once, beside the one that fills it.
 const EXCHANGES_MAX: usize = 2;
 
-/// Pages that peers have asked for and that are being read; beyond it they are told to come later.
-pub(crate) const LISTINGS_MAX: usize = 1_024;
-
 /// An exchange's question under way.
 #[derive(Debug)]
 pub(crate) struct Question {

@@ -12,7 +12,7 @@ use moim_core::ring::{Partition, Slot};
 use moim_core::{NamespaceId, NodeId};
 
 use super::{Job, Operation, unavailable};
-use crate::anti_entropy::{LISTINGS_MAX, PageOfEntries};
+use crate::anti_entropy::PageOfEntries;
 use crate::api::{Copy, Effect, Inspection, Intent, KeysPage, ListedPage, Outcome, ReadId, Why};
 use crate::gate::{NOTHING, Outgoing};
 use crate::keyspace;
@@ -84,12 +84,12 @@ impl Node {
         let answers = owners.iter().map(|&owner| (owner, None)).collect();
         let id = self.register(deadline, Operation::Listing(ListingOp { job, answers }));
         let limit = limit.clamp(1, PAGE_KEYS_MAX);
+        let budget_ms = self.budget_ms(deadline);
         for owner in owners {
             if self.can_ask(owner) {
-                self.send_plain(
-                    owner,
-                    Message::Keys { op: id, namespace, partition, from_hash, limit },
-                );
+                let page =
+                    Message::Keys { op: id, namespace, partition, from_hash, limit, budget_ms };
+                self.send_plain(owner, page);
             } else {
                 self.on_keys_reply(owner, id, Err(self.why_not(owner)));
             }
@@ -104,15 +104,19 @@ impl Node {
         page: (Partition, u32, u16),
     ) {
         let (partition, from_hash, limit) = page;
-        let refused = match () {
+        if asker.until_mono_ms <= self.now.mono_ms {
+            self.figures.expired += 1;
+            return;
+        }
+        let refusal = match () {
             () if self.halted.is_some() => Some(Why::Disk),
             () if self.record.is_none() || !self.is_filled(partition) => Some(Why::NotReady),
-            () if self.listings.len() >= LISTINGS_MAX => Some(Why::Overloaded),
+            () if self.listings.len() >= self.options.listings_max => Some(Why::Overloaded),
             () => None,
         };
-        if let Some(why) = refused {
-            let result = Err(why);
-            return self.send_plain(asker.node, Message::KeysReply { op: asker.op, result });
+        if let Some(why) = refusal {
+            let reply = Message::KeysReply { op: asker.op, result: Err(why) };
+            return self.send_plain(asker.node, reply);
         }
         let id = self.store.next_read();
         self.listings.insert(id, Listing::Keys(asker));
@@ -133,6 +137,10 @@ impl Node {
             }
             Some(Listing::Keys(asker)) => asker,
         };
+        if asker.until_mono_ms <= self.now.mono_ms {
+            self.figures.expired += 1;
+            return;
+        }
         let result = page.map(|page| self.key_entries(page)).map_err(|_unreadable| Why::Disk);
         self.send(NOTHING, Outgoing::Peer(asker.node, Message::KeysReply { op: asker.op, result }));
     }
