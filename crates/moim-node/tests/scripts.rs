@@ -385,14 +385,23 @@ impl World {
                     None => "(none)".to_owned(),
                 };
             }
+            _ => return self.look(&words, &option),
+        }
+        String::new()
+    }
+
+    /// What a node shows of itself, and repairs, which show their end.
+    fn look<'a>(&mut self, words: &[&str], option: &impl Fn(&str) -> Option<&'a str>) -> String {
+        let node: u64 = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+        match words[0] {
             "repair" => {
-                self.input(node(1), Input::Repair(Repair::default()));
+                self.input(node, Input::Repair(Repair::default()));
                 self.settle();
-                return self.repairs(node(1));
+                return self.repairs(node);
             }
-            "repairs" => return self.repairs(node(1)),
+            "repairs" => return self.repairs(node),
             "ready" => {
-                let node = self.machines[&node(1)].node.as_ref().expect("up");
+                let node = self.machines[&node].node.as_ref().expect("up");
                 return match node.readiness() {
                     Ok(()) => "ready".to_owned(),
                     Err(Failure::NotReady(NotReady::Filling { filled, partitions })) => {
@@ -408,20 +417,16 @@ impl World {
             "many" => {
                 for number in 0..words[2].parse::<u64>().expect("a number") {
                     let key = format!("key-{number}");
-                    self.ask(&["put", words[1], &key, "value"], &|name| {
-                        options
-                            .iter()
-                            .find_map(|option| option.strip_prefix(name)?.strip_prefix('='))
-                    });
+                    self.ask(&["put", words[1], &key, "value"], option);
                 }
             }
             "tasks" => {
                 return format!(
                     "{} owed",
-                    self.machines[&node(1)].node.as_ref().expect("up").figures().tasks
+                    self.machines[&node].node.as_ref().expect("up").figures().tasks
                 );
             }
-            _ => return self.ask(&words, &option),
+            _ => return self.ask(words, option),
         }
         String::new()
     }

@@ -14,7 +14,7 @@ use crate::views::{ExchangeReason, ExchangeView, RepairView};
 /// Repairs on demand that are remembered, finished ones included.
 const REPAIRS_KEPT_MAX: usize = 16;
 
-/// Peers between two looks at the schedule, in milliseconds.
+/// Between two looks at the schedule, in milliseconds.
 const TICK_MS: u64 = 500;
 
 /// While a lost disk is filled, in milliseconds: the next peer begins soon after the last one ended.
@@ -133,14 +133,12 @@ impl Node {
     /// Whether the time has come; the first is at a random moment of the interval.
     fn is_due(&mut self, peer: NodeId) -> bool {
         let interval_ms = u64::from(self.options.exchange_interval_ms);
-        match self.exchanges.due_mono_ms.get(&peer) {
-            Some(&at) => at <= self.now.mono_ms,
-            None => {
-                let jitter_ms = self.jitter(interval_ms);
-                self.exchanges.due_mono_ms.insert(peer, self.now.mono_ms + jitter_ms);
-                false
-            }
+        if let Some(&at) = self.exchanges.due_mono_ms.get(&peer) {
+            return at <= self.now.mono_ms;
         }
+        let jitter_ms = self.jitter(interval_ms);
+        self.exchanges.due_mono_ms.insert(peer, self.now.mono_ms + jitter_ms);
+        false
     }
 
     /// A random part of a time.
@@ -188,15 +186,12 @@ impl Node {
     pub(super) fn end_exchange(&mut self, peer: NodeId, failed: Option<&str>) {
         let Some(exchange) = self.exchanges.running.remove(&peer) else { return };
         let interval_ms = u64::from(self.options.exchange_interval_ms);
-        let wait_ms = match failed {
-            None => {
-                self.figures.exchanges += 1;
-                interval_ms - interval_ms / 4 + self.jitter(interval_ms / 2)
-            }
-            Some(_) => {
-                self.figures.exchanges_failed += 1;
-                interval_ms / 4 + self.jitter(interval_ms / 2)
-            }
+        let wait_ms = if failed.is_none() {
+            self.figures.exchanges += 1;
+            interval_ms - interval_ms / 4 + self.jitter(interval_ms / 2)
+        } else {
+            self.figures.exchanges_failed += 1;
+            interval_ms / 4 + self.jitter(interval_ms / 2)
         };
         self.exchanges.due_mono_ms.insert(peer, self.now.mono_ms + wait_ms);
         self.filling_paused(peer);
@@ -225,7 +220,7 @@ impl Node {
         }
     }
 
-    /// Compares all (or one partition, or one namespace) with every other owner, soon. Answers the repair's number.
+    /// Compares all (or one partition, or one namespace) with every other owner, soon.
     pub(crate) fn on_repair(&mut self, repair: Repair) {
         let peers: BTreeSet<_> = self.co_owners().into_iter().collect();
         let shared = |peer: NodeId| match repair.partition {

@@ -50,7 +50,7 @@ pub(super) fn put_ask(out: &mut Vec<u8>, ask: &Ask) {
         Ask::Leaves(place, groups) => {
             put_list(out, 3, groups, |out, (group, sums)| {
                 out.put_u8(*group);
-                sums.iter().for_each(|&sum| out.put_u64(sum));
+                put_sums(out, sums);
             });
             put_place(out, *place);
         }
@@ -122,7 +122,7 @@ pub(super) fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
         }
         Answer::Slices(slices) => put_list(out, 2, slices, |out, own| {
             put_slice(out, own.namespace, own.slice);
-            own.groups.iter().for_each(|&sum| out.put_u64(sum));
+            put_sums(out, &own.groups);
         }),
         Answer::Leaves(groups) => put_list(out, 3, groups, |out, &(group, leaves)| {
             out.put_u8(group);
@@ -179,7 +179,9 @@ pub(super) fn answer(reader: &mut Reader) -> Result<Answer, DecodeError> {
 fn put_list<T>(out: &mut Vec<u8>, tag: u8, items: &[T], put: impl Fn(&mut Vec<u8>, &T)) {
     out.put_u8(tag);
     out.put_varint(items.len() as u64);
-    items.iter().for_each(|item| put(out, item));
+    for item in items {
+        put(out, item);
+    }
 }
 
 fn list<T>(
@@ -224,6 +226,12 @@ fn slice_of(reader: &mut Reader) -> Result<(NamespaceId, Slice), DecodeError> {
 fn slice(reader: &mut Reader) -> Result<Slice, DecodeError> {
     let (end_ms, class) = (reader.u64("slice end")?, reader.u8("slice class")?);
     Slice::from_parts(end_ms, class).ok_or(DecodeError::Invalid("slice"))
+}
+
+fn put_sums(out: &mut Vec<u8>, sums: &[u64; GROUPS]) {
+    for &sum in sums {
+        out.put_u64(sum);
+    }
 }
 
 fn sums(reader: &mut Reader) -> Result<[u64; GROUPS], DecodeError> {
