@@ -17,6 +17,8 @@ mod version;
 
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod pruning;
 
 pub use context::Context;
 pub use encoding::{OBJECT_BYTES_MAX, expiry_of, hlc_of};
