@@ -58,7 +58,9 @@ pub struct Plan {
 impl Plan {
     /// Draws a plan.
     pub fn draw(settings: &Settings, random: &mut Random) -> Self {
-        let profile = settings.profile.unwrap_or_else(|| Profile::draw(random));
+        // Drawn in any case: naming the profile that a seed draws must not change its run.
+        let drawn = Profile::draw(random);
+        let profile = settings.profile.unwrap_or(drawn);
         let shape = profile.shape();
         let nodes = *random.pick(shape.nodes);
         let clock = |random: &mut Random| {

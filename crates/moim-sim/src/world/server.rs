@@ -18,10 +18,6 @@ use crate::random::Random;
 
 /// A machine.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts of a machine, each set by a fault of its own"
-)]
 pub(crate) struct Server {
     pub(crate) info: MemberInfo,
     pub(crate) clock: Clock,
