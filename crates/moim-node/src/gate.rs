@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::api::{BatchId, Outcome, RequestId};
 use crate::message::Message;
 use moim_core::NodeId;
+use moim_core::clock::Hlc;
 
 /// Something that leaves the node (or goes to its own replica).
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) enum Outgoing {
 pub(crate) struct Gate {
     durable: BatchId,
     held: BTreeMap<BatchId, Vec<Outgoing>>,
+    /// When the oldest request began that has a write held behind a batch.
+    begun: BTreeMap<BatchId, Hlc>,
     /// Switched on by the simulator only: lets everything through at once.
     open: bool,
 }
@@ -35,10 +38,20 @@ impl Gate {
         Self { open, ..Self::default() }
     }
 
-    /// Returns the message if it may leave now, keeps it otherwise.
-    pub(crate) fn pass(&mut self, reveals: BatchId, outgoing: Outgoing) -> Option<Outgoing> {
+    /// Returns the message if it may leave now, keeps it otherwise. `begun` is when the request began whose object it
+    /// carries.
+    pub(crate) fn pass(
+        &mut self,
+        reveals: BatchId,
+        outgoing: Outgoing,
+        begun: Option<Hlc>,
+    ) -> Option<Outgoing> {
         if self.open || reveals <= self.durable {
             return Some(outgoing);
+        }
+        if let Some(begun) = begun {
+            let oldest = self.begun.entry(reveals).or_insert(begun);
+            *oldest = begun.min(*oldest);
         }
         self.held.entry(reveals).or_default().push(outgoing);
         None
@@ -50,13 +63,20 @@ impl Gate {
         batch: BatchId,
     ) -> impl Iterator<Item = Outgoing> + use<> {
         self.durable = self.durable.max(batch);
+        self.begun = self.begun.split_off(&BatchId(self.durable.0 + 1));
         let still_held = self.held.split_off(&BatchId(self.durable.0 + 1));
         std::mem::replace(&mut self.held, still_held).into_values().flatten()
+    }
+
+    /// Since when objects wait here to be sent.
+    pub(crate) fn oldest(&self) -> Option<Hlc> {
+        self.begun.values().min().copied()
     }
 
     /// After a failed sync nothing that was held will ever be true.
     pub(crate) fn drop_held(&mut self) {
         self.held.clear();
+        self.begun.clear();
     }
 }
 
@@ -68,11 +88,16 @@ mod tests {
     fn nothing_passes_before_its_batch() {
         let mut gate = Gate::new(false);
         let ping = || Outgoing::Peer(NodeId(1), Message::Ping);
-        assert!(gate.pass(NOTHING, ping()).is_some());
-        assert!(gate.pass(BatchId(2), ping()).is_none());
-        assert!(gate.pass(BatchId(1), ping()).is_none());
+        assert!(gate.pass(NOTHING, ping(), None).is_some());
+        assert!(gate.pass(BatchId(2), ping(), None).is_none());
+        assert!(gate.pass(BatchId(1), ping(), None).is_none());
         assert_eq!(gate.durable_up_to(BatchId(1)).count(), 1);
         assert_eq!(gate.durable_up_to(BatchId(3)).count(), 1);
-        assert!(gate.pass(BatchId(3), ping()).is_some());
+        assert!(gate.pass(BatchId(3), ping(), None).is_some());
+        let begun = Some(Hlc::from_millis(7));
+        assert!(gate.pass(BatchId(4), ping(), begun).is_none());
+        assert_eq!(gate.oldest(), begun, "a write that waits here counts as pending");
+        assert_eq!(gate.durable_up_to(BatchId(4)).count(), 1);
+        assert_eq!(gate.oldest(), None);
     }
 }

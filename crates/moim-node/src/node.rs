@@ -22,6 +22,7 @@ use crate::pace::{Pace, PaceView};
 use crate::peers::Peers;
 use crate::replica::Asker;
 use crate::replication::Tasks;
+use crate::settled::Settling;
 use crate::store::{Found, Store, Stored};
 use crate::timer::{Timer, Timers};
 use crate::views::{Figures, PeerView, TaskView};
@@ -83,7 +84,7 @@ pub struct Node {
     pub(crate) epoch_serial: u32,
 
     pub(crate) store: Store,
-    gate: Gate,
+    pub(crate) gate: Gate,
     pub(crate) timers: Timers,
     pub(crate) peers: Peers,
     pub(crate) tasks: Tasks,
@@ -92,6 +93,7 @@ pub struct Node {
     pub(crate) serial: Serial,
     pub(crate) forwarded: Forwarded,
     pub(crate) listings: BTreeMap<ReadId, Asker>,
+    pub(crate) settling: Settling,
     pub(crate) figures: Figures,
 
     /// Messages to this node's own replica and coordinator, within a turn.
@@ -125,6 +127,7 @@ impl Node {
             serial: Serial::default(),
             forwarded: Forwarded::default(),
             listings: BTreeMap::new(),
+            settling: Settling::default(),
             figures: Figures::default(),
             local: VecDeque::new(),
             effects: Vec::new(),
@@ -142,6 +145,7 @@ impl Node {
         };
         node.know_members();
         node.timers.set(now.mono_ms, Timer::PeerTick);
+        node.timers.set(now.mono_ms, Timer::Settle);
         Ok(node)
     }
 
@@ -273,6 +277,7 @@ impl Node {
             Timer::ReadRetry(id) => self.on_read_retry(id),
             Timer::Restamp(id) => self.on_restamp(id),
             Timer::PeerTick => self.on_peer_tick(),
+            Timer::Settle => self.on_settle_tick(),
             Timer::TaskRetry(node) => {
                 self.tasks.disarm(node, self.now.mono_ms);
                 self.offer_tasks(node);
@@ -317,6 +322,7 @@ impl Node {
             Message::Record(record) => self.on_record(*record),
             Message::Unsupported { op } => self.on_unsupported(from, op),
             Message::Unknown { op: Some(op) } => self.send_plain(from, Message::Unsupported { op }),
+            Message::Complete { until } => self.on_complete(from, until),
             Message::Pong | Message::Unknown { op: None } => {}
         }
     }
@@ -336,7 +342,11 @@ impl Node {
 
     /// Lets something leave now or when `reveals` is durable.
     pub(crate) fn send(&mut self, reveals: BatchId, outgoing: Outgoing) {
-        if let Some(outgoing) = self.gate.pass(reveals, outgoing) {
+        let begun = match &outgoing {
+            Outgoing::Peer(_, Message::Write { op, .. }) => self.operations.begun(*op),
+            _ => None,
+        };
+        if let Some(outgoing) = self.gate.pass(reveals, outgoing, begun) {
             self.leave(outgoing);
         }
     }

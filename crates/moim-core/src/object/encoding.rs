@@ -39,6 +39,11 @@ pub fn hlc_of(encoded: &[u8]) -> Hlc {
     Hlc::from_u64(fixed_u64(encoded, 10))
 }
 
+/// Whether an encoded object is one value and nothing else: no tombstone, header or siblings. Reads the fixed place only.
+pub fn is_plain_value(encoded: &[u8]) -> bool {
+    encoded.get(1) == Some(&KIND_VALUE)
+}
+
 fn fixed_u64(encoded: &[u8], at: usize) -> u64 {
     let field = encoded.get(at..at + 8).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
     field.map_or(0, u64::from_be_bytes)

@@ -95,6 +95,9 @@ impl Node {
 
     /// A page has been read from disk.
     pub(crate) fn on_listed(&mut self, id: ReadId, page: Result<ListedPage, String>) {
+        if self.on_swept(id, &page) {
+            return;
+        }
         let Some(asker) = self.listings.remove(&id) else { return };
         let result = page.map(|page| self.key_entries(page)).map_err(|_unreadable| Why::Disk);
         self.send(NOTHING, Outgoing::Peer(asker.node, Message::KeysReply { op: asker.op, result }));
