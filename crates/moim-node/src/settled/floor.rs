@@ -11,15 +11,10 @@ impl Node {
     /// time. Never above what its clock may still stamp, and it never goes back: the clock's bound is persisted.
     ///
     /// Each source gives its oldest: requests that run (a read counts too, because a repair may come of it), copies
-    /// owed, hints, objects that wait for the disk on their way in, and messages that the gate still holds of requests
-    /// that have ended. Called about once a second; costs one look at the running requests.
+    /// owed, hints, and objects that wait for the disk on their way in. What the gate still holds of a request that has
+    /// ended does not leave any more (its time is over). Called about once a second; costs one look at the running requests.
     pub(crate) fn pending_floor(&self) -> Hlc {
-        let sources = [
-            self.operations.oldest(),
-            self.tasks.oldest(),
-            self.store.oldest_read(),
-            self.gate.oldest(),
-        ];
+        let sources = [self.operations.oldest(), self.tasks.oldest(), self.store.oldest_read()];
         sources.into_iter().flatten().fold(self.clock.last(), Hlc::min)
     }
 
