@@ -25,6 +25,7 @@ use crate::pace::{Pace, PaceView};
 use crate::peers::Peers;
 use crate::replica::Asker;
 use crate::replication::Tasks;
+use crate::settled::Settling;
 use crate::store::{Found, Store, Stored};
 use crate::timer::{Timer, Timers};
 use crate::views::{Figures, PeerView, TaskView};
@@ -111,6 +112,7 @@ pub struct Node {
     pub(crate) was_member: bool,
     /// The largest N of any namespace.
     pub(crate) copies_max: u8,
+    pub(crate) settling: Settling,
     pub(crate) figures: Figures,
 
     /// Messages to this node's own replica and coordinator, within a turn.
@@ -152,6 +154,7 @@ impl Node {
             filling: Filling::stored(boot.stored_filling.as_ref()),
             was_member: false,
             copies_max: copies,
+            settling: Settling::default(),
             figures: Figures::default(),
             local: VecDeque::new(),
             effects: Vec::new(),
@@ -170,6 +173,7 @@ impl Node {
         node.know_members();
         node.timers.set(now.mono_ms, Timer::PeerTick);
         node.timers.set(now.mono_ms, Timer::ExchangeTick);
+        node.timers.set(now.mono_ms, Timer::Settle);
         Ok(node)
     }
 
@@ -335,6 +339,7 @@ impl Node {
             Timer::PeerTick => self.on_peer_tick(),
             Timer::ExchangeTick => self.on_exchange_tick(),
             Timer::ExchangePage(peer, exchange) => self.on_page_due(peer, exchange),
+            Timer::Settle => self.on_settle_tick(),
             Timer::TaskRetry(node) => {
                 self.tasks.disarm(node, self.now.mono_ms);
                 self.offer_tasks(node);
@@ -386,6 +391,7 @@ impl Node {
             Message::Record(record) => self.on_record(*record),
             Message::Unsupported { op } => self.on_unsupported(from, op),
             Message::Unknown { op: Some(op) } => self.send_plain(from, Message::Unsupported { op }),
+            Message::Complete { until } => self.on_complete(from, until),
             Message::Pong | Message::Unknown { op: None } => {}
         }
     }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use moim_core::NodeId;
 use moim_core::clock::Hlc;
 use moim_core::ring::Partition;
-use moim_core::{NamespaceId, NodeId};
 
 /// Comparisons kept for one peer and partition: the last that counts, the next that will, and the newest.
 const KEPT_MAX: usize = 3;
 
-/// A comparison that found both equal, or made them so.
+/// A comparison that found both equal, or made them so. Times are of this node's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Equal {
     since: Hlc,
@@ -20,21 +20,15 @@ struct Equal {
 /// Records of comparisons, in memory only: after a restart everything is compared anew.
 #[derive(Debug, Default)]
 pub(crate) struct Comparisons {
-    by_peer: BTreeMap<(NodeId, Partition, Option<NamespaceId>), Vec<Equal>>,
+    by_peer: BTreeMap<(NodeId, Partition), Vec<Equal>>,
     passed_ms: u64,
 }
 
 impl Comparisons {
     /// A comparison that began at `since` is over, and all that either held then is at both.
-    pub(crate) fn note(
-        &mut self,
-        peer: NodeId,
-        (partition, namespace): (Partition, Option<NamespaceId>),
-        since: Hlc,
-        horizon_ms: u64,
-    ) {
+    pub(crate) fn note(&mut self, peer: NodeId, partition: Partition, since: Hlc, horizon_ms: u64) {
         let passed_ms = self.passed_ms;
-        let kept = self.by_peer.entry((peer, partition, namespace)).or_default();
+        let kept = self.by_peer.entry((peer, partition)).or_default();
         let counting = kept.iter().rposition(|equal| equal.horizon_ms <= passed_ms);
         kept.drain(..counting.unwrap_or(0));
         if kept.len() == KEPT_MAX {
@@ -52,16 +46,10 @@ impl Comparisons {
     /// The start of the latest comparison with that owner that found both equal, or made them so. It counts once the
     /// slices that it left out have passed as well: until then one of the two may hold a value there that the other has
     /// deleted.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what is settled follows from it"))]
-    pub(crate) fn equal_since(
-        &self,
-        peer: NodeId,
-        partition: Partition,
-        namespace: NamespaceId,
-    ) -> Option<Hlc> {
-        let of = |namespace| self.by_peer.get(&(peer, partition, namespace)).into_iter().flatten();
-        let counts = |equal: &&Equal| equal.horizon_ms <= self.passed_ms;
-        of(None).chain(of(Some(namespace))).filter(counts).map(|equal| equal.since).max()
+    pub(crate) fn equal_since(&self, peer: NodeId, partition: Partition) -> Option<Hlc> {
+        let kept = self.by_peer.get(&(peer, partition))?;
+        let counting = kept.iter().filter(|equal| equal.horizon_ms <= self.passed_ms);
+        counting.map(|equal| equal.since).max()
     }
 }
 
@@ -73,21 +61,18 @@ mod tests {
     #[test]
     fn a_comparison_counts_when_what_it_left_out_has_passed() {
         let partition = PartitionCount::DEFAULT.partition(1).expect("below 4096");
-        let (peer, namespace) = (NodeId(2), NamespaceId(0));
+        let peer = NodeId(2);
         let mut comparisons = Comparisons::default();
         let since = |at_ms: u64| Some(Hlc::from_millis(at_ms));
         for at_ms in [10, 20, 30, 40] {
-            comparisons.note(peer, (partition, None), Hlc::from_millis(at_ms), at_ms + 5);
+            comparisons.note(peer, partition, Hlc::from_millis(at_ms), at_ms + 5);
         }
-        assert_eq!(comparisons.equal_since(peer, partition, namespace), None);
+        assert_eq!(comparisons.equal_since(peer, partition), None);
         comparisons.pass(26);
-        assert_eq!(comparisons.equal_since(peer, partition, namespace), since(20));
-        comparisons.note(peer, (partition, None), Hlc::from_millis(50), 55);
+        assert_eq!(comparisons.equal_since(peer, partition), since(20));
+        comparisons.note(peer, partition, Hlc::from_millis(50), 55);
         comparisons.pass(45);
-        assert_eq!(comparisons.equal_since(peer, partition, namespace), since(40));
-        comparisons.note(peer, (partition, Some(namespace)), Hlc::from_millis(60), 44);
-        assert_eq!(comparisons.equal_since(peer, partition, namespace), since(60));
-        assert_eq!(comparisons.equal_since(peer, partition, NamespaceId(1)), since(40));
-        assert_eq!(comparisons.equal_since(NodeId(3), partition, namespace), None);
+        assert_eq!(comparisons.equal_since(peer, partition), since(40));
+        assert_eq!(comparisons.equal_since(NodeId(3), partition), None);
     }
 }

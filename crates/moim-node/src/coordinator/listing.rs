@@ -127,6 +127,9 @@ impl Node {
 
     /// A page has been read from disk.
     pub(crate) fn on_listed(&mut self, id: ReadId, page: Result<ListedPage, String>) {
+        if self.on_swept(id, &page) {
+            return;
+        }
         let asker = match self.listings.remove(&id) {
             None => return,
             Some(Listing::Page { peer, exchange }) => {

@@ -25,6 +25,7 @@ impl Node {
             self.give_up_on(node);
         }
         self.was_member |= self.record.is_none() && hello.cluster.is_some();
+        self.forget_completeness_of(node);
         self.peers.up(&hello.info, self.now.mono_ms, &self.options);
         if let Some(founding) = &mut self.founding {
             let step = founding.meet(&hello.info);
@@ -56,6 +57,7 @@ impl Node {
 
     pub(crate) fn on_peer_down(&mut self, node: NodeId) {
         self.peers.down(node, self.now.mono_ms, &self.options);
+        self.forget_completeness_of(node);
         self.give_up_on(node);
     }
 

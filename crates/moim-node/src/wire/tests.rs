@@ -48,8 +48,14 @@ fn updates() -> Vec<Update> {
 }
 
 fn failures() -> Vec<Failure> {
-    let whys =
-        [Why::Unreachable, Why::NoAnswer(9), Why::ClockSkew(1 << 40), Why::Disk, Why::Unsupported];
+    let whys = [
+        Why::Unreachable,
+        Why::NoAnswer(9),
+        Why::ClockSkew(1 << 40),
+        Why::Disk,
+        Why::Unsupported,
+        Why::Forgotten,
+    ];
     let missing = whys.into_iter().map(|why| (NodeId(7), why)).collect();
     vec![
         Failure::Unavailable {
@@ -124,6 +130,7 @@ fn messages() -> Vec<Message> {
         Message::KeysReply { op, result: Ok(entries) },
         Message::KeysReply { op, result: Err(Why::Namespace) },
         Message::Founding { digest: 8 },
+        Message::Complete { until: Hlc::from_millis(1 << 40) },
         Message::Record(record),
         Message::Unsupported { op },
     ];
@@ -150,6 +157,7 @@ fn exchanges() -> Vec<Message> {
     let terms = Terms {
         ring: 1,
         since: Hlc::from_millis(5),
+        theirs: Hlc::from_millis(6),
         horizon_ms: 77,
         namespace: Some(namespace),
         filled: true,
@@ -172,6 +180,7 @@ fn exchanges() -> Vec<Message> {
         Ask::Entries(PageOfEntries { below: Some(8), ..page }),
         Ask::Object { namespace, key: key.clone(), object: object.clone() },
         Ask::Done(partition),
+        Ask::Begin,
     ];
     let answers = [
         Ok(Answer::Spans(vec![0, 300], false)),
@@ -186,6 +195,7 @@ fn exchanges() -> Vec<Message> {
         Ok(Answer::Object(Some(object))),
         Ok(Answer::Done),
         Ok(Answer::Passed(99)),
+        Ok(Answer::Begun(Hlc::from_millis(7))),
         Err(Why::NotReady),
     ];
     let asks = asks.into_iter().map(|ask| Message::Exchange { op, terms, ask });
