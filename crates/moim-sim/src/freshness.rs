@@ -21,9 +21,23 @@ const CARTS: usize = 24;
 pub struct Mix {
     /// Writers to a cart: one for humans.
     pub writers: usize,
-    /// Whether nodes and links fail, several at a time and for seconds.
-    pub failures: bool,
+    /// What fails meanwhile.
+    pub failures: Failures,
 }
+
+/// How often nodes and links fail while carts are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failures {
+    /// Never.
+    Never,
+    /// About once a minute, for seconds.
+    NowAndThen,
+    /// Always somewhere, often several at once, for seconds.
+    Always,
+}
+
+/// The pause between failures that come now and then, in milliseconds.
+const NOW_AND_THEN_MS: (u64, u64) = (30_000, 90_000);
 
 /// What readers met.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,9 +81,12 @@ impl Met {
 
 /// Makes one run of a mix.
 pub fn measure(seed: u64, operations: usize, mix: Mix) -> Met {
-    let profile = if mix.failures { Profile::StandIns } else { Profile::Calm };
+    let profile = if mix.failures == Failures::Never { Profile::Calm } else { Profile::StandIns };
     let settings = Settings { operations, profile: Some(profile), ..Settings::of_seed(seed) };
     let mut stage = Stage::new(&settings);
+    if mix.failures == Failures::NowAndThen {
+        stage.world.plan.nemesis.pace.gap_ms = NOW_AND_THEN_MS;
+    }
     let random = Random::new(seed).fork("shoppers");
     stage.world.set_clients(crew(&stage.world.plan, &random, mix.writers));
     stage.keys = (0..CARTS).map(|cart| key(cart, &stage.world.plan)).collect();

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use moim_node::options::{MUTATIONS, Mutation};
 use moim_sim::check::{Property, Violation};
-use moim_sim::freshness::{Met, Mix, measure};
+use moim_sim::freshness::{Failures, Met, Mix, measure};
 use moim_sim::plan::Settings;
 use moim_sim::profile::Profile;
 use moim_sim::run::{Report, mutation_name, run};
@@ -175,7 +175,7 @@ pub(crate) fn freshness(arguments: &Arguments) -> bool {
     );
     say!("|---|---|---|---|---|---|---|---|");
     let mut held = true;
-    for failures in [false, true] {
+    for failures in [Failures::Never, Failures::NowAndThen, Failures::Always] {
         for writers in [1, 2, 3, 5] {
             let mut met = Met::default();
             for seed in arguments.from..arguments.from.saturating_add(seeds) {
@@ -191,7 +191,11 @@ pub(crate) fn freshness(arguments: &Arguments) -> bool {
 fn tell_met(Mix { writers, failures }: Mix, met: &Met) {
     let [one, two, three, more] =
         met.versions.map(|count| format!("{:.4} %", percent(count, met.reads())));
-    let failures = if failures { "yes" } else { "no" };
+    let failures = match failures {
+        Failures::Never => "never",
+        Failures::NowAndThen => "once a minute",
+        Failures::Always => "always",
+    };
     let refused = percent(met.failed, met.requests);
     say!(
         "| {writers} | {failures} | {} | {refused:.2} % | {one} | {two} | {three} | {more} |",
