@@ -12,7 +12,9 @@ use moim_core::ring::PartitionCount;
 
 use crate::anti_entropy::{Comparisons, Exchanges, Filling};
 use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
-use crate::coordinator::{Forwarded, Hedging, Listing, Operation, Operations, Serial};
+use crate::coordinator::{
+    Forwarded, Freshness, FreshnessView, Hedging, Listing, Operation, Operations, Serial,
+};
 use crate::gate::{Gate, NOTHING, Outgoing};
 use crate::keyspace::StoredTrees;
 use crate::lease::Lease;
@@ -103,6 +105,7 @@ pub struct Node {
     pub(crate) serial: Serial,
     pub(crate) forwarded: Forwarded,
     pub(crate) hedging: Hedging,
+    pub(crate) freshness: Freshness,
     pub(crate) listings: BTreeMap<ReadId, Listing>,
     pub(crate) exchanges: Exchanges,
     pub(crate) comparisons: Comparisons,
@@ -148,6 +151,7 @@ impl Node {
             serial: Serial::default(),
             forwarded: Forwarded::default(),
             hedging: Hedging::default(),
+            freshness: Freshness::new(boot.seed),
             listings: BTreeMap::new(),
             exchanges: Exchanges::default(),
             comparisons: Comparisons::default(),
@@ -292,6 +296,11 @@ impl Node {
         self.pace.view()
     }
 
+    /// How stale reads were.
+    pub fn freshness(&self) -> FreshnessView {
+        self.freshness.view
+    }
+
     /// Counters and levels.
     pub fn figures(&self) -> Figures {
         Figures {
@@ -411,6 +420,7 @@ impl Node {
             Some(Operation::Read(_)) => self.read_refused(id, from, why),
             Some(Operation::Listing(_)) => self.on_keys_reply(from, id, Err(why)),
             Some(Operation::Inspect(_)) => self.inspect_refused(id, from, why),
+            Some(Operation::Freshness(_)) => self.freshness_refused(id, from),
             Some(Operation::Forward(_) | Operation::Task(..) | Operation::Exchange(_)) => {
                 self.on_deadline(id);
             }
