@@ -31,8 +31,14 @@ pub(crate) struct Gate {
 pub(crate) const NOTHING: BatchId = BatchId(0);
 
 impl Gate {
-    pub(crate) fn new(open: bool) -> Self {
-        Self { open, ..Self::default() }
+    /// `durable` is what the disk kept of earlier runs.
+    pub(crate) fn new(open: bool, durable: BatchId) -> Self {
+        Self { durable, open, ..Self::default() }
+    }
+
+    /// The highest durable batch.
+    pub(crate) fn durable(&self) -> BatchId {
+        self.durable
     }
 
     /// Returns the message if it may leave now, keeps it otherwise.
@@ -66,7 +72,7 @@ mod tests {
 
     #[test]
     fn nothing_passes_before_its_batch() {
-        let mut gate = Gate::new(false);
+        let mut gate = Gate::new(false, NOTHING);
         let ping = || Outgoing::Peer(NodeId(1), Message::Ping);
         assert!(gate.pass(NOTHING, ping()).is_some());
         assert!(gate.pass(BatchId(2), ping()).is_none());

@@ -8,7 +8,6 @@ use crate::node::Node;
 
 impl Node {
     /// Nothing stamped earlier than this may still be sent by this node: pending writes, hints, repairs.
-    #[expect(dead_code, reason = "gossip will carry it")]
     pub(crate) fn pending_floor(&self) -> Hlc {
         let _ = self;
         Hlc::default()
