@@ -20,6 +20,8 @@
 //! | `gate` | nothing leaves before what it reveals is durable |
 //! | `replication` | copies that are still owed to an owner |
 //! | `lease` | the clock's persisted bound |
+//! | [`pace`] | background work yields to clients |
+//! | `latency` | recent latencies and their quantiles |
 //! | `peers` | who can be reached |
 //! | `timer` | deadlines |
 
@@ -28,12 +30,14 @@ mod coordinator;
 mod gate;
 pub mod gossip;
 pub mod keyspace;
+mod latency;
 mod lease;
 pub mod membership;
 pub mod message;
 pub mod namespace;
 mod node;
 pub mod options;
+pub mod pace;
 mod peers;
 mod replica;
 mod replication;

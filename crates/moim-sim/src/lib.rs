@@ -7,7 +7,7 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | [`profile`], [`plan`] | kinds of runs, and what one of them is like |
+//! | [`profile`], [`plan`], [`nemesis`] | kinds of runs, what one of them is like, what goes wrong in it |
 //! | `world` | machines, network, clients and faults, moved by one queue of events |
 //! | `workload` | what clients do |
 //! | [`history`] | what clients asked and were told |
@@ -21,10 +21,12 @@
 //! fails. Left out: changes of the ring, hints and anti-entropy, until nodes have them; so a node that lost its disk is
 //! refilled here as an operator would, by reading everything.
 
+mod abilities;
 mod audit;
 pub mod check;
 pub mod gossip;
 pub mod history;
+pub mod nemesis;
 pub mod plan;
 pub mod profile;
 pub mod random;

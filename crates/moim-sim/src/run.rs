@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::abilities;
 use crate::check::{Conditions, Findings, Levels, Property, Violation, judge};
-use crate::history::Use;
+use crate::history::Key;
 use crate::plan::Settings;
 use crate::profile::{Fault, Profile};
 use crate::workload::Client;
@@ -43,7 +44,9 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// What failed without having been promised, and how often.
     pub unpromised: BTreeMap<Property, u64>,
-    /// How often each kind of thing happened.
+    /// How often each kind of fault struck.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// How often each other kind of thing happened.
     pub tally: BTreeMap<&'static str, u64>,
     /// The story, if it was asked for.
     pub trace: String,
@@ -89,7 +92,7 @@ pub fn run(settings: Settings) -> Report {
 pub(crate) struct Stage {
     pub(crate) world: World,
     pub(crate) findings: Findings,
-    pub(crate) keys: Vec<(Use, String)>,
+    pub(crate) keys: Vec<Key>,
     /// The first request after the work: from here on everything has healed.
     pub(crate) audit_from: u64,
 }
@@ -98,7 +101,7 @@ impl Stage {
     pub(crate) fn new(settings: &Settings) -> Self {
         let world = World::new(settings);
         let keys = Client::keys(&world.plan);
-        Self { world, findings: Findings::default(), keys, audit_from: 0 }
+        Self { world, findings: Findings::default(), keys, audit_from: u64::MAX }
     }
 
     /// The acts, until one fails.
@@ -126,7 +129,12 @@ impl Stage {
 
     fn conditions(&self) -> Conditions {
         let shape = self.world.plan.shape;
-        let levels = Levels { n: shape.n, r: shape.r, w: shape.w };
+        let levels = Levels {
+            healed_from: self.audit_from,
+            disks_lost: self.world.plan.disks_lost_max(),
+            forgets: abilities::FORGETS,
+            ..Levels::strict(shape.n, shape.r, shape.w)
+        };
         let carts_from = if shape.lost_disks > 0 { self.audit_from } else { 0 };
         Conditions { levels, calm: self.world.plan.profile == Profile::Calm, carts_from }
     }
@@ -203,8 +211,7 @@ impl Stage {
         if !ready && self.world.broken.is_none() {
             self.fail(Property::NodesRun, "not all nodes serve and are connected again".to_owned());
         }
-        let was_far_off = |&(_, fault): &(u32, Fault)| fault == Fault::ClockFarOff;
-        let far_off = self.world.plan.shape.faults.iter().any(was_far_off);
+        let far_off = self.world.plan.nemesis.has_any(&[Fault::ClockFarOff]);
         self.world.run_until(if far_off { NOTICE_FAR_OFF_US } else { NOTICE_US }, |_| false);
         ready.then_some(())
     }
@@ -220,7 +227,8 @@ impl Stage {
     }
 
     fn report(self, settings: Settings) -> Report {
-        let Self { world, findings, .. } = self;
+        let Self { mut world, findings, .. } = self;
+        world.count_spoilt();
         let history = &world.history;
         Report {
             settings,
@@ -232,6 +240,7 @@ impl Stage {
             simulated_us: world.now_us(),
             violations: findings.violations,
             unpromised: findings.unpromised,
+            faults: world.faults,
             tally: world.tally,
             trace: world.trace.into_text(),
         }

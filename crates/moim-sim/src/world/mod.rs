@@ -48,6 +48,10 @@ use server::{Common, Server};
 /// The name of the namespace that keeps siblings.
 pub(crate) const CARTS: &str = "carts";
 
+/// The names of the same, with others that stand in for owners.
+pub(crate) const SLOPPY: &str = "sloppy";
+pub(crate) const SLOPPY_CARTS: &str = "sloppy-carts";
+
 /// No run of a sane size needs more events; a node that asks to be woken without end would.
 const EVENTS_MAX: u64 = 50_000_000;
 
@@ -125,7 +129,9 @@ pub(crate) struct World {
     /// What broke the world itself: a node that does not boot.
     pub(crate) broken: Option<String>,
     chance: Chance,
-    /// How often each kind of thing happened.
+    /// How often each kind of fault struck.
+    pub(crate) faults: std::collections::BTreeMap<&'static str, u64>,
+    /// How often each other kind of thing happened.
     pub(crate) tally: std::collections::BTreeMap<&'static str, u64>,
     pub(crate) trace: Trace,
 }
@@ -184,6 +190,7 @@ impl World {
                 faults: random.fork("faults"),
                 clients: random.fork("clients"),
             },
+            faults: std::collections::BTreeMap::new(),
             tally: std::collections::BTreeMap::new(),
             trace: if settings.trace { Trace::kept() } else { Trace::dropped() },
             plan,
@@ -267,6 +274,18 @@ impl World {
         *self.tally.entry(what).or_default() += 1;
     }
 
+    fn count_fault(&mut self, what: &'static str) {
+        *self.faults.entry(what).or_default() += 1;
+    }
+
+    /// Adds what became of messages to the faults.
+    pub(crate) fn count_spoilt(&mut self) {
+        let names = ["messages lost", "messages repeated", "messages overtaken"];
+        for (name, count) in names.into_iter().zip(self.network.spoilt).filter(|of| of.1 > 0) {
+            self.faults.insert(name, count);
+        }
+    }
+
     /// The machine of a node.
     fn index_of(&self, id: NodeId) -> Option<usize> {
         self.servers.iter().position(|server| server.id() == id)
@@ -306,13 +325,18 @@ impl World {
         self.chance.faults.between(100_000, 2_000_000)
     }
 
+    /// The most that any node's clock shows, in Unix milliseconds.
+    pub(crate) fn wall_ms_max(&self) -> u64 {
+        (0..self.servers.len()).map(|node| self.wall_ms(node)).max().unwrap_or(0)
+    }
+
     /// Unix milliseconds that a node's clock shows.
     pub(crate) fn wall_ms(&self, index: usize) -> u64 {
         self.servers[index].clock.wall_ms(self.now_us)
     }
 }
 
-/// The numbered namespaces, and one with siblings, all at the levels of the plan.
+/// The numbered namespaces, and one with siblings, and both once more but sloppy, all at the levels of the plan.
 fn namespaces(plan: &Plan) -> Namespaces {
     let numbered = Namespace {
         n: plan.shape.n,
@@ -320,9 +344,14 @@ fn namespaces(plan: &Plan) -> Namespaces {
         w: Level::Count(plan.shape.w),
         ..Namespace::new("0")
     };
-    let carts =
-        Namespace { name: CARTS.to_owned(), conflict: Conflict::Siblings, ..numbered.clone() };
-    Namespaces::new(&numbered, vec![carts]).expect("two namespaces that can be told apart")
+    let named =
+        |name: &str, conflict| Namespace { name: name.to_owned(), conflict, ..numbered.clone() };
+    let all = vec![
+        named(CARTS, Conflict::Siblings),
+        named(SLOPPY, Conflict::Lww),
+        named(SLOPPY_CARTS, Conflict::Siblings),
+    ];
+    Namespaces::new(&numbered, all).expect("namespaces that can be told apart")
 }
 
 /// A request by its number in the history.
