@@ -105,6 +105,19 @@ impl Node {
         self.gossip.views(self.now.mono_ms)
     }
 
+    /// Nodes that clients may be sent to: this one first, then members that are neither down nor about to stop. Of those
+    /// that were never heard, the ones that can be reached.
+    pub fn present(&self) -> Vec<NodeId> {
+        let own = self.info.member.node;
+        let is_present = |&node: &NodeId| match self.gossip.state(node) {
+            MemberState::Alive | MemberState::Suspect => true,
+            MemberState::Unknown => self.peers.is_reachable(node),
+            MemberState::Stopping | MemberState::Down => false,
+        };
+        let others = self.peers.iter().map(|(node, _)| node).filter(is_present);
+        std::iter::once(own).chain(others).collect()
+    }
+
     /// What members agree on of a node.
     pub fn member_state(&self, node: NodeId) -> MemberState {
         self.gossip.state(node)

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 const WINDOW: usize = 64;
 
 /// Below this many intervals the period itself is the smallest deviation.
-const TRUSTED: usize = 8;
+const TRUSTED: usize = 16;
 
 /// No interval is counted as longer than this, in milliseconds (about four hours), so that squares can be added up.
 const INTERVAL_MS_MAX: u64 = 1 << 24;
@@ -28,6 +28,8 @@ pub struct Thresholds {
     pub period_ms: u32,
     /// The smallest deviation, in milliseconds.
     pub deviation_min_ms: u32,
+    /// Is added to the smallest deviation, in milliseconds: what relaying heartbeats adds to it.
+    pub spread_ms: u32,
     suspect_milli: u64,
     lost_milli: u64,
 }
@@ -38,6 +40,7 @@ impl Thresholds {
         Self {
             period_ms,
             deviation_min_ms,
+            spread_ms: 0,
             suspect_milli: deviations_milli(suspect),
             lost_milli: deviations_milli(lost.min(suspect)),
         }
@@ -105,7 +108,7 @@ impl Intervals {
         let variance = spread.checked_div(count * count).unwrap_or(0);
         let few = self.ms.len() < TRUSTED;
         let floor_ms = if few { thresholds.period_ms } else { thresholds.deviation_min_ms };
-        variance.isqrt().max(u64::from(floor_ms)).max(1)
+        variance.isqrt().max(u64::from(floor_ms + thresholds.spread_ms)).max(1)
     }
 }
 
@@ -169,7 +172,7 @@ mod tests {
     fn little_known_members_are_given_more_time() {
         let unknown = Intervals::default();
         assert!(unknown.suspect_after_ms(&thresholds()) > 5_000);
-        let known = intervals(&[1_000; 8]);
+        let known = intervals(&[1_000; 16]);
         assert!(known.suspect_after_ms(&thresholds()) < 3_000);
     }
 

@@ -110,7 +110,9 @@ impl Gossip {
         ranked.into_iter().map(|(_, _, suspicion)| suspicion).collect()
     }
 
-    /// Peers drawn for this round, and now and then a dead one.
+    /// The next living member in the order of ids, peers drawn for this round, and now and then a dead one. The first
+    /// makes sure that everybody is told something every period: if all were drawn, one in twenty would hear nothing for
+    /// a period and some for several, and silence would say little.
     fn targets(&mut self, reach: &impl Fn(NodeId) -> Reach, options: &Options) -> Vec<NodeId> {
         let (mut living, mut dead) = (Vec::new(), Vec::new());
         for (&node, member) in &self.members {
@@ -120,7 +122,14 @@ impl Gossip {
                 Reach::Lost => {}
             }
         }
-        let mut targets = self.chance.draw(&mut living, options.gossip_fanout);
+        let own = self.info.member.node;
+        let mut targets = Vec::with_capacity(options.gossip_fanout + 1);
+        if !living.is_empty() {
+            let next = living.partition_point(|&node| node < own) % living.len();
+            targets.push(living.remove(next));
+        }
+        let drawn = options.gossip_fanout.saturating_sub(1);
+        targets.extend(self.chance.draw(&mut living, drawn));
         if targets.is_empty() || self.chance.below(DEAD_ONE_IN) == 0 {
             targets.extend(self.chance.draw(&mut dead, 1));
         }
