@@ -110,6 +110,8 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
                 Queue::UnsyncedBytes => 1,
                 Queue::UpdatesPerKey => 2,
                 Queue::ClockPairs => 3,
+                Queue::TurnDelay => 5,
+                Queue::SyncDelay => 6,
             });
             out.put_u64(*limit);
         }
@@ -156,6 +158,8 @@ fn failure(reader: &mut Reader) -> Result<Failure, DecodeError> {
                 1 => Queue::UnsyncedBytes,
                 2 => Queue::UpdatesPerKey,
                 3 => Queue::ClockPairs,
+                5 => Queue::TurnDelay,
+                6 => Queue::SyncDelay,
                 _ => return Err(DecodeError::Invalid("queue")),
             };
             Failure::Overloaded { queue, limit: reader.u64("limit")? }
