@@ -180,6 +180,8 @@ pub enum Why {
     Disk,
     /// It does not understand the message: it runs an older version.
     Unsupported,
+    /// The version is one that was replaced or deleted, and then forgotten by everybody who may hold it.
+    Forgotten,
 }
 
 impl fmt::Display for Why {
@@ -194,6 +196,7 @@ impl fmt::Display for Why {
             }
             Self::Namespace => f.write_str("has no such namespace, or with another policy"),
             Self::Disk => f.write_str("its disk failed"),
+            Self::Forgotten => f.write_str("refuses a version that was replaced long ago"),
             Self::Unsupported => f.write_str("does not understand the request (older version)"),
         }
     }

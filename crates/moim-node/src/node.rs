@@ -24,6 +24,7 @@ use crate::pace::{Pace, PaceView};
 use crate::peers::Peers;
 use crate::replica::Asker;
 use crate::replication::Tasks;
+use crate::settled::Settling;
 use crate::store::{Found, Store, Stored};
 use crate::timer::{Timer, Timers};
 use crate::views::{Figures, PeerView, TaskView};
@@ -105,6 +106,7 @@ pub struct Node {
     pub(crate) forwarded: Forwarded,
     pub(crate) hedging: Hedging,
     pub(crate) listings: BTreeMap<ReadId, Asker>,
+    pub(crate) settling: Settling,
     pub(crate) figures: Figures,
 
     /// Messages to this node's own replica and coordinator, within a turn.
@@ -154,6 +156,7 @@ impl Node {
             forwarded: Forwarded::default(),
             hedging: Hedging::default(),
             listings: BTreeMap::new(),
+            settling: Settling::default(),
             figures: Figures::default(),
             local: VecDeque::new(),
             effects: Vec::new(),
@@ -175,6 +178,7 @@ impl Node {
         // Spread over the period, so that nodes that started together do not all talk at once.
         let period_ms = u64::from(node.options.gossip_period_ms.max(1));
         node.timers.set(now.mono_ms + boot.seed % period_ms, Timer::Gossip);
+        node.timers.set(now.mono_ms, Timer::Settle);
         Ok(node)
     }
 
@@ -319,6 +323,7 @@ impl Node {
             Timer::Restamp(id) => self.on_restamp(id),
             Timer::PeerTick => self.on_peer_tick(),
             Timer::Gossip => self.on_gossip_tick(),
+            Timer::Settle => self.on_settle_tick(),
             Timer::TaskRetry(node) => {
                 self.tasks.disarm(node, self.now.mono_ms);
                 self.offer_tasks(node);
@@ -366,6 +371,7 @@ impl Node {
             Message::Gossip(lines) => self.on_gossip(from, &lines),
             Message::Unsupported { op } => self.on_unsupported(from, op),
             Message::Unknown { op: Some(op) } => self.send_plain(from, Message::Unsupported { op }),
+            Message::Complete { until } => self.on_complete(from, until),
             Message::Pong | Message::Unknown { op: None } => {}
         }
     }

@@ -16,6 +16,7 @@ use crate::message::{Message, OpId, ReadResult, Want, WriteResult};
 use crate::namespace::Conflict;
 use crate::node::Node;
 use crate::options::Mutation;
+use crate::settled::Admission;
 use crate::store::{Looked, Stored};
 
 /// A key, and where it lies.
@@ -54,12 +55,16 @@ pub(crate) enum Work {
     Tell { asker: Asker, target: Target, want: Want },
     /// Make a new version of it.
     Mint(Box<Mint>),
+    /// Forget what may be forgotten of it.
+    Forget { target: Target },
 }
 
 impl Work {
     fn data_key(&self) -> &Bytes {
         match self {
-            Self::Join { target, .. } | Self::Tell { target, .. } => &target.data_key,
+            Self::Join { target, .. } | Self::Tell { target, .. } | Self::Forget { target } => {
+                &target.data_key
+            }
             Self::Mint(mint) => &mint.target.data_key,
         }
     }
@@ -69,6 +74,7 @@ impl Work {
         match self {
             Self::Join { asker, .. } | Self::Tell { asker, .. } => asker.until_mono_ms,
             Self::Mint(mint) => mint.until_mono_ms(),
+            Self::Forget { .. } => u64::MAX,
         }
     }
 }
@@ -109,7 +115,8 @@ impl Node {
             }
             Looked::Absent => {
                 let key = work.data_key().clone();
-                self.store.wait(&key, work, &mut self.effects, &mut self.figures);
+                self.figures.cache_misses += 1;
+                self.store.wait(&key, work, self.clock.last(), &mut self.effects);
             }
         }
     }
@@ -133,6 +140,8 @@ impl Node {
                 self.answer_read(asker.node, asker.op, ReadResult::Refused(why), NOTHING);
             }
             Work::Mint(mint) => self.mint_failed(*mint, why),
+            // The next sweep tries again.
+            Work::Forget { .. } => {}
         }
     }
 
@@ -150,6 +159,7 @@ impl Node {
                 self.answer_read(asker.node, asker.op, result, batch);
             }
             Work::Mint(mint) => self.mint(*mint, stored, batch),
+            Work::Forget { target } => self.forget(&target, stored),
         }
     }
 
@@ -161,20 +171,26 @@ impl Node {
         incoming: Stored,
     ) -> (WriteResult, BatchId) {
         self.clock.observe(incoming.object.written());
-        let Some(held) = held else {
-            return (WriteResult::Stored, self.store.put(&target.data_key, incoming));
+        let held_object = held.as_ref().map(|held| &held.object);
+        let incoming = match self.admit_incoming(target, held_object, incoming) {
+            Admission::Join(incoming) => incoming,
+            Admission::Known => return (WriteResult::Stored, batch),
+            Admission::Refuse(why) => return (WriteResult::Refused(why), batch),
         };
+        let Some(held) = held else { return self.keep(target, incoming) };
         let joined = self.joined(&held.object, &incoming.object);
         match joined {
-            Ok(Joined::Incoming) => {
-                (WriteResult::Stored, self.store.put(&target.data_key, incoming))
-            }
-            Ok(Joined::Merged(both)) => {
-                (WriteResult::Stored, self.store.put(&target.data_key, Stored::new(both)))
-            }
+            Ok(Joined::Incoming) => self.keep(target, incoming),
+            Ok(Joined::Merged(both)) => self.keep(target, Stored::new(both)),
             Ok(Joined::Unchanged) => (self.unchanged(&held.object, &incoming.object), batch),
             Err(why) => (WriteResult::Refused(why), NOTHING),
         }
+    }
+
+    /// Stores what came of a join.
+    fn keep(&mut self, target: &Target, stored: Stored) -> (WriteResult, BatchId) {
+        let stored = self.pruned(target, stored);
+        (WriteResult::Stored, self.store.put(&target.data_key, stored))
     }
 
     fn joined(&self, held: &Object, incoming: &Object) -> Result<Joined, Why> {

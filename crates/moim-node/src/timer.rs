@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     PeerTick,
     /// Raise the own heartbeat and tell a few.
     Gossip,
+    /// Look how far things have settled.
+    Settle,
     /// Offer owed copies again.
     TaskRetry(NodeId),
 }

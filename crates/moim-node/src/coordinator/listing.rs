@@ -105,6 +105,9 @@ impl Node {
 
     /// A page has been read from disk.
     pub(crate) fn on_listed(&mut self, id: ReadId, page: Result<ListedPage, String>) {
+        if self.on_swept(id, &page) {
+            return;
+        }
         let Some(asker) = self.listings.remove(&id) else { return };
         if asker.until_mono_ms <= self.now.mono_ms {
             self.figures.expired += 1;

@@ -85,7 +85,7 @@ impl Node {
         }
         let mut context = seen;
         context.insert(dot);
-        let stored = Stored::new(Object::Siblings(siblings));
+        let stored = self.pruned(&admitted.target, Stored::new(Object::Siblings(siblings)));
         let batch = self.store.put(&admitted.target.data_key, stored.clone());
         self.begin_write(Job { origin, admitted }, stored, Context::Siblings(context), Some(batch));
     }

@@ -2,12 +2,14 @@
 //! before the answer where levels promise strong reads; the rest repaired afterwards (REQ-18).
 
 use moim_core::NodeId;
-use moim_core::object::{Joined, Object};
+use moim_core::clock::Hlc;
+use moim_core::object::{Joined, Object, Version};
 
 use super::{Job, Operation, unavailable};
 use crate::api::{Intent, Why};
 use crate::message::{Message, OpId, ReadResult, Want};
 use crate::node::Node;
+use crate::options::Mutation;
 use crate::store::Stored;
 use crate::timer::Timer;
 use crate::views::PeerState;
@@ -71,6 +73,10 @@ enum Step {
 }
 
 impl ReadOp {
+    pub(super) fn begun(&self) -> Hlc {
+        self.job.admitted.begun
+    }
+
     pub(crate) fn waits_for(&self, node: NodeId) -> bool {
         self.copies.iter().any(|(owner, copy)| *owner == node && matches!(copy, Copy::Asked(_)))
     }
@@ -336,7 +342,10 @@ impl Node {
         self.observe_latency(&read.job.origin, read.job.admitted.started_mono_ms);
         self.figures.read_hedges_won += u64::from(read.hedge_won());
         self.observe_late(&read);
-        let joined = read.joined();
+        let joined = match self.options.mutation {
+            Some(Mutation::RepairResurrects) => self.resurrected(&read).or_else(|| read.joined()),
+            _ => read.joined(),
+        };
         let state = State::of(joined.as_ref());
         let holds = |copy: &Copy| copy.state() == state;
         let agreed =
@@ -359,6 +368,26 @@ impl Node {
         let repair = Job { origin: super::Origin::Nobody, admitted: read.job.admitted.clone() };
         self.finish_read(read.job.origin, Some(stored.object.clone()));
         self.begin_write_back(repair, stored, stale, 1);
+    }
+
+    /// The planted fault: of copies that differ, one with a value wins, as if it were written now.
+    fn resurrected(&mut self, read: &ReadOp) -> Option<Stored> {
+        let wall_ms = self.now.wall_ms;
+        let known = read.copies.iter().filter(|(_, copy)| copy.state() != State::Unknown);
+        let states: Vec<_> = known.map(|(_, copy)| copy.state()).collect();
+        let live = read.copies.iter().find_map(|(_, copy)| match copy {
+            Copy::Object(Some(Stored { object: Object::Lww(version), .. }))
+                if version.is_live(wall_ms) =>
+            {
+                Some(version.clone())
+            }
+            _ => None,
+        })?;
+        if states.windows(2).all(|pair| pair[0] == pair[1]) {
+            return None;
+        }
+        let written = self.stamp();
+        Some(Stored::new(Object::Lww(Version { written, ..live })))
     }
 
     /// Who is still awaited takes at least as long as it has taken so far.

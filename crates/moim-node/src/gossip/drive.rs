@@ -37,13 +37,13 @@ impl Node {
         if !self.speaks() {
             return;
         }
-        let (own, now) = (self.own_word(), self.now.mono_ms);
-        let Self { gossip, peers, options, .. } = self;
-        let reach = |node| reach(peers.state(node));
-        let begun = gossip.judge(now, reach);
+        let Self { gossip, peers, now, .. } = self;
+        let begun = gossip.judge(now.mono_ms, |node| reach(peers.state(node)));
         if begun > 0 {
             self.figures.suspicions += begun as u64;
-            let letters = gossip.report(own, reach, options);
+            let own = self.own_word();
+            let Self { gossip, peers, options, .. } = self;
+            let letters = gossip.report(own, |node| reach(peers.state(node)), options);
             self.post(letters);
         }
     }

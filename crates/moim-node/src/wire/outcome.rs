@@ -209,6 +209,7 @@ pub(super) fn put_why(out: &mut Vec<u8>, why: &Why) {
         Why::Namespace => (5, 0),
         Why::Disk => (6, 0),
         Why::Unsupported => (7, 0),
+        Why::Forgotten => (16, 0),
     };
     out.put_u8(code);
     out.put_varint(detail);
@@ -226,6 +227,7 @@ pub(super) fn why(reader: &mut Reader) -> Result<Why, DecodeError> {
         5 => Why::Namespace,
         6 => Why::Disk,
         7 => Why::Unsupported,
+        16 => Why::Forgotten,
         _ => return Err(DecodeError::Invalid("reason")),
     })
 }

@@ -49,8 +49,14 @@ fn updates() -> Vec<Update> {
 }
 
 fn failures() -> Vec<Failure> {
-    let whys =
-        [Why::Unreachable, Why::NoAnswer(9), Why::ClockSkew(1 << 40), Why::Disk, Why::Unsupported];
+    let whys = [
+        Why::Unreachable,
+        Why::NoAnswer(9),
+        Why::ClockSkew(1 << 40),
+        Why::Disk,
+        Why::Unsupported,
+        Why::Forgotten,
+    ];
     let missing = whys.into_iter().map(|why| (NodeId(7), why)).collect();
     vec![
         Failure::Unavailable {
@@ -124,6 +130,7 @@ fn messages() -> Vec<Message> {
         Message::KeysReply { op, result: Ok(entries) },
         Message::KeysReply { op, result: Err(Why::Namespace) },
         Message::Founding { digest: 8 },
+        Message::Complete { until: Hlc::from_millis(1 << 40) },
         Message::Record(record),
         Message::Gossip(vec![]),
         Message::Gossip(gossip_lines()),
