@@ -42,6 +42,20 @@ pub fn data_range(partition: Partition, namespace: NamespaceId, from_hash: u32) 
     (from.freeze(), Bytes::copy_from_slice(&to))
 }
 
+/// The end (excluded) of all persisted keys of objects.
+pub fn data_end() -> Bytes {
+    // No cluster has this many partitions.
+    Bytes::from_static(&[0xff, 0xff])
+}
+
+/// The first persisted key after `key`.
+pub fn after(key: &[u8]) -> Bytes {
+    let mut next = BytesMut::with_capacity(key.len() + 1);
+    next.put_slice(key);
+    next.put_u8(0);
+    next.freeze()
+}
+
 /// The namespace, hash and user's key of a persisted key; `None` if it is none.
 pub fn split_data_key(persisted: &Bytes) -> Option<(NamespaceId, u32, Bytes)> {
     let namespace = persisted.get(2..6)?.try_into().ok().map(u32::from_be_bytes)?;

@@ -18,6 +18,7 @@
 //! | `store` | the cache of objects, what is not yet durable, reads from disk |
 //! | `gate` | nothing leaves before what it reveals is durable |
 //! | `replication` | copies that are still owed to an owner |
+//! | `hint` | what this node keeps for owners that are away |
 //! | `lease` | the clock's persisted bound |
 //! | `peers` | who can be reached |
 //! | `timer` | deadlines |
@@ -25,6 +26,7 @@
 pub mod api;
 mod coordinator;
 mod gate;
+mod hint;
 pub mod keyspace;
 mod lease;
 pub mod membership;

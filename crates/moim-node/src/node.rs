@@ -13,6 +13,7 @@ use moim_core::ring::PartitionCount;
 use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
 use crate::coordinator::{Forwarded, Operation, Operations, Serial};
 use crate::gate::{Gate, Outgoing};
+use crate::hint::{Ledger, Wish};
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
 use crate::message::{Message, OpId};
@@ -86,6 +87,7 @@ pub struct Node {
     pub(crate) timers: Timers,
     pub(crate) peers: Peers,
     pub(crate) tasks: Tasks,
+    pub(crate) hints: Ledger,
     pub(crate) operations: Operations,
     pub(crate) serial: Serial,
     pub(crate) forwarded: Forwarded,
@@ -118,6 +120,7 @@ impl Node {
             timers: Timers::default(),
             peers: Peers::default(),
             tasks: Tasks::default(),
+            hints: Ledger::new(),
             operations: Operations::new(boot.seed, boot.run),
             serial: Serial::default(),
             forwarded: Forwarded::default(),
@@ -139,6 +142,7 @@ impl Node {
         };
         node.know_members();
         node.timers.set(now.mono_ms, Timer::PeerTick);
+        node.read_hints();
         Ok(node)
     }
 
@@ -223,6 +227,7 @@ impl Node {
             state: peer.state(),
             since_mono_ms: peer.since_mono_ms,
             tasks: self.tasks.count_for(node),
+            hints: self.hints.count_for(node),
         };
         self.peers.iter().map(view).collect()
     }
@@ -241,6 +246,12 @@ impl Node {
             operations: self.operations.len() as u64,
             tasks: self.tasks.count(),
             tasks_bytes: self.tasks.bytes(),
+            hints: self.hints.count(),
+            hints_bytes: self.hints.bytes(),
+            hints_oldest_ms: self
+                .hints
+                .oldest_ms()
+                .map_or(0, |created_ms| self.now.wall_ms.saturating_sub(created_ms)),
             ..self.figures
         }
     }
@@ -269,6 +280,11 @@ impl Node {
                 self.tasks.disarm(node, self.now.mono_ms);
                 self.offer_tasks(node);
             }
+            Timer::HandOff(node) => {
+                self.hints.disarm(node, self.now.mono_ms);
+                self.hand_off(node);
+            }
+            Timer::StandIn(id) => self.on_owners_late(id),
         }
     }
 
@@ -284,6 +300,7 @@ impl Node {
         let skipped = self.peers.heard(from, self.now.mono_ms, &self.options);
         if skipped {
             self.offer_tasks(from);
+            self.hand_off(from);
         }
         self.on_message(from, message);
     }
@@ -293,6 +310,9 @@ impl Node {
             Message::Ping => self.send_plain(from, Message::Pong),
             Message::Write { op, namespace, key, object, .. } => {
                 self.on_write(Asker { node: from, op }, namespace, &key, object);
+            }
+            Message::Hint { op, namespace, key, owner, object, .. } => {
+                self.on_hint(from, op, Wish { namespace, key, owner, object });
             }
             Message::WriteReply { op, result } => self.on_write_reply(from, op, result),
             Message::Read { op, namespace, key, want, .. } => {
@@ -321,7 +341,9 @@ impl Node {
             Some(Operation::Read(_)) => self.read_refused(id, from, why),
             Some(Operation::Listing(_)) => self.on_keys_reply(from, id, Err(why)),
             Some(Operation::Inspect(_)) => self.inspect_refused(id, from, why),
-            Some(Operation::Forward(_) | Operation::Task(..)) => self.on_deadline(id),
+            Some(Operation::Forward(_) | Operation::Task(..) | Operation::Handoff(_)) => {
+                self.on_deadline(id);
+            }
             None => {}
         }
     }

@@ -40,6 +40,16 @@ pub struct Options {
     pub task_retry_ms: u32,
     /// Longest wait before a copy is offered again, in milliseconds.
     pub task_retry_max_ms: u32,
+    /// How long a request to a sloppy namespace waits for owners that can be reached but do not answer, in milliseconds,
+    /// before others stand in for them. Well below `request_timeout_ms`, or it would never.
+    pub stand_in_after_ms: u32,
+    /// Objects kept for owners that are away, in bytes; beyond it new ones are refused and none is dropped. Each costs
+    /// about half a kilobyte of it beside its size, because so much of it is in memory.
+    pub hints_bytes_max: u64,
+    /// Objects on their way to one owner at once, of those that were kept for it.
+    pub hints_in_flight_max: usize,
+    /// Bytes a second that are handed over to owners that are back, over all of them.
+    pub hints_bytes_second: u64,
     /// A rule that is switched off, to see the simulator notice. Always `None` outside of it.
     pub mutation: Option<Mutation>,
 }
@@ -64,6 +74,10 @@ impl Default for Options {
             tasks_in_flight_max: 128,
             task_retry_ms: 100,
             task_retry_max_ms: 10_000,
+            stand_in_after_ms: 300,
+            hints_bytes_max: 512 << 20,
+            hints_in_flight_max: 64,
+            hints_bytes_second: 16 << 20,
             mutation: None,
         }
     }
@@ -84,13 +98,16 @@ pub enum Mutation {
     DropConcurrentSibling,
     /// Replicas accept a write that they outrank without saying so.
     HideSuperseded,
+    /// Stand-ins forget what they keep for owners instead of handing it over (breaks INV-5).
+    DropHints,
 }
 
 /// Every mutation, for the simulator's sweep.
-pub const MUTATIONS: [Mutation; 5] = [
+pub const MUTATIONS: [Mutation; 6] = [
     Mutation::AckBeforeSync,
     Mutation::ReuseEpoch,
     Mutation::WriteQuorumShort,
     Mutation::DropConcurrentSibling,
     Mutation::HideSuperseded,
+    Mutation::DropHints,
 ];

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use moim_core::NodeId;
+use moim_core::clock::Hlc;
 use moim_core::object::Joined;
 
 use crate::coordinator::Operation;
+use crate::hint::oldest_stamp;
 use crate::message::Message;
 use crate::node::Node;
 use crate::options::Options;
@@ -193,6 +195,12 @@ impl Tasks {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Nothing older than this is still owed; `None` if nothing is.
+    pub(crate) fn floor(&self) -> Option<Hlc> {
+        let tasks = self.owed.values().flat_map(|owed| owed.tasks.values());
+        tasks.map(|task| oldest_stamp(&task.stored.object)).min()
     }
 
     pub(crate) fn views(&self, limit: usize) -> Vec<TaskView> {

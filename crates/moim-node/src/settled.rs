@@ -10,7 +10,8 @@ impl Node {
     /// Nothing stamped earlier than this may still be sent by this node: pending writes, hints, repairs.
     #[expect(dead_code, reason = "gossip will carry it")]
     pub(crate) fn pending_floor(&self) -> Hlc {
-        let _ = self;
-        Hlc::default()
+        // Writes under way are not known by their stamps yet.
+        let kept = self.hints.floor().into_iter().chain(self.tasks.floor());
+        kept.fold(Hlc::default(), Hlc::min)
     }
 }

@@ -184,6 +184,15 @@ impl Store {
         batch
     }
 
+    /// Forgets a key that is in memory: from here on there is no such object.
+    pub(crate) fn remove(&mut self, key: &Bytes) {
+        let batch = self.write(Write::Delete { family: Family::Data, key: key.clone() });
+        if let Some(entry) = self.entries.get_mut(key) {
+            self.bytes -= object_bytes(entry.stored.as_ref());
+            *entry = Entry { stored: None, batch, used: true };
+        }
+    }
+
     /// Adds to this turn's batch. Returns the batch.
     pub(crate) fn write(&mut self, write: Write) -> BatchId {
         if let Write::Put { key, value, .. } = &write {

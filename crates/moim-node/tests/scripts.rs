@@ -169,11 +169,11 @@ impl World {
                 let found = machine.disk.get(family, &key).expect("memory does not fail");
                 machine.inputs.push(Input::Loaded(read, Ok(found)));
             }
-            Effect::List { id: read, from, to, limit } => {
+            Effect::List { id: read, family, from, to, limit } => {
                 let limit = PageLimit { entries_max: limit, bytes_max: 1 << 20 };
                 let page = machine
                     .disk
-                    .scan(Family::Data, &from..&to, limit)
+                    .scan(family, &from..&to, limit)
                     .expect("memory does not fail");
                 let page = moim_node::api::ListedPage { entries: page.entries, more: page.more };
                 machine.inputs.push(Input::Listed(read, Ok(page)));

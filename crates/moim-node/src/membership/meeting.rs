@@ -34,6 +34,7 @@ impl Node {
             self.send_plain(node, Message::Record(Box::new(record)));
         }
         self.offer_tasks(node);
+        self.hand_off(node);
     }
 
     fn check_hello(&self, hello: &Hello) -> Result<(), HelloRefused> {
@@ -62,6 +63,7 @@ impl Node {
         for node in self.peers.tick(self.now.mono_ms, &self.options) {
             self.send_plain(node, Message::Ping);
         }
+        self.read_hints();
         if let Some(founding) = &mut self.founding {
             let step = founding.step();
             self.founding_step(step);
