@@ -20,6 +20,8 @@
 //! | `replication` | copies that are still owed to an owner |
 //! | `hint` | what this node keeps for owners that are away |
 //! | `lease` | the clock's persisted bound |
+//! | [`pace`] | background work yields to clients |
+//! | `latency` | recent latencies and their quantiles |
 //! | `peers` | who can be reached |
 //! | `timer` | deadlines |
 
@@ -28,12 +30,14 @@ mod coordinator;
 mod gate;
 mod hint;
 pub mod keyspace;
+mod latency;
 mod lease;
 pub mod membership;
 pub mod message;
 pub mod namespace;
 mod node;
 pub mod options;
+pub mod pace;
 mod peers;
 mod replica;
 mod replication;

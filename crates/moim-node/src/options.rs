@@ -48,8 +48,12 @@ pub struct Options {
     pub hints_bytes_max: u64,
     /// Objects on their way to one owner at once, of those that were kept for it.
     pub hints_in_flight_max: usize,
-    /// Bytes a second that are handed over to owners that are back, over all of them.
-    pub hints_bytes_second: u64,
+    /// What background work (hints, repair, refill, sweeps) may always send, in bytes a second over all of it: it gets on
+    /// whatever clients do.
+    pub background_bytes_per_second_min: u64,
+    /// What background work sends at the most, in bytes a second over all of it. Above
+    /// `background_bytes_per_second_min`.
+    pub background_bytes_per_second_max: u64,
     /// A rule that is switched off, to see the simulator notice. Always `None` outside of it.
     pub mutation: Option<Mutation>,
 }
@@ -77,7 +81,8 @@ impl Default for Options {
             stand_in_after_ms: 300,
             hints_bytes_max: 512 << 20,
             hints_in_flight_max: 64,
-            hints_bytes_second: 16 << 20,
+            background_bytes_per_second_min: 256 << 10,
+            background_bytes_per_second_max: 64 << 20,
             mutation: None,
         }
     }

@@ -1,5 +1,5 @@
-//! Delivery: what is kept for an owner is offered when it can be reached again, oldest first, a few at a time and no
-//! more than so many bytes a second; again with back-off if it is refused.
+//! Delivery: what is kept for an owner is offered when it can be reached again, oldest first, a few at a time and at the
+//! pace of background work; again with back-off if it is refused.
 
 use moim_core::NodeId;
 use moim_storage::{Family, Write};
@@ -10,6 +10,7 @@ use crate::gate::Outgoing;
 use crate::message::{Message, WriteResult};
 use crate::node::Node;
 use crate::options::Mutation;
+use crate::pace::{Grant, Reason};
 use crate::replica::{Target, Work};
 use crate::store::Stored;
 use crate::timer::Timer;
@@ -39,18 +40,16 @@ impl Node {
             return self.hand_off_later(owner, self.options.task_retry_max_ms);
         }
         loop {
-            let wait_ms = self.hints.wait_ms(self.now.mono_ms);
-            if wait_ms > 0 {
-                return self.hand_off_later(owner, wait_ms);
-            }
             let Some(next) = self.hints.next(owner, self.options.hints_in_flight_max) else {
                 return;
             };
             let Some(target) = self.target_of(&next.key) else { return };
-            let rate = self.options.hints_bytes_second;
-            self.hints.sent(next.bytes, self.now.mono_ms, rate);
-            let generation = self.hints.generation(&next.key).unwrap_or_default();
-            let handoff = Handoff { owner, target, generation };
+            let granted = self.pace.grant(self.now.mono_ms, Reason::Hint, next.bytes);
+            if let Grant::Wait(wait_ms) = granted {
+                return self.hand_off_later(owner, wait_ms);
+            }
+            self.hints.take_off(owner);
+            let handoff = Handoff { owner, target, generation: next.generation };
             if self.options.mutation == Some(Mutation::DropHints) {
                 // The planted fault forgets what it has promised to keep.
                 self.hints.land(owner);

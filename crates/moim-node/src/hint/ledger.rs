@@ -66,9 +66,6 @@ struct Queue {
     retry_mono_ms: Option<u64>,
 }
 
-/// Milliseconds by which sending may be ahead of the bytes a second: timers are not finer than one.
-const BURST_MS: u64 = 20;
-
 /// How far the records on disk have been read since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Reading {
@@ -90,14 +87,14 @@ pub(crate) struct Ledger {
     bytes: u64,
     next: u64,
     reading: Reading,
-    /// Until when, in microseconds on the monotonic clock, what was sent uses up the bytes a second.
-    paced_until_us: u64,
 }
 
 /// Something to offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Next {
     pub(crate) key: Bytes,
+    pub(crate) generation: u64,
+    /// Of the object.
     pub(crate) bytes: u64,
 }
 
@@ -111,7 +108,6 @@ impl Ledger {
             bytes: 0,
             next: 0,
             reading: Reading::From(Bytes::new()),
-            paced_until_us: 0,
         }
     }
 
@@ -157,18 +153,31 @@ impl Ledger {
         due
     }
 
-    /// The oldest obligation that `owner` waits for, which is from now on in flight.
+    /// The oldest obligation that `owner` waits for, if more may be in flight to it.
     pub(crate) fn next(&mut self, owner: NodeId, in_flight_max: usize) -> Option<Next> {
         let queue = self.queues.get_mut(&owner)?;
         while queue.in_flight < in_flight_max {
-            let (_, key) = queue.waiting.pop_first()?;
-            let Some(obligation) = self.by_key.get(&key) else { continue };
-            if !obligation.acknowledged.contains(&owner) {
-                queue.in_flight += 1;
-                return Some(Next { bytes: obligation.bytes(), key });
-            }
+            let first = queue.waiting.first_entry()?;
+            let key = first.get().clone();
+            match self.by_key.get(&key) {
+                Some(obligation) if obligation.lacks(owner) => {
+                    let bytes = u64::from(obligation.record.object_bytes);
+                    let generation = obligation.generation;
+                    return Some(Next { key, generation, bytes });
+                }
+                // It has ended, or was acknowledged on another occasion.
+                _ => first.remove(),
+            };
         }
         None
+    }
+
+    /// What `next` named is on its way.
+    pub(crate) fn take_off(&mut self, owner: NodeId) {
+        if let Some(queue) = self.queues.get_mut(&owner) {
+            queue.waiting.pop_first();
+            queue.in_flight += 1;
+        }
     }
 
     /// Counts changes of the object under `key`.
@@ -263,18 +272,6 @@ impl Ledger {
         }
     }
 
-    /// Milliseconds until more may be sent.
-    pub(crate) fn wait_ms(&self, mono_ms: u64) -> u32 {
-        let ahead_us = self.paced_until_us.saturating_sub((mono_ms + BURST_MS) * 1_000);
-        u32::try_from(ahead_us.div_ceil(1_000)).unwrap_or(u32::MAX)
-    }
-
-    /// So many bytes are sent, of `bytes_second` that may be.
-    pub(crate) fn sent(&mut self, bytes: u64, mono_ms: u64, bytes_second: u64) {
-        let lasts_us = bytes.saturating_mul(1_000_000) / bytes_second.max(1);
-        self.paced_until_us = self.paced_until_us.max(mono_ms * 1_000) + lasts_us;
-    }
-
     /// Owners that wait for something.
     pub(crate) fn awaited(&self) -> Vec<NodeId> {
         let waits = self.queues.iter().filter(|(_, queue)| !queue.waiting.is_empty());
@@ -351,6 +348,12 @@ mod tests {
 
     const OWNERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 
+    fn take(ledger: &mut Ledger, owner: u64, in_flight_max: usize) -> Option<Bytes> {
+        let next = ledger.next(NodeId(owner), in_flight_max)?;
+        ledger.take_off(NodeId(owner));
+        Some(next.key)
+    }
+
     fn key(name: &'static str) -> Bytes {
         Bytes::from_static(name.as_bytes())
     }
@@ -364,13 +367,13 @@ mod tests {
     fn targets_get_it_first_then_the_other_owners_then_it_is_discharged() {
         let mut ledger = Ledger::new();
         ledger.note(&key("k"), record(5, 2), &OWNERS);
-        assert_eq!(ledger.next(NodeId(1), 9), None);
-        assert_eq!(ledger.next(NodeId(2), 9).unwrap().key, key("k"));
+        assert_eq!(take(&mut ledger, 1, 9), None);
+        assert_eq!(take(&mut ledger, 2, 9), Some(key("k")));
         let next = ledger.acknowledge((NodeId(2), &key("k")), 0, &OWNERS);
         assert_eq!(next, [NodeId(1), NodeId(3)]);
         assert!(!ledger.is_discharged(&key("k"), &OWNERS));
         for owner in next {
-            assert!(ledger.next(owner, 9).is_some());
+            assert!(take(&mut ledger, owner.0, 9).is_some());
             ledger.acknowledge((owner, &key("k")), 0, &OWNERS);
         }
         assert!(ledger.is_discharged(&key("k"), &OWNERS));
@@ -382,11 +385,11 @@ mod tests {
     fn an_object_that_changed_meanwhile_is_owed_anew() {
         let mut ledger = Ledger::new();
         ledger.note(&key("k"), record(5, 2), &OWNERS[1..2]);
-        assert!(ledger.next(NodeId(2), 9).is_some());
+        assert!(take(&mut ledger, 2, 9).is_some());
         ledger.note(&key("k"), record(5, 2), &OWNERS[1..2]);
         ledger.acknowledge((NodeId(2), &key("k")), 0, &OWNERS[1..2]);
         assert!(!ledger.is_discharged(&key("k"), &OWNERS[1..2]));
-        assert!(ledger.next(NodeId(2), 9).is_some());
+        assert!(take(&mut ledger, 2, 9).is_some());
         ledger.acknowledge((NodeId(2), &key("k")), 1, &OWNERS[1..2]);
         assert!(ledger.is_discharged(&key("k"), &OWNERS[1..2]));
     }
@@ -397,20 +400,11 @@ mod tests {
         for (name, created_ms) in [("b", 2), ("c", 3), ("a", 1)] {
             ledger.note(&key(name), record(created_ms, 2), &OWNERS);
         }
-        assert_eq!(ledger.next(NodeId(2), 2).unwrap().key, key("a"));
-        assert_eq!(ledger.next(NodeId(2), 2).unwrap().key, key("b"));
-        assert_eq!(ledger.next(NodeId(2), 2), None);
+        assert_eq!(take(&mut ledger, 2, 2), Some(key("a")));
+        assert_eq!(take(&mut ledger, 2, 2), Some(key("b")));
+        assert_eq!(take(&mut ledger, 2, 2), None);
         assert_eq!(ledger.fail(NodeId(2), &key("a"), 9), 1);
-        assert_eq!(ledger.next(NodeId(2), 2).unwrap().key, key("c"), "a waits behind it");
+        assert_eq!(take(&mut ledger, 2, 2), Some(key("c")), "a waits behind it");
         assert_eq!(ledger.count_for(NodeId(2)), 3);
-    }
-
-    #[test]
-    fn bytes_a_second_bound_what_is_sent() {
-        let mut ledger = Ledger::new();
-        assert_eq!(ledger.wait_ms(1_000), 0);
-        ledger.sent(500, 1_000, 1_000);
-        assert_eq!(ledger.wait_ms(1_000), 480);
-        assert_eq!(ledger.wait_ms(1_480), 0);
     }
 }
