@@ -71,6 +71,7 @@ pub fn mutation_name(mutation: moim_node::options::Mutation) -> &'static str {
         Mutation::WriteQuorumShort => "write-quorum-short",
         Mutation::DropConcurrentSibling => "drop-concurrent-sibling",
         Mutation::HideSuperseded => "hide-superseded",
+        Mutation::DropHints => "drop-hints",
     }
 }
 
@@ -128,7 +129,8 @@ impl Stage {
 
     fn conditions(&self) -> Conditions {
         let shape = self.world.plan.shape;
-        let levels = Levels { n: shape.n, r: shape.r, w: shape.w };
+        let sloppy_until = if shape.sloppy { self.audit_from } else { 0 };
+        let levels = Levels { n: shape.n, r: shape.r, w: shape.w, sloppy_until };
         let carts_from = if shape.lost_disks > 0 { self.audit_from } else { 0 };
         Conditions { levels, calm: self.world.plan.profile == Profile::Calm, carts_from }
     }

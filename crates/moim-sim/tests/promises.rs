@@ -93,6 +93,7 @@ fn every_rule_that_is_switched_off_is_noticed() {
         (Mutation::WriteQuorumShort, Profile::Mixed),
         (Mutation::DropConcurrentSibling, Profile::Mixed),
         (Mutation::HideSuperseded, Profile::Mixed),
+        (Mutation::DropHints, Profile::Sloppy),
     ] {
         let caught = (1..=20).any(|seed| {
             let report = run(Settings { mutation: Some(mutation), ..short(seed, profile) });
@@ -101,5 +102,5 @@ fn every_rule_that_is_switched_off_is_noticed() {
         });
         assert!(caught, "{mutation:?} went unnoticed");
     }
-    assert_eq!(MUTATIONS.len(), 5, "a mutation without a test");
+    assert_eq!(MUTATIONS.len(), 6, "a mutation without a test");
 }

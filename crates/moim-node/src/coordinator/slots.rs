@@ -49,6 +49,8 @@ pub(crate) struct Slots {
     refused: Vec<(NodeId, Why)>,
     /// Owners that have not answered until now are not counted upon.
     late: bool,
+    /// Somebody took it, or may have: it is not certain that it was never written.
+    doubtful: bool,
 }
 
 impl Slots {
@@ -56,7 +58,12 @@ impl Slots {
     pub(crate) fn new(owners: &[NodeId], needed: u8) -> Self {
         let slot = |&owner: &NodeId| Slot { owner, vote: Vote::Waiting, stand_in: None };
         let slots = owners.iter().map(slot).collect();
-        Self { slots, needed, refused: Vec::new(), late: false }
+        Self { slots, needed, refused: Vec::new(), late: false, doubtful: false }
+    }
+
+    /// The next round: nobody has voted, but what became of this one is remembered.
+    pub(crate) fn again(&self, owners: &[NodeId]) -> Self {
+        Self { doubtful: self.doubtful, ..Self::new(owners, self.needed) }
     }
 
     pub(crate) fn needed(&self) -> u8 {
@@ -101,8 +108,23 @@ impl Slots {
         })
     }
 
-    /// Takes the vote of a node that is waited for. Returns whether it was.
+    /// Takes the vote of a node that was asked and is waited for. Returns whether it was.
     pub(crate) fn vote(&mut self, node: NodeId, vote: Vote) -> bool {
+        let refused = match &vote {
+            Vote::Failed(why) => !matches!(why, Why::NoAnswer(_) | Why::Unreachable),
+            Vote::Waiting | Vote::Stored | Vote::Superseded => false,
+        };
+        let counts = self.fill(node, vote);
+        self.doubtful |= counts && !refused;
+        counts
+    }
+
+    /// An owner is not asked, because it cannot be reached.
+    pub(crate) fn skip(&mut self, owner: NodeId, why: Why) {
+        self.fill(owner, Vote::Failed(why));
+    }
+
+    fn fill(&mut self, node: NodeId, vote: Vote) -> bool {
         for slot in &mut self.slots {
             if slot.owner == node && slot.vote == Vote::Waiting {
                 slot.vote = vote;
@@ -183,8 +205,12 @@ impl Slots {
         owners.chain(self.refused.iter().cloned())
     }
 
-    /// The bound of a hint store that was full when somebody was asked to stand in.
+    /// The bound of the hint store that was full when somebody was asked to stand in, if that is all that became of the
+    /// write: certainly nobody holds it.
     pub(crate) fn hints_full(&self) -> Option<u64> {
+        if self.doubtful || self.any(&Vote::Waiting) {
+            return None;
+        }
         self.refused.iter().find_map(|(_, why)| match why {
             Why::HintsFull(limit_bytes) => Some(*limit_bytes),
             _ => None,
@@ -225,14 +251,14 @@ mod tests {
     #[test]
     fn stand_ins_are_wanted_only_when_owners_do_not_suffice() {
         let mut slots = slots(2);
-        assert!(slots.vote(NodeId(1), Vote::Failed(Why::Unreachable)));
+        slots.skip(NodeId(1), Why::Unreachable);
         assert_eq!(slots.shortage(), 0, "two owners are waited for");
-        assert!(slots.vote(NodeId(2), Vote::Failed(Why::Unreachable)));
+        slots.skip(NodeId(2), Why::Unreachable);
         assert_eq!((slots.shortage(), slots.vacant()), (1, vec![NodeId(1), NodeId(2)]));
         slots.appoint(NodeId(4), NodeId(1));
         assert_eq!(slots.shortage(), 0);
         assert!(slots.vote(NodeId(4), Vote::Failed(Why::HintsFull(9))));
-        assert_eq!((slots.shortage(), slots.hints_full()), (1, Some(9)));
+        assert_eq!(slots.shortage(), 1);
         assert!(slots.has_asked(NodeId(4)), "and not again");
         slots.appoint(NodeId(5), NodeId(1));
         assert!(slots.vote(NodeId(5), Vote::Stored));
@@ -240,6 +266,25 @@ mod tests {
         assert_eq!(slots.verdict(), Verdict::Reached);
         assert!(slots.is_sloppy());
         assert_eq!(slots.lacking(), [NodeId(2)], "what is kept for 1 is not owed to it");
+    }
+
+    #[test]
+    fn a_full_hint_store_is_the_reason_only_if_nobody_can_hold_the_write() {
+        let full = |votes: &[Vote]| {
+            let mut slots = Slots::new(&[NodeId(1), NodeId(2)], 1);
+            slots.skip(NodeId(1), Why::Unreachable);
+            slots.appoint(NodeId(4), NodeId(1));
+            assert!(slots.vote(NodeId(4), Vote::Failed(Why::HintsFull(9))));
+            for vote in votes {
+                assert!(slots.vote(NodeId(2), vote.clone()));
+            }
+            slots.hints_full()
+        };
+        assert_eq!(full(&[]), None, "an owner may still take it");
+        assert_eq!(full(&[Vote::Failed(Why::Overloaded)]), Some(9));
+        assert_eq!(full(&[Vote::Failed(Why::NoAnswer(1))]), None);
+        assert_eq!(full(&[Vote::Failed(Why::Unreachable)]), None, "the answer may have got lost");
+        assert_eq!(full(&[Vote::Superseded]), None);
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl Node {
 
     /// Sends the object of `op` to every owner under a fresh id.
     fn send_round(&mut self, mut op: WriteOp, minted: Option<BatchId>) {
-        op.slots = Slots::new(&op.admitted.owners, op.slots.needed());
+        op.slots = op.slots.again(&op.admitted.owners);
         let owners = op.admitted.owners.clone();
         let own = self.info.member.node;
         let reveals = self.lease_batch(op.stored.object.written());
@@ -196,7 +196,7 @@ impl Node {
                     };
                     self.send(reveals, Outgoing::Peer(owner, message));
                 }
-                _ => self.write_refused(id, owner, self.why_not(owner)),
+                _ => self.write_skipped(id, owner),
             }
         }
         if let Some(batch) = minted.filter(|_| !owners.contains(&own)) {
@@ -248,6 +248,15 @@ impl Node {
             }
             // Late, repeated, or for an earlier run.
             _ => {}
+        }
+    }
+
+    /// An owner is not asked: it cannot be reached.
+    fn write_skipped(&mut self, id: OpId, owner: NodeId) {
+        let why = self.why_not(owner);
+        if let Some(Operation::Write(op)) = self.operations.get_mut(id) {
+            op.slots.skip(owner, why);
+            self.judge_write(id);
         }
     }
 
@@ -358,6 +367,10 @@ impl Node {
             && op.slots.verdict() == Verdict::Reached
         {
             self.figures.lww_discarded += 1;
+        }
+        // What was refused for want of room is not written after all.
+        if op.slots.hints_full().is_some() {
+            return;
         }
         for owner in op.slots.lacking() {
             self.owe(owner, &op.admitted.target, op.stored.clone());

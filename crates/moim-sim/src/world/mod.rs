@@ -296,9 +296,9 @@ impl World {
         })
     }
 
-    /// Copies that nodes still owe to owners.
+    /// Copies that nodes still owe to owners, or keep for them.
     pub(crate) fn owed(&self) -> u64 {
-        self.nodes().map(|node| node.figures().tasks).sum()
+        self.nodes().map(|node| node.figures().tasks + node.figures().hints).sum()
     }
 
     /// Copies that nodes gave up for lack of room.
@@ -333,6 +333,7 @@ fn namespaces(plan: &Plan) -> Namespaces {
         n: plan.shape.n,
         r: Level::Count(plan.shape.r),
         w: Level::Count(plan.shape.w),
+        sloppy: plan.shape.sloppy,
         ..Namespace::new("0")
     };
     let carts =
