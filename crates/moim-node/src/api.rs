@@ -276,6 +276,10 @@ pub enum Queue {
     UnsyncedBytes,
     /// Updates that wait for one key.
     UpdatesPerKey,
+    /// Milliseconds that requests wait until the node gets round to them.
+    TurnDelay,
+    /// Milliseconds that writes wait for their sync.
+    SyncDelay,
     /// Pairs in the clock of one key, which puts without its whole context make longer.
     ClockPairs,
     /// Bytes of what is kept for owners that are away.
@@ -288,6 +292,8 @@ impl fmt::Display for Queue {
             Self::Operations => "requests in progress",
             Self::UnsyncedBytes => "bytes waiting for the disk",
             Self::UpdatesPerKey => "updates waiting for one key",
+            Self::TurnDelay => "milliseconds of waiting for this node",
+            Self::SyncDelay => "milliseconds of waiting for the disk",
             Self::ClockPairs => {
                 "pairs in the key's clock (put with the context that a get returns)"
             }
@@ -313,6 +319,9 @@ pub enum NotReady {
 /// What has happened since the last turn.
 #[derive(Debug)]
 pub enum Input {
+    /// The inputs that follow in this turn have waited for it, the oldest for so many milliseconds: requests had so much
+    /// less time left when the turn began. Need not be given when it is none.
+    Queued(u32),
     /// A client asks.
     Request(RequestId, Request),
     /// A peer says something.

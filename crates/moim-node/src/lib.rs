@@ -21,6 +21,7 @@
 //! | `hint` | what this node keeps for owners that are away |
 //! | `lease` | the clock's persisted bound |
 //! | [`pace`] | background work yields to clients |
+//! | `overload` | requests refused because those before them keep the node busy |
 //! | `latency` | recent latencies and their quantiles |
 //! | `peers` | who can be reached |
 //! | `timer` | deadlines |
@@ -37,6 +38,7 @@ pub mod message;
 pub mod namespace;
 mod node;
 pub mod options;
+mod overload;
 pub mod pace;
 mod peers;
 mod replica;

@@ -106,6 +106,8 @@ pub enum Message {
         from_hash: u32,
         /// About so many.
         limit: u16,
+        /// Milliseconds that the asker still waits.
+        budget_ms: u32,
     },
     /// Keys of a partition.
     KeysReply {
@@ -131,6 +133,19 @@ pub enum Message {
         /// The operation.
         op: OpId,
     },
+}
+
+impl Message {
+    /// How long the asker still waits, in milliseconds, if this asks for something that can come too late.
+    pub(crate) fn budget_ms_mut(&mut self) -> Option<&mut u32> {
+        match self {
+            Self::Write { budget_ms, .. }
+            | Self::Read { budget_ms, .. }
+            | Self::Forward { budget_ms, .. }
+            | Self::Keys { budget_ms, .. } => Some(budget_ms),
+            _ => None,
+        }
+    }
 }
 
 /// What became of a write at a replica.

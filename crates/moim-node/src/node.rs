@@ -11,14 +11,15 @@ use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
 use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
-use crate::coordinator::{Forwarded, Operation, Operations, Serial};
-use crate::gate::{Gate, Outgoing};
+use crate::coordinator::{Forwarded, Hedging, Operation, Operations, Serial};
+use crate::gate::{Gate, NOTHING, Outgoing};
 use crate::hint::{Ledger, Wish};
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
-use crate::message::{Message, OpId};
+use crate::message::{Message, OpId, ReadResult, WriteResult};
 use crate::namespace::Namespaces;
 use crate::options::{Mutation, Options};
+use crate::overload::Shedding;
 use crate::pace::{Pace, PaceView};
 use crate::peers::Peers;
 use crate::replica::Asker;
@@ -90,9 +91,13 @@ pub struct Node {
     pub(crate) tasks: Tasks,
     pub(crate) hints: Ledger,
     pub(crate) pace: Pace,
+    pub(crate) shedding: Shedding,
+    /// How long the oldest input of this turn had waited for it, in milliseconds.
+    pub(crate) queued_ms: u32,
     pub(crate) operations: Operations,
     pub(crate) serial: Serial,
     pub(crate) forwarded: Forwarded,
+    pub(crate) hedging: Hedging,
     pub(crate) listings: BTreeMap<ReadId, Asker>,
     pub(crate) figures: Figures,
 
@@ -124,9 +129,12 @@ impl Node {
             tasks: Tasks::default(),
             hints: Ledger::new(),
             pace: Pace::new(now.mono_ms, &boot.options),
+            shedding: Shedding::default(),
+            queued_ms: 0,
             operations: Operations::new(boot.seed, boot.run),
             serial: Serial::default(),
             forwarded: Forwarded::default(),
+            hedging: Hedging::default(),
             listings: BTreeMap::new(),
             figures: Figures::default(),
             local: VecDeque::new(),
@@ -152,6 +160,11 @@ impl Node {
     /// Takes everything that has arrived (drains `inputs`) and appends what to do to `effects`, in order.
     pub fn turn(&mut self, now: Now, inputs: &mut Vec<Input>, effects: &mut Vec<Effect>) {
         self.now = now;
+        self.queued_ms = match inputs.first() {
+            Some(Input::Queued(oldest_ms)) => *oldest_ms,
+            _ => 0,
+        };
+        self.shedding.observe(now.mono_ms, self.queued_ms, &self.options);
         for input in inputs.drain(..) {
             self.on_input(input);
             self.run_local();
@@ -160,7 +173,7 @@ impl Node {
             self.on_timer(timer);
             self.run_local();
         }
-        self.store.commit(&mut self.effects, &mut self.figures);
+        self.store.commit(now.mono_ms, &mut self.effects, &mut self.figures);
         effects.append(&mut self.effects);
         assert!(self.local.is_empty(), "a turn ended with work left over");
     }
@@ -250,6 +263,7 @@ impl Node {
         Figures {
             cache_bytes: self.store.bytes(),
             cache_objects: self.store.objects(),
+            shed_per_mille: u64::from(self.shedding.share()),
             unsynced_bytes: self.store.unsynced_bytes(),
             operations: self.operations.len() as u64,
             tasks: self.tasks.count(),
@@ -275,6 +289,8 @@ impl Node {
             Input::Listed(id, page) => self.on_listed(id, page),
             Input::DiskFailed(reason) => self.halt(reason),
             Input::Stop => self.stopping = true,
+            // Taken when the turn began.
+            Input::Queued(_) => {}
         }
     }
 
@@ -316,21 +332,24 @@ impl Node {
     fn on_message(&mut self, from: NodeId, message: Message) {
         match message {
             Message::Ping => self.send_plain(from, Message::Pong),
-            Message::Write { op, namespace, key, object, .. } => {
-                self.on_write(Asker { node: from, op }, namespace, &key, object);
+            Message::Write { op, namespace, key, object, budget_ms } => {
+                let asker = self.asker(from, op, budget_ms);
+                self.on_write(asker, namespace, &key, object);
             }
-            Message::Hint { op, namespace, key, owner, object, .. } => {
-                self.on_hint(from, op, Wish { namespace, key, owner, object });
+            Message::Hint { op, namespace, key, owner, object, budget_ms } => {
+                let asker = self.asker(from, op, budget_ms);
+                self.on_hint(asker, Wish { namespace, key, owner, object });
             }
             Message::WriteReply { op, result } => self.on_write_reply(from, op, result),
-            Message::Read { op, namespace, key, want, .. } => {
-                self.on_read(Asker { node: from, op }, namespace, &key, want);
+            Message::Read { op, namespace, key, want, budget_ms } => {
+                self.on_read(self.asker(from, op, budget_ms), namespace, &key, want);
             }
             Message::ReadReply { op, result } => self.on_read_reply(from, op, result),
             Message::Forward { op, request, .. } => self.on_forward(from, op, request),
             Message::ForwardReply { op, outcome } => self.on_forward_reply(from, op, outcome),
-            Message::Keys { op, namespace, partition, from_hash, limit } => {
-                self.on_keys(Asker { node: from, op }, namespace, (partition, from_hash, limit));
+            Message::Keys { op, namespace, partition, from_hash, limit, budget_ms } => {
+                let asker = self.asker(from, op, budget_ms);
+                self.on_keys(asker, namespace, (partition, from_hash, limit));
             }
             Message::KeysReply { op, result } => self.on_keys_reply(from, op, result),
             Message::Founding { digest } => self.on_founding(from, digest),
@@ -339,6 +358,13 @@ impl Node {
             Message::Unknown { op: Some(op) } => self.send_plain(from, Message::Unsupported { op }),
             Message::Pong | Message::Unknown { op: None } => {}
         }
+    }
+
+    /// Who asks, and until when it waits: what it gave less the time that its message waited here for its turn.
+    fn asker(&self, node: NodeId, op: OpId, budget_ms: u32) -> Asker {
+        let queued_ms = if node == self.info.member.node { 0 } else { self.queued_ms };
+        let left_ms = budget_ms.saturating_sub(queued_ms);
+        Asker { node, op, until_mono_ms: self.now.mono_ms + u64::from(left_ms) }
     }
 
     /// A peer runs an older version and does not know the message of this operation.
@@ -358,7 +384,10 @@ impl Node {
 
     /// Lets something leave now or when `reveals` is durable.
     pub(crate) fn send(&mut self, reveals: BatchId, outgoing: Outgoing) {
-        if let Some(outgoing) = self.gate.pass(reveals, outgoing) {
+        let full = self.gate.holds(reveals) && self.gate.len() >= self.options.held_max;
+        let (reveals, outgoing) =
+            if full { refused(reveals, outgoing) } else { (reveals, outgoing) };
+        if let Some(outgoing) = self.gate.pass(self.now.mono_ms, reveals, outgoing) {
             self.leave(outgoing);
         }
     }
@@ -379,7 +408,9 @@ impl Node {
             return;
         }
         self.store.durable_up_to(batch);
-        for outgoing in self.gate.durable_up_to(batch) {
+        let (leaving, expired) = self.gate.durable_up_to(self.now.mono_ms, batch);
+        self.figures.expired += expired;
+        for outgoing in leaving {
             self.leave(outgoing);
         }
     }
@@ -415,6 +446,21 @@ impl Node {
             self.on_deadline(id);
         }
         self.effects.push(Effect::Halted(reason));
+    }
+}
+
+/// Instead of a replica's answer, for want of room to hold it back: that it is overloaded. Anything else as it is.
+fn refused(reveals: BatchId, outgoing: Outgoing) -> (BatchId, Outgoing) {
+    match outgoing {
+        Outgoing::Peer(to, Message::WriteReply { op, .. }) => {
+            let result = WriteResult::Refused(Why::Overloaded);
+            (NOTHING, Outgoing::Peer(to, Message::WriteReply { op, result }))
+        }
+        Outgoing::Peer(to, Message::ReadReply { op, .. }) => {
+            let result = ReadResult::Refused(Why::Overloaded);
+            (NOTHING, Outgoing::Peer(to, Message::ReadReply { op, result }))
+        }
+        other => (reveals, other),
     }
 }
 

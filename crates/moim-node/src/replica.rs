@@ -38,11 +38,12 @@ impl Target {
     }
 }
 
-/// Who asked this replica, and under which operation.
+/// Who asked this replica, under which operation, and how long it waits for the answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asker {
     pub(crate) node: NodeId,
     pub(crate) op: OpId,
+    pub(crate) until_mono_ms: u64,
 }
 
 /// Something to do with the local copy of one key, which may have to be read from disk first.
@@ -70,6 +71,16 @@ impl Work {
             Self::HandOff(handoff) => &handoff.target.data_key,
         }
     }
+
+    /// When nobody waits for it any more, on the monotonic clock.
+    fn until_mono_ms(&self) -> u64 {
+        match self {
+            Self::Join { asker, .. } | Self::Tell { asker, .. } => asker.until_mono_ms,
+            Self::Mint(mint) => mint.until_mono_ms(),
+            // Nobody waits, but it has to be done.
+            Self::HandOff(_) | Self::Release { .. } => u64::MAX,
+        }
+    }
 }
 
 impl Node {
@@ -81,7 +92,7 @@ impl Node {
         key: &[u8],
         object: Bytes,
     ) {
-        match self.admit_write(namespace, key, object) {
+        match self.admit_write(asker.until_mono_ms, (namespace, key), object) {
             Ok((target, incoming)) => {
                 self.work(Work::Join { asker, target, incoming, stands_for: None });
             }
@@ -101,14 +112,30 @@ impl Node {
         }
     }
 
-    /// Does work now if the key is in memory, otherwise when it has been read.
+    /// Does work now if the key is in memory, otherwise when it has been read. Not at all when nobody waits for it any
+    /// more: the time that it spent in queues and on the disk counts.
     pub(crate) fn work(&mut self, work: Work) {
+        if work.until_mono_ms() <= self.now.mono_ms {
+            return self.expire(work);
+        }
         match self.store.look(work.data_key(), &mut self.figures) {
             Looked::Ready(stored, batch) => self.run(work, stored, batch),
+            Looked::Absent if self.store.waiting() >= self.options.reads_waiting_max => {
+                self.refuse(work, Why::Overloaded);
+            }
             Looked::Absent => {
                 let key = work.data_key().clone();
                 self.store.wait(&key, work, &mut self.effects, &mut self.figures);
             }
+        }
+    }
+
+    /// Drops work that comes too late. Who asked has given up by its own clock and needs no answer.
+    fn expire(&mut self, work: Work) {
+        self.figures.expired += 1;
+        if let Work::Mint(mint) = work {
+            let waited_ms = mint.waited_ms(self.now.mono_ms);
+            self.mint_failed(*mint, Why::NoAnswer(waited_ms));
         }
     }
 
@@ -192,23 +219,33 @@ impl Node {
         }
     }
 
+    /// Whether the disk is so far behind that a write which begins now will hardly be durable by then: the oldest batch
+    /// has waited for as long already.
+    pub(crate) fn sync_outlasts(&self, until_mono_ms: u64) -> bool {
+        let behind_ms = self.store.sync_behind_ms(self.now.mono_ms);
+        behind_ms > 0 && behind_ms >= until_mono_ms.saturating_sub(self.now.mono_ms)
+    }
+
     fn admit_write(
         &mut self,
-        namespace: NamespaceId,
-        key: &[u8],
+        until_mono_ms: u64,
+        (namespace, key): (NamespaceId, &[u8]),
         object: Bytes,
     ) -> Result<(Target, Stored), Why> {
         let target = self.local_target(namespace, key)?;
-        Ok((target, self.admit_object(namespace, object)?))
+        Ok((target, self.admit_object(until_mono_ms, namespace, object)?))
     }
 
     /// An object that may be joined into ours.
     pub(crate) fn admit_object(
         &mut self,
+        until_mono_ms: u64,
         namespace: NamespaceId,
         object: Bytes,
     ) -> Result<Stored, Why> {
-        if self.store.unsynced_bytes() >= self.options.unsynced_bytes_max {
+        if self.store.unsynced_bytes() >= self.options.unsynced_bytes_max
+            || self.sync_outlasts(until_mono_ms)
+        {
             return Err(Why::Overloaded);
         }
         let incoming = Stored::decode(object).map_err(|_damaged| Why::Unsupported)?;

@@ -63,6 +63,10 @@ pub struct Figures {
     pub timeouts: u64,
     /// Requests refused as overload.
     pub overloaded: u64,
+    /// Share of requests that is refused now because others keep the node busy, in thousandths.
+    pub shed_per_mille: u64,
+    /// Requests, and work for peers, dropped because nobody waited for it any more.
+    pub expired: u64,
     /// Acknowledged `lww` writes that a concurrent write outranked.
     pub lww_discarded: u64,
     /// Writes that were stamped anew above a version they met.
@@ -73,6 +77,8 @@ pub struct Figures {
     pub read_repairs: u64,
     /// Reads that asked one more replica because another was late.
     pub read_retries: u64,
+    /// Of those, the ones in which the additional replica answered before the late one.
+    pub read_hedges_won: u64,
     /// Objects in memory that a request found there.
     pub cache_hits: u64,
     /// Objects that had to be read from disk.

@@ -20,6 +20,7 @@
 //! fails. Left out: changes of the ring, hints and anti-entropy, until nodes have them; so a node that lost its disk is
 //! refilled here as an operator would, by reading everything.
 
+mod abilities;
 mod audit;
 pub mod check;
 pub mod history;

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::abilities;
 use crate::check::Property;
 use crate::random::Random;
 
@@ -44,12 +45,10 @@ pub enum Profile {
     N5W1R1,
     /// Three copies, W=1 and R=1: eventual consistency.
     Weak,
-    /// Others stand in for owners; what was acknowledged is on all owners after everything has healed.
-    Sloppy,
 }
 
 /// Every profile.
-pub const PROFILES: [Profile; 17] = [
+pub const PROFILES: [Profile; 16] = [
     Profile::Calm,
     Profile::Lossy,
     Profile::Partitions,
@@ -66,7 +65,6 @@ pub const PROFILES: [Profile; 17] = [
     Profile::N5W5R1,
     Profile::N5W1R1,
     Profile::Weak,
-    Profile::Sloppy,
 ];
 
 /// What goes wrong.
@@ -131,8 +129,6 @@ pub struct Shape {
     pub read_errors: u32,
     /// Requests of a thousand that ask for levels of their own.
     pub own_levels: u32,
-    /// Whether other nodes stand in for owners.
-    pub sloppy: bool,
 }
 
 const LEVEL_FAULTS: &[(u32, Fault)] = &[
@@ -167,18 +163,7 @@ const USUAL: Shape = Shape {
     lost_disks: 0,
     read_errors: 0,
     own_levels: 40,
-    sloppy: false,
 };
-
-const SLOPPY_FAULTS: &[(u32, Fault)] = &[
-    (4, Fault::Split),
-    (2, Fault::OneWay),
-    (6, Fault::Crash),
-    (2, Fault::Restart),
-    (2, Fault::Pause),
-    (1, Fault::SlowLink),
-    (1, Fault::DiskFailure),
-];
 
 const FIVE: Shape = Shape {
     nodes: &[5],
@@ -192,17 +177,19 @@ const FIVE: Shape = Shape {
 };
 
 impl Shape {
+    /// Chooses which namespaces a run uses.
+    pub fn draw_spaces(&self, random: &mut Random) -> &'static [bool] {
+        const STRICT: &[bool] = &[false];
+        const SLOPPY: &[bool] = &[true];
+        const BOTH: &[bool] = &[false, true];
+        let all: [&'static [bool]; 3] = [STRICT, SLOPPY, BOTH];
+        if abilities::STAND_INS { random.pick::<&'static [bool]>(&all) } else { STRICT }
+    }
+
     /// What these levels promise or not, of what depends on levels.
     pub fn promises(&self) -> [(Property, bool); 3] {
         let Self { n, r, w, .. } = *self;
         let left = if r + w > n { r.min(n - r + 1) } else { 1 };
-        if self.sloppy {
-            return [
-                (Property::ReadsSeeWrites, false),
-                (Property::ReadsNeverGoBack, false),
-                (Property::LaterWritesWin, false),
-            ];
-        }
         [
             (Property::ReadsSeeWrites, r + w > n),
             (Property::ReadsNeverGoBack, left + r > n),
@@ -231,7 +218,6 @@ impl Profile {
             (3, Self::N5W5R1),
             (1, Self::N5W1R1),
             (3, Self::Weak),
-            (10, Self::Sloppy),
         ])
     }
 
@@ -285,14 +271,6 @@ impl Profile {
             Self::N5W5R1 => Shape { w: 5, r: 1, ..FIVE },
             Self::N5W1R1 => Shape { w: 1, r: 1, ..FIVE },
             Self::Weak => Shape { w: 1, r: 1, faults: LEVEL_FAULTS, ..USUAL },
-            Self::Sloppy => Shape {
-                nodes: &[4, 5, 7],
-                faults: SLOPPY_FAULTS,
-                fault_gap_ms: (100, 800),
-                own_levels: 300,
-                sloppy: true,
-                ..USUAL
-            },
         }
     }
 
@@ -315,7 +293,6 @@ impl Profile {
             Self::N5W5R1 => "n5-w5-r1",
             Self::N5W1R1 => "n5-w1-r1",
             Self::Weak => "weak",
-            Self::Sloppy => "sloppy",
         }
     }
 }

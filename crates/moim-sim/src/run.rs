@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::abilities;
 use crate::check::{Conditions, Findings, Levels, Property, Violation, judge};
-use crate::history::Use;
+use crate::history::Key;
 use crate::plan::Settings;
 use crate::profile::{Fault, Profile};
 use crate::workload::Client;
@@ -92,7 +93,7 @@ pub fn run(settings: Settings) -> Report {
 pub(crate) struct Stage {
     pub(crate) world: World,
     pub(crate) findings: Findings,
-    pub(crate) keys: Vec<(Use, String)>,
+    pub(crate) keys: Vec<Key>,
     /// The first request after the work: from here on everything has healed.
     pub(crate) audit_from: u64,
 }
@@ -101,7 +102,7 @@ impl Stage {
     pub(crate) fn new(settings: &Settings) -> Self {
         let world = World::new(settings);
         let keys = Client::keys(&world.plan);
-        Self { world, findings: Findings::default(), keys, audit_from: 0 }
+        Self { world, findings: Findings::default(), keys, audit_from: u64::MAX }
     }
 
     /// The acts, until one fails.
@@ -129,8 +130,12 @@ impl Stage {
 
     fn conditions(&self) -> Conditions {
         let shape = self.world.plan.shape;
-        let sloppy_until = if shape.sloppy { self.audit_from } else { 0 };
-        let levels = Levels { n: shape.n, r: shape.r, w: shape.w, sloppy_until };
+        let levels = Levels {
+            healed_from: self.audit_from,
+            disks_lost: self.world.plan.disks_lost_max(),
+            forgets: abilities::FORGETS,
+            ..Levels::strict(shape.n, shape.r, shape.w)
+        };
         let carts_from = if shape.lost_disks > 0 { self.audit_from } else { 0 };
         Conditions { levels, calm: self.world.plan.profile == Profile::Calm, carts_from }
     }

@@ -76,6 +76,10 @@ pub(crate) struct ReadOp {
     job: Job,
     /// In the order in which they are asked.
     holders: Vec<Holder>,
+    /// Who was asked, and when last, on the monotonic clock.
+    asked: Vec<(NodeId, u64)>,
+    /// Who was asked because another was late.
+    hedge: Option<NodeId>,
     mismatch: bool,
     /// Owners that have not answered until now are not counted upon.
     late: bool,
@@ -98,6 +102,12 @@ enum Step {
 }
 
 impl ReadOp {
+    fn new(job: Job, holders: Vec<Holder>) -> Self {
+        let alone = !job.admitted.sloppy;
+        let (asked, hedge, mismatch, late) = (Vec::new(), None, false, false);
+        Self { job, holders, asked, hedge, mismatch, late, alone }
+    }
+
     pub(crate) fn waits_for(&self, node: NodeId) -> bool {
         let is_asked = |copy: &Copy| matches!(copy, Copy::Asked(_));
         self.holders.iter().any(|holder| holder.node == node && is_asked(&holder.copy))
@@ -124,6 +134,21 @@ impl ReadOp {
         if let Some(holder) = self.holders.iter_mut().find(|holder| holder.node == node) {
             holder.copy = copy;
         }
+    }
+
+    /// When this replica was asked.
+    fn asked_mono_ms(&self, node: NodeId) -> Option<u64> {
+        self.asked.iter().find(|(asked, _)| *asked == node).map(|(_, at)| *at)
+    }
+
+    /// Who was asked and has not answered, and when.
+    fn late(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
+        self.asked.iter().filter(|(node, _)| self.waits_for(*node)).copied()
+    }
+
+    /// Whether the replica that was asked in addition answered while another is still awaited.
+    fn hedge_won(&self) -> bool {
+        self.hedge.is_some_and(|node| !self.waits_for(node)) && self.late().next().is_some()
     }
 
     fn count(&self, wanted: impl Fn(&Copy) -> bool) -> usize {
@@ -226,27 +251,36 @@ impl Node {
         let owners = self.read_order(&job.admitted.owners);
         let holder = |node| Holder { node, stands_in: false, copy: Copy::Unasked };
         let holders = owners.into_iter().map(holder).collect();
-        let (deadline, started) = (job.admitted.deadline_mono_ms, job.admitted.started_mono_ms);
-        let admitted = job.admitted.clone();
-        let read = ReadOp { job, holders, mismatch: false, late: false, alone: !admitted.sloppy };
-        let id = self.register(deadline, Operation::Read(read));
+        let (deadline, admitted) = (job.admitted.deadline_mono_ms, job.admitted.clone());
+        let id = self.register(deadline, Operation::Read(ReadOp::new(job, holders)));
         self.watch_owners(id, &admitted);
-        let retry_at = started + u64::from(self.options.read_retry_ms);
-        if retry_at < deadline {
-            self.timers.set(retry_at, Timer::ReadRetry(id));
-        }
+        self.hedging.earn();
         self.drive_read(id);
+        self.hedge_later(id);
     }
 
-    /// This node first, then those that talk, then the silent. Who cannot be reached is not asked.
+    /// Sets the timer at which the slowest of those that were asked is late.
+    fn hedge_later(&mut self, id: OpId) {
+        let Some(Operation::Read(read)) = self.operations.get_mut(id) else { return };
+        let now_ms = self.now.mono_ms;
+        let delays =
+            read.late().map(|(node, _)| self.hedging.delay_ms(node, now_ms, &self.options));
+        let at = now_ms + u64::from(delays.max().unwrap_or(self.options.read_retry_ms));
+        if at < read.job.admitted.deadline_mono_ms {
+            self.timers.set(at, Timer::ReadRetry(id));
+        }
+    }
+
+    /// This node first, then those that talk, then the silent, then those that have been slow of late. Who cannot be reached is not asked.
     fn read_order(&self, owners: &[NodeId]) -> Vec<NodeId> {
         let own = self.info.member.node;
         let distance = |node: NodeId| match self.peers.state(node) {
+            _ if self.hedging.is_slow(node, self.now.mono_ms, &self.options) => 3,
             _ if node == own => 0,
             PeerState::Up => 1,
             PeerState::Silent => 2,
-            PeerState::Skipped => 3,
-            PeerState::Unreachable => 4,
+            PeerState::Skipped => 4,
+            PeerState::Unreachable => 5,
         };
         let mut order = owners.to_vec();
         order.sort_by_key(|&node| distance(node));
@@ -257,6 +291,10 @@ impl Node {
     pub(crate) fn on_read_reply(&mut self, from: NodeId, id: OpId, result: ReadResult) {
         match self.operations.get_mut(id) {
             Some(Operation::Read(read)) if read.waits_for(from) => {
+                if let Some(asked_ms) = read.asked_mono_ms(from) {
+                    let took_ms = self.now.mono_ms.saturating_sub(asked_ms);
+                    self.hedging.observe(from, self.now.mono_ms, took_ms);
+                }
                 match copy_of(result) {
                     Ok(copy) => read.set(from, copy),
                     Err(why) => return self.read_refused(id, from, why),
@@ -275,13 +313,39 @@ impl Node {
         }
     }
 
-    /// A read has waited long enough: it asks one more.
+    /// A read has waited long enough: it asks one more, if it may.
     pub(crate) fn on_read_retry(&mut self, id: OpId) {
+        let Some(Operation::Read(read)) = self.operations.get_mut(id) else { return };
+        let now_ms = self.now.mono_ms;
+        let (started, deadline) =
+            (read.job.admitted.started_mono_ms, read.job.admitted.deadline_mono_ms);
+        let (retry_at, last_at) =
+            (started + u64::from(self.options.read_retry_ms), started.midpoint(deadline));
+        let silent = read.late().any(|(node, asked_ms)| self.peers.is_silent_since(node, asked_ms));
+        let (allowed, next_at) = match () {
+            () if now_ms < retry_at => (self.hedging.take_hedge(), retry_at),
+            () if now_ms < last_at => (silent || self.hedging.take_retry(), last_at),
+            () => (true, deadline),
+        };
+        if next_at > now_ms && next_at < deadline {
+            self.timers.set(next_at, Timer::ReadRetry(id));
+        }
+        if allowed {
+            self.hedge(id);
+        }
+    }
+
+    /// Asks one more: for the object, if that has not come yet.
+    fn hedge(&mut self, id: OpId) {
         let Some(Operation::Read(read)) = self.operations.get_mut(id) else { return };
         let object_missing = read.count(|copy| matches!(copy, Copy::Object(_))) == 0;
         let want = if object_missing { Want::Object } else { Want::Digest };
-        if self.ask_more(id, want) {
-            self.figures.read_retries += 1;
+        if !self.ask_more(id, want) {
+            return;
+        }
+        self.figures.read_retries += 1;
+        if let Some(Operation::Read(read)) = self.operations.get_mut(id) {
+            read.hedge = read.asked.last().map(|(node, _)| *node);
         }
     }
 
@@ -328,6 +392,11 @@ impl Node {
     pub(super) fn ask(&mut self, id: OpId, node: NodeId, want: Want) {
         let Some(Operation::Read(read)) = self.operations.get_mut(id) else { return };
         read.set(node, Copy::Asked(want));
+        let now_ms = self.now.mono_ms;
+        match read.asked.iter_mut().find(|(asked, _)| *asked == node) {
+            Some((_, at_ms)) => *at_ms = now_ms,
+            None => read.asked.push((node, now_ms)),
+        }
         let (namespace, key) =
             (read.job.admitted.target.namespace, read.job.admitted.target.key.clone());
         let deadline = read.job.admitted.deadline_mono_ms;
@@ -354,6 +423,8 @@ impl Node {
     fn read_done(&mut self, id: OpId) {
         let Some(Operation::Read(read)) = self.operations.remove(id) else { return };
         self.observe_latency(&read.job.origin, read.job.admitted.started_mono_ms);
+        self.figures.read_hedges_won += u64::from(read.hedge_won());
+        self.observe_late(&read);
         let joined = read.joined();
         let state = State::of(joined.as_ref());
         let holds = |copy: &Copy| copy.state() == state;
@@ -384,6 +455,14 @@ impl Node {
         self.begin_write_back(repair, stored, stale, 1);
     }
 
+    /// Who is still awaited takes at least as long as it has taken so far.
+    fn observe_late(&mut self, read: &ReadOp) {
+        for (node, asked_ms) in read.late() {
+            let took_ms = self.now.mono_ms.saturating_sub(asked_ms);
+            self.hedging.observe(node, self.now.mono_ms, took_ms);
+        }
+    }
+
     fn read_failed(&mut self, id: OpId) {
         if let Some(Operation::Read(read)) = self.operations.remove(id) {
             self.answer_unread(read, 0);
@@ -392,6 +471,7 @@ impl Node {
 
     pub(crate) fn read_deadline(&mut self, read: ReadOp) {
         let waited_ms = self.waited_ms(&read.job.admitted);
+        self.observe_late(&read);
         for holder in &read.holders {
             if let Copy::Asked(_) = holder.copy {
                 self.missed_deadline(holder.node);

@@ -32,7 +32,6 @@ use moim_storage::{Family, Write};
 
 use crate::api::{BatchId, Effect, ListedPage, Why};
 use crate::keyspace;
-use crate::message::OpId;
 use crate::node::Node;
 use crate::replica::{Asker, Target, Work};
 use crate::store::Stored;
@@ -52,10 +51,9 @@ pub(crate) struct Wish {
 
 impl Node {
     /// A coordinator wants this node to stand in for an owner.
-    pub(crate) fn on_hint(&mut self, from: NodeId, op: OpId, wish: Wish) {
-        let asker = Asker { node: from, op };
-        let Wish { namespace, key, owner, object } = wish;
-        match self.admit_hint(namespace, &key, object) {
+    pub(crate) fn on_hint(&mut self, asker: Asker, wish: Wish) {
+        let owner = wish.owner;
+        match self.admit_hint(asker.until_mono_ms, wish) {
             Ok((target, incoming)) => {
                 let stands_for = Some(owner);
                 self.work(Work::Join { asker, target, incoming, stands_for });
@@ -64,17 +62,13 @@ impl Node {
         }
     }
 
-    fn admit_hint(
-        &mut self,
-        namespace: moim_core::NamespaceId,
-        key: &[u8],
-        object: Bytes,
-    ) -> Result<(Target, Stored), Why> {
-        let target = self.hinted_target(namespace, key)?;
+    fn admit_hint(&mut self, until_mono_ms: u64, wish: Wish) -> Result<(Target, Stored), Why> {
+        let Wish { namespace, key, object, .. } = wish;
+        let target = self.hinted_target(namespace, &key)?;
         if !self.owns(&target) {
             self.hint_room(&target, object.len())?;
         }
-        let incoming = self.admit_object(namespace, object)?;
+        let incoming = self.admit_object(until_mono_ms, namespace, object)?;
         Ok((target, incoming))
     }
 

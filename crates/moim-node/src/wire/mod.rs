@@ -183,12 +183,13 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
             put_head(out, kind::FORWARD_REPLY, *op);
             outcome::put(out, outcome);
         }
-        Message::Keys { op, namespace, partition, from_hash, limit } => {
+        Message::Keys { op, namespace, partition, from_hash, limit, budget_ms } => {
             put_head(out, kind::KEYS, *op);
             out.put_u32(namespace.0);
             out.put_u16(partition.get());
             out.put_u32(*from_hash);
             out.put_u16(*limit);
+            out.put_u32(*budget_ms);
         }
         Message::KeysReply { op, result } => {
             put_head(out, kind::KEYS_REPLY, *op);
@@ -244,7 +245,8 @@ fn operation(kind: u8, op: OpId, mut reader: Reader) -> Result<Message, DecodeEr
             let partition = widest.ok().and_then(|count| count.partition(number));
             let partition = partition.ok_or(DecodeError::Invalid("partition"))?;
             let (from_hash, limit) = (reader.u32("hash")?, reader.u16("limit")?);
-            Ok(Message::Keys { op, namespace, partition, from_hash, limit })
+            let budget_ms = reader.u32("budget")?;
+            Ok(Message::Keys { op, namespace, partition, from_hash, limit, budget_ms })
         }
         kind::KEYS_REPLY => Ok(Message::KeysReply { op, result: keys_result(&mut reader)? }),
         kind::UNSUPPORTED => Ok(Message::Unsupported { op }),

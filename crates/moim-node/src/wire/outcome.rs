@@ -111,6 +111,8 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
                 Queue::UpdatesPerKey => 2,
                 Queue::ClockPairs => 3,
                 Queue::HintStore => 4,
+                Queue::TurnDelay => 5,
+                Queue::SyncDelay => 6,
             });
             out.put_u64(*limit);
         }
@@ -158,6 +160,8 @@ fn failure(reader: &mut Reader) -> Result<Failure, DecodeError> {
                 2 => Queue::UpdatesPerKey,
                 3 => Queue::ClockPairs,
                 4 => Queue::HintStore,
+                5 => Queue::TurnDelay,
+                6 => Queue::SyncDelay,
                 _ => return Err(DecodeError::Invalid("queue")),
             };
             Failure::Overloaded { queue, limit: reader.u64("limit")? }

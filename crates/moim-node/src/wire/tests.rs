@@ -128,7 +128,7 @@ fn messages() -> Vec<Message> {
         Message::ReadReply { op, result: ReadResult::Digest(None) },
         Message::ReadReply { op, result: ReadResult::Digest(Some(u128::MAX)) },
         Message::ReadReply { op, result: ReadResult::Refused(Why::NotReady) },
-        Message::Keys { op, namespace, partition, from_hash: 1, limit: 10 },
+        Message::Keys { op, namespace, partition, from_hash: 1, limit: 10, budget_ms: 7 },
         Message::KeysReply { op, result: Ok(entries) },
         Message::KeysReply { op, result: Err(Why::Namespace) },
         Message::Founding { digest: 8 },

@@ -158,7 +158,7 @@ fn check_context(
                 (Property::ReadsSeeWrites, levels.reads(read, earlier), context)
             }
             Answer::Read { context, .. } => {
-                (Property::ReadsNeverGoBack, levels.left_by(earlier) + read.r > levels.n, context)
+                (Property::ReadsNeverGoBack, levels.rereads(read, earlier), context)
             }
             _ => continue,
         };
@@ -178,7 +178,7 @@ mod tests {
     use moim_core::clock::{Actor, Dot, Epoch, Hlc, VersionVector};
 
     const STRICT: Conditions =
-        Conditions { levels: Levels { n: 3, r: 2, w: 2, sloppy_until: 0 }, calm: false, carts_from: 0 };
+        Conditions { levels: Levels::strict(3, 2, 2), calm: false, carts_from: 0 };
 
     fn judge(tell: impl FnOnce(&mut Story)) -> Vec<Property> {
         let mut story = Story::default();

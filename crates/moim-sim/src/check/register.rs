@@ -37,13 +37,9 @@ pub fn check_versions(operations: &[&Operation], levels: Levels, findings: &mut 
             }
             let (property, promised) = match (was_read, is_read) {
                 (false, true) => (Property::ReadsSeeWrites, levels.reads(later, earlier)),
-                (true, true) => {
-                    (Property::ReadsNeverGoBack, levels.left_by(earlier) + later.r > levels.n)
-                }
+                (true, true) => (Property::ReadsNeverGoBack, levels.rereads(later, earlier)),
                 (false, false) => (Property::LaterWritesWin, levels.meets(later, earlier)),
-                (true, false) => {
-                    (Property::LaterWritesWin, levels.left_by(earlier) + later.w > levels.n)
-                }
+                (true, false) => (Property::LaterWritesWin, levels.outranks(later, earlier)),
             };
             // One finding a request is enough; a broken promise is the one to show.
             if broken.is_none_or(|(known, ..)| promised && !known) {

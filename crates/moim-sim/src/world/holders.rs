@@ -22,12 +22,13 @@ impl World {
         if self.disk_lost_us.is_some_and(|lost_us| lost_us >= entry.start.at_us) {
             return;
         }
-        let (usage, key, needed) = (entry.usage, Bytes::from(entry.key.clone()), entry.w);
+        let needed = entry.w;
+        let (namespace, key) = (namespace(&entry.key), Bytes::from(entry.key.name.clone()));
         let Some(ring) = self.servers[node].node.as_ref().and_then(|node| node.record()) else {
             return;
         };
         let partition = ring.ring.partition_of(&key);
-        let data_key = keyspace::data_key(partition, namespace(usage), &key);
+        let data_key = keyspace::data_key(partition, namespace, &key);
         let synced = |node: &NodeId, family| {
             let disk = self.index_of(*node).map(|index| &self.servers[index].disk);
             disk.and_then(|disk| disk.get_synced(family, &data_key))
