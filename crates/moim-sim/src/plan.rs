@@ -69,7 +69,7 @@ impl Plan {
         let shape = profile.shape();
         let nemesis = Nemesis::draw(profile, &shape, &mut random.fork("nemesis"));
         let (think_least_ms, think_most_ms) = nemesis.pace.think_ms;
-        let spaces = shape.draw_spaces(&mut random.fork("spaces"));
+        let spaces = profile.draw_spaces(&mut random.fork("spaces"));
         let nodes = *random.pick(shape.nodes);
         let clock = |random: &mut Random| {
             (random.around_zero(shape.clock_reach_ms), random.around_zero(200))
