@@ -196,6 +196,16 @@ impl Slots {
         }
     }
 
+    /// `node` has made what is written and keeps it: if it is no owner, then for `away`, if somebody is.
+    pub(crate) fn is_kept_by(&mut self, node: NodeId, away: Option<NodeId>) {
+        self.doubtful = true;
+        if let Some(owner) = away
+            && self.slots.iter().all(|slot| slot.owner != node)
+        {
+            self.appoint(node, owner);
+        }
+    }
+
     /// Who did not take it, and why: owners first.
     pub(crate) fn missing(&self) -> impl Iterator<Item = (NodeId, Why)> {
         let owners = self.slots.iter().filter_map(|slot| match &slot.vote {

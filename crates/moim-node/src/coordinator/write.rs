@@ -172,6 +172,10 @@ impl Node {
     /// Sends the object of `op` to every owner under a fresh id.
     fn send_round(&mut self, mut op: WriteOp, minted: Option<BatchId>) {
         op.slots = op.slots.again(&op.admitted.owners);
+        if minted.is_some() {
+            let away = op.admitted.owners.iter().copied().find(|&owner| !self.can_ask(owner));
+            op.slots.is_kept_by(self.info.member.node, away);
+        }
         let owners = op.admitted.owners.clone();
         let own = self.info.member.node;
         let reveals = self.lease_batch(op.stored.object.written());
@@ -200,23 +204,10 @@ impl Node {
             }
         }
         if let Some(batch) = minted.filter(|_| !owners.contains(&own)) {
-            self.stand_in_with(id, batch);
+            self.answer_write(own, id, WriteResult::Stored, batch);
         }
         // Levels beyond the copies there are, and nobody to ask, are known to be impossible at once.
         self.judge_write(id);
-    }
-
-    /// This node, which is no owner, has made the version that is sent and keeps it: so it stands in for an owner that
-    /// cannot be reached, if there is one.
-    fn stand_in_with(&mut self, id: OpId, batch: BatchId) {
-        let own = self.info.member.node;
-        let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
-        if let Some(&owner) = op.slots.vacant().first()
-            && !op.slots.has_asked(own)
-        {
-            op.slots.appoint(own, owner);
-            self.answer_write(own, id, WriteResult::Stored, batch);
-        }
     }
 
     /// An owner or a stand-in has answered a write.

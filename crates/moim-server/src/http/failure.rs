@@ -115,7 +115,7 @@ fn overloaded(queue: Queue, limit: u64, intent: Intent) -> Refusal {
     let kind = match queue {
         // One key is asked too much; all others are served as ever.
         Queue::UpdatesPerKey | Queue::ClockPairs => Kind::TooManyRequests,
-        Queue::Operations | Queue::UnsyncedBytes | Queue::TurnDelay | Queue::SyncDelay => {
+        Queue::HintStore | Queue::Operations | Queue::UnsyncedBytes | Queue::TurnDelay | Queue::SyncDelay => {
             Kind::Overloaded
         }
     };
