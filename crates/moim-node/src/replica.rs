@@ -160,7 +160,9 @@ impl Node {
             }
             Work::Tell { asker, want, .. } => {
                 let result = match want {
-                    Want::Object | Want::Hinted => ReadResult::Object(stored.map(|stored| stored.encoded)),
+                    Want::Object | Want::Hinted => {
+                        ReadResult::Object(stored.map(|stored| stored.encoded))
+                    }
                     Want::Digest => ReadResult::Digest(stored.map(|stored| stored.object.digest())),
                 };
                 self.answer_read(asker.node, asker.op, result, batch);

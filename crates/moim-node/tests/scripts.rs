@@ -70,8 +70,7 @@ fn info(node: u64) -> MemberInfo {
 }
 
 fn namespaces() -> Namespaces {
-    let carts =
-        Namespace { conflict: Conflict::Siblings, sloppy: true, ..Namespace::new("carts") };
+    let carts = Namespace { conflict: Conflict::Siblings, sloppy: true, ..Namespace::new("carts") };
     Namespaces::new(&Namespace::new("0"), vec![carts, Namespace::new("strict")])
         .expect("names that can be told apart")
 }
@@ -175,10 +174,8 @@ impl World {
             }
             Effect::List { id: read, family, from, to, limit } => {
                 let limit = PageLimit { entries_max: limit, bytes_max: 1 << 20 };
-                let page = machine
-                    .disk
-                    .scan(family, &from..&to, limit)
-                    .expect("memory does not fail");
+                let page =
+                    machine.disk.scan(family, &from..&to, limit).expect("memory does not fail");
                 let page = moim_node::api::ListedPage { entries: page.entries, more: page.more };
                 machine.inputs.push(Input::Listed(read, Ok(page)));
             }

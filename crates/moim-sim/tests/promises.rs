@@ -93,7 +93,7 @@ fn every_rule_that_is_switched_off_is_noticed() {
         (Mutation::WriteQuorumShort, Profile::Mixed),
         (Mutation::DropConcurrentSibling, Profile::Mixed),
         (Mutation::HideSuperseded, Profile::Mixed),
-        (Mutation::DropHints, Profile::Nemesis),
+        (Mutation::DropHints, Profile::StandIns),
     ] {
         let caught = (1..=20).any(|seed| {
             let settings = Settings { operations: 1_000, ..short(seed, profile) };

@@ -109,8 +109,7 @@ impl Node {
         }
         let away: Vec<_> =
             admitted.owners.iter().copied().filter(|&owner| !self.can_ask(owner)).collect();
-        let mut missing: Vec<_> =
-            away.iter().map(|&owner| (owner, self.why_not(owner))).collect();
+        let mut missing: Vec<_> = away.iter().map(|&owner| (owner, self.why_not(owner))).collect();
         if admitted.sloppy {
             match self.hint_room(&admitted.target, stored.encoded.len()) {
                 Ok(()) => return Ok(away.first().copied()),

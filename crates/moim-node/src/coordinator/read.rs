@@ -209,9 +209,10 @@ impl ReadOp {
 
     /// Enough have answered: is everything they hold at hand?
     fn reconcile(&self) -> Step {
-        let at_hand = self.holders.iter().filter(|holder| {
-            matches!(holder.copy, Copy::Object(_)) && !holder.is_empty_handed()
-        });
+        let at_hand = self
+            .holders
+            .iter()
+            .filter(|holder| matches!(holder.copy, Copy::Object(_)) && !holder.is_empty_handed());
         let objects: Vec<_> = at_hand.map(|holder| holder.copy.state()).collect();
         let unknown = self.holders.iter().filter(|holder| match &holder.copy {
             Copy::Digest(_) => !objects.contains(&holder.copy.state()),

@@ -43,7 +43,7 @@ impl Slot {
 /// The votes on one round of a write.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    slots: Vec<Slot>,
+    by_owner: Vec<Slot>,
     needed: u8,
     /// Nodes that could not stand in, and why.
     refused: Vec<(NodeId, Why)>,
@@ -57,8 +57,8 @@ impl Slots {
     /// Nobody has voted. `needed` may exceed the owners: the verdict is then `Impossible` from the start.
     pub(crate) fn new(owners: &[NodeId], needed: u8) -> Self {
         let slot = |&owner: &NodeId| Slot { owner, vote: Vote::Waiting, stand_in: None };
-        let slots = owners.iter().map(slot).collect();
-        Self { slots, needed, refused: Vec::new(), late: false, doubtful: false }
+        let by_owner = owners.iter().map(slot).collect();
+        Self { by_owner, needed, refused: Vec::new(), late: false, doubtful: false }
     }
 
     /// The next round: nobody has voted, but what became of this one is remembered.
@@ -71,7 +71,7 @@ impl Slots {
     }
 
     fn count(&self, wanted: impl Fn(&Slot) -> bool) -> u8 {
-        let count = self.slots.iter().filter(|slot| wanted(slot)).count();
+        let count = self.by_owner.iter().filter(|slot| wanted(slot)).count();
         u8::try_from(count).expect("owners are at most COPIES_MAX")
     }
 
@@ -87,7 +87,7 @@ impl Slots {
 
     pub(crate) fn verdict(&self) -> Verdict {
         let mut tally = Tally::new(self.count(|_| true), self.needed);
-        for slot in &self.slots {
+        for slot in &self.by_owner {
             if slot.has(&Vote::Stored) {
                 tally.yes();
             } else if !slot.has(&Vote::Waiting) {
@@ -98,11 +98,11 @@ impl Slots {
     }
 
     pub(crate) fn any(&self, wanted: &Vote) -> bool {
-        self.slots.iter().any(|slot| slot.has(wanted))
+        self.by_owner.iter().any(|slot| slot.has(wanted))
     }
 
     pub(crate) fn waits_for(&self, node: NodeId) -> bool {
-        self.slots.iter().any(|slot| match &slot.stand_in {
+        self.by_owner.iter().any(|slot| match &slot.stand_in {
             Some((stand_in, Vote::Waiting)) if *stand_in == node => true,
             _ => slot.owner == node && slot.vote == Vote::Waiting,
         })
@@ -125,7 +125,7 @@ impl Slots {
     }
 
     fn fill(&mut self, node: NodeId, vote: Vote) -> bool {
-        for slot in &mut self.slots {
+        for slot in &mut self.by_owner {
             if slot.owner == node && slot.vote == Vote::Waiting {
                 slot.vote = vote;
                 return true;
@@ -148,9 +148,9 @@ impl Slots {
 
     /// Nobody is waited for any more. Returns those that were.
     pub(crate) fn close(&mut self, why: &Why) -> Vec<NodeId> {
-        let owners = self.slots.iter().filter(|slot| slot.vote == Vote::Waiting);
+        let owners = self.by_owner.iter().filter(|slot| slot.vote == Vote::Waiting);
         let mut silent: Vec<_> = owners.map(|slot| slot.owner).collect();
-        silent.extend(self.slots.iter().filter_map(|slot| match slot.stand_in {
+        silent.extend(self.by_owner.iter().filter_map(|slot| match slot.stand_in {
             Some((node, Vote::Waiting)) => Some(node),
             _ => None,
         }));
@@ -178,20 +178,20 @@ impl Slots {
             Vote::Waiting => self.late,
             Vote::Stored | Vote::Superseded => false,
         };
-        let vacant = self.slots.iter().filter(|slot| slot.stand_in.is_none()).filter(away);
+        let vacant = self.by_owner.iter().filter(|slot| slot.stand_in.is_none()).filter(away);
         vacant.map(|slot| slot.owner).collect()
     }
 
     /// Whether this node has been asked to stand in in this round.
     pub(crate) fn has_asked(&self, node: NodeId) -> bool {
         let stands = |slot: &Slot| slot.stand_in.as_ref().is_some_and(|(known, _)| *known == node);
-        self.slots.iter().any(stands) || self.refused.iter().any(|(known, _)| *known == node)
+        self.by_owner.iter().any(stands) || self.refused.iter().any(|(known, _)| *known == node)
     }
 
     /// `node` was asked to stand in for `owner`.
     pub(crate) fn appoint(&mut self, node: NodeId, owner: NodeId) {
         assert!(!self.has_asked(node), "a node stands in for one owner in a round");
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.owner == owner) {
+        if let Some(slot) = self.by_owner.iter_mut().find(|slot| slot.owner == owner) {
             slot.stand_in = Some((node, Vote::Waiting));
         }
     }
@@ -200,7 +200,7 @@ impl Slots {
     pub(crate) fn is_kept_by(&mut self, node: NodeId, away: Option<NodeId>) {
         self.doubtful = true;
         if let Some(owner) = away
-            && self.slots.iter().all(|slot| slot.owner != node)
+            && self.by_owner.iter().all(|slot| slot.owner != node)
         {
             self.appoint(node, owner);
         }
@@ -208,7 +208,7 @@ impl Slots {
 
     /// Who did not take it, and why: owners first.
     pub(crate) fn missing(&self) -> impl Iterator<Item = (NodeId, Why)> {
-        let owners = self.slots.iter().filter_map(|slot| match &slot.vote {
+        let owners = self.by_owner.iter().filter_map(|slot| match &slot.vote {
             Vote::Failed(why) => Some((slot.owner, why.clone())),
             Vote::Waiting | Vote::Stored | Vote::Superseded => None,
         });
@@ -231,7 +231,7 @@ impl Slots {
     pub(crate) fn lacking(&self) -> Vec<NodeId> {
         let lacks = |slot: &&Slot| matches!(slot.vote, Vote::Failed(_) | Vote::Waiting);
         let kept = |slot: &&Slot| matches!(slot.stand_in, Some((_, Vote::Stored)));
-        let lacking = self.slots.iter().filter(lacks).filter(|slot| !kept(slot));
+        let lacking = self.by_owner.iter().filter(lacks).filter(|slot| !kept(slot));
         lacking.map(|slot| slot.owner).collect()
     }
 }

@@ -124,15 +124,12 @@ impl Ledger {
 
     /// Keeps `record`: the object under `key` is new or has changed, so no owner is known to have it.
     pub(crate) fn note(&mut self, key: &Bytes, record: Record, owners: &[NodeId]) {
-        let (serial, generation) = match self.by_key.remove(key) {
-            Some(before) => {
-                self.uncount(&before);
-                (before.serial, before.generation + 1)
-            }
-            None => {
-                self.next += 1;
-                (self.next, 0)
-            }
+        let (serial, generation) = if let Some(before) = self.by_key.remove(key) {
+            self.uncount(&before);
+            (before.serial, before.generation + 1)
+        } else {
+            self.next += 1;
+            (self.next, 0)
         };
         let obligation = Obligation { record, serial, generation, acknowledged: Vec::new() };
         self.bytes += obligation.bytes();

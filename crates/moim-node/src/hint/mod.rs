@@ -102,21 +102,20 @@ impl Node {
     /// Writes that this object is owed to the owners of its key.
     fn oblige(&mut self, target: &Target, stored: &Stored, stands_for: Option<NodeId>) {
         let (key, owners) = (&target.data_key, self.heirs(target));
-        let mut record = match self.hints.record(key) {
-            Some(known) => known.clone(),
-            None => {
-                self.figures.hints_stored += 1;
-                Record {
-                    created_ms: self.now.wall_ms,
-                    oldest: oldest_stamp(&stored.object),
-                    object_bytes: 0,
-                    targets: Vec::new(),
-                }
+        let mut record = if let Some(known) = self.hints.record(key) {
+            known.clone()
+        } else {
+            self.figures.hints_stored += 1;
+            Record {
+                created_ms: self.now.wall_ms,
+                oldest: oldest_stamp(&stored.object),
+                object_bytes: 0,
+                targets: Vec::new(),
             }
         };
         record.oldest = record.oldest.min(oldest_stamp(&stored.object));
         record.object_bytes = u32::try_from(stored.encoded.len()).unwrap_or(u32::MAX);
-        if let Some(owner) = stands_for.or(owners.first().copied()) {
+        if let Some(owner) = stands_for.or_else(|| owners.first().copied()) {
             record.stand_for(owner);
         }
         self.store.write(Write::Put {

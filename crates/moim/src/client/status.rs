@@ -134,10 +134,7 @@ fn summary(status: &document::Status, members: &[Member]) -> String {
             "owed",
             format!("{:.0} copies to nodes that missed a write", total(|local| whole(local.tasks))),
         ),
-        (
-            "hints",
-            format!("{:.0} kept for nodes that are away", total(|local| whole(local.hints))),
-        ),
+        ("hints", format!("{:.0} kept for nodes that are away", total(|local| whole(local.hints)))),
         (
             "asked",
             format!(

@@ -105,7 +105,11 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
         ),
         counter("moim_tasks_done_total", "Copies owed that arrived.", tasks_done),
         gauge("moim_hints", "Objects kept for owners that are away.", hints),
-        gauge("moim_hints_bytes", "Bytes of the hint store; hints_bytes_max bounds it.", hints_bytes),
+        gauge(
+            "moim_hints_bytes",
+            "Bytes of the hint store; hints_bytes_max bounds it.",
+            hints_bytes,
+        ),
         Metric::gauge(
             "moim_hints_oldest_seconds",
             "How long the oldest hint has been kept.",

@@ -241,7 +241,9 @@ fn content(version: &moim_core::object::Version) -> &'static str {
 pub(super) fn nodes(call: &Call<'_>) -> Decided {
     let store = &call.front().store;
     let own = store.own();
-    let node = |info: &moim_node::membership::MemberInfo, state: &'static str, (tasks, hints): (u64, u64)| {
+    let node = |info: &moim_node::membership::MemberInfo,
+                state: &'static str,
+                (tasks, hints): (u64, u64)| {
         Reply::map([
             ("node", Reply::text(info.member.node.to_string())),
             ("state", Reply::word(state)),
