@@ -182,6 +182,8 @@ pub enum Why {
     Unsupported,
     /// It keeps as much for owners that are away as it may: this many bytes.
     HintsFull(u64),
+    /// The version is one that was replaced or deleted, and then forgotten by everybody who may hold it.
+    Forgotten,
 }
 
 impl fmt::Display for Why {
@@ -196,6 +198,7 @@ impl fmt::Display for Why {
             }
             Self::Namespace => f.write_str("has no such namespace, or with another policy"),
             Self::Disk => f.write_str("its disk failed"),
+            Self::Forgotten => f.write_str("refuses a version that was replaced long ago"),
             Self::Unsupported => f.write_str("does not understand the request (older version)"),
             Self::HintsFull(limit_bytes) => {
                 write!(f, "its hint store is full ({limit_bytes} bytes)")

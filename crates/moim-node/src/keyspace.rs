@@ -48,12 +48,12 @@ pub fn data_end() -> Bytes {
     Bytes::from_static(&[0xff, 0xff])
 }
 
-/// The first persisted key after `key`.
-pub fn after(key: &[u8]) -> Bytes {
-    let mut next = BytesMut::with_capacity(key.len() + 1);
-    next.put_slice(key);
-    next.put_u8(0);
-    next.freeze()
+/// The first key that can follow a persisted key.
+pub fn after(persisted: &Bytes) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(persisted.len() + 1);
+    bytes.put_slice(persisted);
+    bytes.put_u8(0);
+    bytes.freeze()
 }
 
 /// The namespace, hash and user's key of a persisted key; `None` if it is none.

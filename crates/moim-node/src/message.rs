@@ -121,6 +121,12 @@ pub enum Message {
         /// Hash of the founding record.
         digest: u64,
     },
+    /// In every partition that I own, I hold everything stamped up to this time that any owner held, or something newer.
+    /// Zero takes back what I said before.
+    Complete {
+        /// Up to when.
+        until: Hlc,
+    },
     /// The cluster record, for a node that has none or an older one.
     Record(Box<Record>),
     /// A message of a newer version; [`Message::Unsupported`] answers it if it carries an operation.

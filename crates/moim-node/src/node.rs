@@ -24,6 +24,7 @@ use crate::pace::{Pace, PaceView};
 use crate::peers::Peers;
 use crate::replica::Asker;
 use crate::replication::Tasks;
+use crate::settled::Settling;
 use crate::store::{Found, Store, Stored};
 use crate::timer::{Timer, Timers};
 use crate::views::{Figures, PeerView, TaskView};
@@ -99,6 +100,7 @@ pub struct Node {
     pub(crate) forwarded: Forwarded,
     pub(crate) hedging: Hedging,
     pub(crate) listings: BTreeMap<ReadId, Asker>,
+    pub(crate) settling: Settling,
     pub(crate) figures: Figures,
 
     /// Messages to this node's own replica and coordinator, within a turn.
@@ -136,6 +138,7 @@ impl Node {
             forwarded: Forwarded::default(),
             hedging: Hedging::default(),
             listings: BTreeMap::new(),
+            settling: Settling::default(),
             figures: Figures::default(),
             local: VecDeque::new(),
             effects: Vec::new(),
@@ -154,6 +157,7 @@ impl Node {
         node.know_members();
         node.timers.set(now.mono_ms, Timer::PeerTick);
         node.read_hints();
+        node.timers.set(now.mono_ms, Timer::Settle);
         Ok(node)
     }
 
@@ -300,6 +304,7 @@ impl Node {
             Timer::ReadRetry(id) => self.on_read_retry(id),
             Timer::Restamp(id) => self.on_restamp(id),
             Timer::PeerTick => self.on_peer_tick(),
+            Timer::Settle => self.on_settle_tick(),
             Timer::TaskRetry(node) => {
                 self.tasks.disarm(node, self.now.mono_ms);
                 self.offer_tasks(node);
@@ -356,6 +361,7 @@ impl Node {
             Message::Record(record) => self.on_record(*record),
             Message::Unsupported { op } => self.on_unsupported(from, op),
             Message::Unknown { op: Some(op) } => self.send_plain(from, Message::Unsupported { op }),
+            Message::Complete { until } => self.on_complete(from, until),
             Message::Pong | Message::Unknown { op: None } => {}
         }
     }

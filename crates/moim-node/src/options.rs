@@ -46,6 +46,16 @@ pub struct Options {
     /// Pairs in the clock of one key; a put that would add one beyond is refused. Far below what a stored object may
     /// hold, so that no object becomes unreadable by growing.
     pub clock_pairs_refused: usize,
+    /// Pairs of a clock beyond which the oldest that are settled are removed (REQ-17). Below `clock_pairs_refused`.
+    pub clock_pairs_max: usize,
+    /// How often a node looks how far things have settled, in milliseconds.
+    pub settle_tick_ms: u32,
+    /// Keys that the sweep for forgettable objects reads in one page.
+    pub sweep_page_keys: usize,
+    /// Pages that the sweep reads in one `settle_tick_ms`.
+    pub sweep_pages_per_tick: u32,
+    /// The least time between the beginnings of two sweeps over everything, in milliseconds.
+    pub sweep_period_ms: u32,
     /// Copies owed to owners that did not answer, in bytes over all targets; the oldest are left to read repair.
     pub tasks_bytes_max: u64,
     /// Copies in flight to one owner at once.
@@ -94,6 +104,11 @@ impl Default for Options {
             held_max: 200_000,
             updates_per_key_max: 1_000,
             clock_pairs_refused: 2_000,
+            clock_pairs_max: 32,
+            settle_tick_ms: 1_000,
+            sweep_page_keys: 256,
+            sweep_pages_per_tick: 4,
+            sweep_period_ms: 10_000,
             tasks_bytes_max: 256 << 20,
             tasks_in_flight_max: 128,
             task_retry_ms: 100,
@@ -125,14 +140,20 @@ pub enum Mutation {
     HideSuperseded,
     /// Stand-ins forget what they keep for owners instead of handing it over (breaks INV-5).
     DropHints,
+    /// Tombstones and headers go when they are a few seconds old, whoever may not have heard of them (breaks INV-7).
+    RetireTombstonesByAge,
+    /// Read repair writes a value that it met as if it were new, also where a deletion has outranked it (breaks INV-7).
+    RepairResurrects,
 }
 
 /// Every mutation, for the simulator's sweep.
-pub const MUTATIONS: [Mutation; 6] = [
+pub const MUTATIONS: [Mutation; 8] = [
     Mutation::AckBeforeSync,
     Mutation::ReuseEpoch,
     Mutation::WriteQuorumShort,
     Mutation::DropConcurrentSibling,
     Mutation::HideSuperseded,
     Mutation::DropHints,
+    Mutation::RetireTombstonesByAge,
+    Mutation::RepairResurrects,
 ];

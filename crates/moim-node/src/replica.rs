@@ -17,6 +17,7 @@ use crate::message::{Message, OpId, ReadResult, Want, WriteResult};
 use crate::namespace::Conflict;
 use crate::node::Node;
 use crate::options::Mutation;
+use crate::settled::Admission;
 use crate::store::{Looked, Stored};
 
 /// A key, and where it lies.
@@ -59,14 +60,17 @@ pub(crate) enum Work {
     HandOff(Handoff),
     /// Forget it, if every owner has it.
     Release { target: Target },
+    /// Forget what may be forgotten of it.
+    Forget { target: Target },
 }
 
 impl Work {
     fn data_key(&self) -> &Bytes {
         match self {
-            Self::Join { target, .. } | Self::Tell { target, .. } | Self::Release { target } => {
-                &target.data_key
-            }
+            Self::Join { target, .. }
+            | Self::Tell { target, .. }
+            | Self::Release { target }
+            | Self::Forget { target } => &target.data_key,
             Self::Mint(mint) => &mint.target.data_key,
             Self::HandOff(handoff) => &handoff.target.data_key,
         }
@@ -78,7 +82,7 @@ impl Work {
             Self::Join { asker, .. } | Self::Tell { asker, .. } => asker.until_mono_ms,
             Self::Mint(mint) => mint.until_mono_ms(),
             // Nobody waits, but it has to be done.
-            Self::HandOff(_) | Self::Release { .. } => u64::MAX,
+            Self::HandOff(_) | Self::Release { .. } | Self::Forget { .. } => u64::MAX,
         }
     }
 }
@@ -125,7 +129,8 @@ impl Node {
             }
             Looked::Absent => {
                 let key = work.data_key().clone();
-                self.store.wait(&key, work, &mut self.effects, &mut self.figures);
+                self.figures.cache_misses += 1;
+                self.store.wait(&key, work, self.clock.last(), &mut self.effects);
             }
         }
     }
@@ -149,6 +154,8 @@ impl Node {
             Work::Mint(mint) => self.mint_failed(*mint, why),
             Work::HandOff(handoff) => self.handoff_failed(&handoff),
             Work::Release { target } => self.release_failed(&target),
+            // The next sweep tries again.
+            Work::Forget { .. } => {}
         }
     }
 
@@ -170,6 +177,7 @@ impl Node {
             Work::Mint(mint) => self.mint(*mint, stored, batch),
             Work::HandOff(handoff) => self.send_hint(handoff, stored, batch),
             Work::Release { target } => self.release(&target),
+            Work::Forget { target } => self.forget(&target, stored),
         }
     }
 
@@ -180,18 +188,30 @@ impl Node {
         incoming: Stored,
     ) -> (WriteResult, BatchId) {
         self.clock.observe(incoming.object.written());
-        let Some(held) = held else {
-            return (WriteResult::Stored, self.keep(target, incoming, stands_for));
+        let held_object = held.as_ref().map(|held| &held.object);
+        let incoming = match self.admit_incoming(target, held_object, incoming) {
+            Admission::Join(incoming) => incoming,
+            Admission::Known => return (WriteResult::Stored, batch),
+            Admission::Refuse(why) => return (WriteResult::Refused(why), batch),
         };
+        let Some(held) = held else { return self.take((target, stands_for), incoming) };
         let joined = self.joined(&held.object, &incoming.object);
         match joined {
-            Ok(Joined::Incoming) => (WriteResult::Stored, self.keep(target, incoming, stands_for)),
-            Ok(Joined::Merged(both)) => {
-                (WriteResult::Stored, self.keep(target, Stored::new(both), stands_for))
-            }
+            Ok(Joined::Incoming) => self.take((target, stands_for), incoming),
+            Ok(Joined::Merged(both)) => self.take((target, stands_for), Stored::new(both)),
             Ok(Joined::Unchanged) => (self.unchanged(&held.object, &incoming.object), batch),
             Err(why) => (WriteResult::Refused(why), NOTHING),
         }
+    }
+
+    /// Stores what came of a join.
+    fn take(
+        &mut self,
+        (target, stands_for): (&Target, Option<NodeId>),
+        stored: Stored,
+    ) -> (WriteResult, BatchId) {
+        let stored = self.pruned(target, stored);
+        (WriteResult::Stored, self.keep(target, stored, stands_for))
     }
 
     fn joined(&self, held: &Object, incoming: &Object) -> Result<Joined, Why> {

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
+use moim_core::clock::Hlc;
 use moim_core::codec::DecodeError;
 use moim_core::object::Object;
 use moim_storage::{Batch, Family, Write};
@@ -86,7 +87,8 @@ pub(crate) struct Store {
     bytes: u64,
     bytes_max: u64,
     loading: Map<VecDeque<Work>>,
-    reads: BTreeMap<ReadId, Bytes>,
+    /// The key that each reads, and when it began.
+    reads: BTreeMap<ReadId, (Bytes, Hlc)>,
     next_read: u64,
     batch: Batch,
     batch_bytes: u64,
@@ -143,23 +145,21 @@ impl Store {
     }
 
     /// Queues work until `key` has been read; begins to read it if nobody has.
-    pub(crate) fn wait(
-        &mut self,
-        key: &Bytes,
-        work: Work,
-        effects: &mut Vec<Effect>,
-        figures: &mut Figures,
-    ) {
+    pub(crate) fn wait(&mut self, key: &Bytes, work: Work, now: Hlc, effects: &mut Vec<Effect>) {
         self.waiting += 1;
         if let Some(queue) = self.loading.get_mut(key) {
             queue.push_back(work);
             return;
         }
-        figures.cache_misses += 1;
         let id = self.next_read();
-        self.reads.insert(id, key.clone());
+        self.reads.insert(id, (key.clone(), now));
         self.loading.insert(key.clone(), VecDeque::from([work]));
         effects.push(Effect::Load(id, Family::Data, key.clone()));
+    }
+
+    /// Since when something may wait for a key to be read. Reads are named in the order in which they begin.
+    pub(crate) fn oldest_read(&self) -> Option<Hlc> {
+        self.reads.first_key_value().map(|(_, &(_, begun))| begun)
     }
 
     /// Names a read that is not a load of a key.
@@ -171,7 +171,7 @@ impl Store {
 
     /// A read has ended: keeps what it brought and returns what waited for it.
     pub(crate) fn loaded(&mut self, id: ReadId, found: Found) -> VecDeque<Work> {
-        let Some(key) = self.reads.remove(&id) else { return VecDeque::new() };
+        let Some((key, _)) = self.reads.remove(&id) else { return VecDeque::new() };
         let waiting = self.loading.remove(&key).unwrap_or_default();
         self.waiting -= waiting.len();
         if let Found::Read(stored) = found {
@@ -197,13 +197,17 @@ impl Store {
         batch
     }
 
-    /// Forgets a key that is in memory: from here on there is no such object.
-    pub(crate) fn remove(&mut self, key: &Bytes) {
-        let batch = self.write(Write::Delete { family: Family::Data, key: key.clone() });
+    /// Removes a key, from memory and with this turn's batch. Returns the batch.
+    pub(crate) fn remove(&mut self, key: &Bytes) -> BatchId {
+        self.write(Write::Delete { family: Family::Data, key: key.clone() });
+        let batch = self.next_batch;
         if let Some(entry) = self.entries.get_mut(key) {
             self.bytes -= object_bytes(entry.stored.as_ref());
-            *entry = Entry { stored: None, batch, used: true };
+            *entry = Entry { stored: None, batch, used: false };
+        } else {
+            self.insert(key.clone(), None, batch);
         }
+        batch
     }
 
     /// Adds to this turn's batch. Returns the batch.

@@ -119,6 +119,14 @@ pub struct Figures {
     pub sloppy_reads: u64,
     /// Messages refused because their stamp was too far ahead.
     pub clock_skew_refused: u64,
+    /// Objects without a value that were forgotten, because nothing that they replaced can come back.
+    pub forgotten: u64,
+    /// Versions refused because they were replaced and forgotten long ago.
+    pub forgotten_refused: u64,
+    /// Pairs removed from clocks beyond `clock_pairs_max`.
+    pub clock_pairs_pruned: u64,
+    /// Times a clock stayed beyond `clock_pairs_max`, because its oldest pairs were not settled.
+    pub clocks_above_max: u64,
     /// Stored objects that could not be decoded.
     pub undecodable: u64,
 }

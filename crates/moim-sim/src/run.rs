@@ -73,6 +73,8 @@ pub fn mutation_name(mutation: moim_node::options::Mutation) -> &'static str {
         Mutation::DropConcurrentSibling => "drop-concurrent-sibling",
         Mutation::HideSuperseded => "hide-superseded",
         Mutation::DropHints => "drop-hints",
+        Mutation::RetireTombstonesByAge => "retire-tombstones-by-age",
+        Mutation::RepairResurrects => "repair-resurrects",
     }
 }
 

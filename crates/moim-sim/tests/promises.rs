@@ -94,6 +94,8 @@ fn every_rule_that_is_switched_off_is_noticed() {
         (Mutation::DropConcurrentSibling, Profile::Mixed),
         (Mutation::HideSuperseded, Profile::Mixed),
         (Mutation::DropHints, Profile::StandIns),
+        (Mutation::RetireTombstonesByAge, Profile::Crashes),
+        (Mutation::RepairResurrects, Profile::Partitions),
     ] {
         let caught = (1..=20).any(|seed| {
             let settings = Settings { operations: 1_000, ..short(seed, profile) };
@@ -103,5 +105,5 @@ fn every_rule_that_is_switched_off_is_noticed() {
         });
         assert!(caught, "{mutation:?} went unnoticed");
     }
-    assert_eq!(MUTATIONS.len(), 6, "a mutation without a test");
+    assert_eq!(MUTATIONS.len(), 8, "a mutation without a test");
 }

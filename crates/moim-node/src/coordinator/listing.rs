@@ -109,6 +109,9 @@ impl Node {
         if self.hints.awaits_page(id) {
             return self.on_hints_listed(page);
         }
+        if self.on_swept(id, &page) {
+            return;
+        }
         let Some(asker) = self.listings.remove(&id) else { return };
         if asker.until_mono_ms <= self.now.mono_ms {
             self.figures.expired += 1;

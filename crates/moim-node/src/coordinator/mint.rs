@@ -87,7 +87,7 @@ impl Node {
         }
         let mut context = seen;
         context.insert(dot);
-        let stored = Stored::new(Object::Siblings(siblings));
+        let stored = self.pruned(&admitted.target, Stored::new(Object::Siblings(siblings)));
         let away = match self.may_keep(&admitted, &stored) {
             Ok(away) => away,
             Err(failure) => return self.finish(origin, failure),

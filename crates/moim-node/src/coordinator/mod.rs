@@ -34,6 +34,7 @@ pub(crate) use serial::Serial;
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use moim_core::NodeId;
+use moim_core::clock::Hlc;
 use moim_core::object::{Content, Context, Object};
 use moim_core::quorum::Level;
 
@@ -78,6 +79,21 @@ pub(crate) enum Operation {
     Handoff(Handoff),
 }
 
+impl Operation {
+    /// When it began, if it may send objects. Owed copies and hints are counted where they are kept.
+    fn begun(&self) -> Option<Hlc> {
+        match self {
+            Self::Write(write) => Some(write.begun()),
+            Self::Read(read) => Some(read.begun()),
+            Self::Forward(_)
+            | Self::Listing(_)
+            | Self::Inspect(_)
+            | Self::Task(..)
+            | Self::Handoff(_) => None,
+        }
+    }
+}
+
 #[expect(
     clippy::disallowed_types,
     reason = "the hasher is seeded by an argument; whoever iterates sorts"
@@ -118,6 +134,11 @@ impl Operations {
         self.by_id.get_mut(&id)
     }
 
+    /// When the oldest request began that may still send objects.
+    pub(crate) fn oldest(&self) -> Option<Hlc> {
+        self.by_id.values().filter_map(Operation::begun).min()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
     }
@@ -145,6 +166,8 @@ pub(crate) struct Admitted {
     pub(crate) write_back: u8,
     pub(crate) deadline_mono_ms: u64,
     pub(crate) started_mono_ms: u64,
+    /// When it began in hybrid time: whatever it sends was stamped or read later (see [`Node::pending_floor`]).
+    pub(crate) begun: Hlc,
 }
 
 /// An admitted request and who waits for it.
@@ -276,6 +299,7 @@ impl Node {
             w,
             deadline_mono_ms,
             started_mono_ms,
+            begun: self.clock.last(),
         })
     }
 

@@ -3,12 +3,14 @@
 //! that may keep the key for owners are asked where too few owners can be (`stand_in`).
 
 use moim_core::NodeId;
-use moim_core::object::{Joined, Object};
+use moim_core::clock::Hlc;
+use moim_core::object::{Joined, Object, Version};
 
 use super::{Admitted, Job, Operation, unavailable};
 use crate::api::{Intent, Why};
 use crate::message::{Message, OpId, ReadResult, Want};
 use crate::node::Node;
+use crate::options::Mutation;
 use crate::store::Stored;
 use crate::timer::Timer;
 use crate::views::PeerState;
@@ -106,6 +108,10 @@ impl ReadOp {
         let alone = !job.admitted.sloppy;
         let (asked, hedge, mismatch, late) = (Vec::new(), None, false, false);
         Self { job, holders, asked, hedge, mismatch, late, alone }
+    }
+
+    pub(super) fn begun(&self) -> Hlc {
+        self.job.admitted.begun
     }
 
     pub(crate) fn waits_for(&self, node: NodeId) -> bool {
@@ -426,7 +432,10 @@ impl Node {
         self.observe_latency(&read.job.origin, read.job.admitted.started_mono_ms);
         self.figures.read_hedges_won += u64::from(read.hedge_won());
         self.observe_late(&read);
-        let joined = read.joined();
+        let joined = match self.options.mutation {
+            Some(Mutation::RepairResurrects) => self.resurrected(&read).or_else(|| read.joined()),
+            _ => read.joined(),
+        };
         let state = State::of(joined.as_ref());
         let holds = |copy: &Copy| copy.state() == state;
         let is_sloppy = read.is_sloppy();
@@ -454,6 +463,26 @@ impl Node {
         let repair = Job { origin: super::Origin::Nobody, admitted: read.job.admitted.clone() };
         self.finish_read(read.job.origin, Some(stored.object.clone()));
         self.begin_write_back(repair, stored, stale, 1);
+    }
+
+    /// The planted fault: of copies that differ, one with a value wins, as if it were written now.
+    fn resurrected(&mut self, read: &ReadOp) -> Option<Stored> {
+        let wall_ms = self.now.wall_ms;
+        let known = read.holders.iter().filter(|holder| holder.copy.state() != State::Unknown);
+        let states: Vec<_> = known.map(|holder| holder.copy.state()).collect();
+        let live = read.holders.iter().find_map(|holder| match &holder.copy {
+            Copy::Object(Some(Stored { object: Object::Lww(version), .. }))
+                if version.is_live(wall_ms) =>
+            {
+                Some(version.clone())
+            }
+            _ => None,
+        })?;
+        if states.windows(2).all(|pair| pair[0] == pair[1]) {
+            return None;
+        }
+        let written = self.stamp();
+        Some(Stored::new(Object::Lww(Version { written, ..live })))
     }
 
     /// Who is still awaited takes at least as long as it has taken so far.

@@ -229,7 +229,11 @@ impl Slots {
 
     /// Owners that lack it and for whom nobody keeps it.
     pub(crate) fn lacking(&self) -> Vec<NodeId> {
-        let lacks = |slot: &&Slot| matches!(slot.vote, Vote::Failed(_) | Vote::Waiting);
+        let lacks = |slot: &&Slot| match slot.vote {
+            // One that refuses a forgotten version knows better.
+            Vote::Stored | Vote::Superseded | Vote::Failed(Why::Forgotten) => false,
+            Vote::Failed(_) | Vote::Waiting => true,
+        };
         let kept = |slot: &&Slot| matches!(slot.stand_in, Some((_, Vote::Stored)));
         let lacking = self.by_owner.iter().filter(lacks).filter(|slot| !kept(slot));
         lacking.map(|slot| slot.owner).collect()

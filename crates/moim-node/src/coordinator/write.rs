@@ -42,6 +42,10 @@ impl WriteOp {
         Self { origin: Some(origin), admitted, stored, context, slots, intent: Intent::Write }
     }
 
+    pub(super) fn begun(&self) -> Hlc {
+        self.admitted.begun
+    }
+
     pub(crate) fn waits_for(&self, node: NodeId) -> bool {
         self.slots.waits_for(node)
     }
@@ -231,7 +235,9 @@ impl Node {
                 let task = *task;
                 self.operations.remove(id);
                 match result {
-                    WriteResult::Stored | WriteResult::Superseded(_) => {
+                    WriteResult::Stored
+                    | WriteResult::Superseded(_)
+                    | WriteResult::Refused(Why::Forgotten) => {
                         self.task_delivered(from, task);
                     }
                     WriteResult::Refused(_) => self.task_failed(from, task),
@@ -364,7 +370,7 @@ impl Node {
             return;
         }
         for owner in op.slots.lacking() {
-            self.owe(owner, &op.admitted.target, op.stored.clone());
+            self.owe(owner, &op.admitted.target, op.stored.clone(), op.admitted.begun);
         }
     }
 

@@ -4,7 +4,7 @@
 use moim_core::NodeId;
 use moim_storage::{Family, Write};
 
-use crate::api::BatchId;
+use crate::api::{BatchId, Why};
 use crate::coordinator::Operation;
 use crate::gate::Outgoing;
 use crate::message::{Message, WriteResult};
@@ -85,7 +85,10 @@ impl Node {
     /// An owner has answered what was handed to it.
     pub(crate) fn on_handoff_reply(&mut self, handoff: &Handoff, result: &WriteResult) {
         match result {
-            WriteResult::Stored | WriteResult::Superseded(_) => self.handed_over(handoff),
+            // One that refuses a forgotten version knows better.
+            WriteResult::Stored
+            | WriteResult::Superseded(_)
+            | WriteResult::Refused(Why::Forgotten) => self.handed_over(handoff),
             WriteResult::Refused(_) => self.handoff_failed(handoff),
         }
     }

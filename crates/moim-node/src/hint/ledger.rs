@@ -296,7 +296,7 @@ impl Ledger {
 
     /// Nothing older than this is still to be handed over; `None` if nothing is. While the records on disk are being
     /// read, anything may be.
-    pub(crate) fn floor(&self) -> Option<Hlc> {
+    pub(crate) fn oldest(&self) -> Option<Hlc> {
         match self.reading {
             Reading::Done => self.stamps.first().map(|&(oldest, _)| oldest),
             _ => Some(Hlc::default()),

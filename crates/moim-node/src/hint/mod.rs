@@ -24,7 +24,6 @@ mod record;
 
 pub(crate) use handoff::Handoff;
 pub(crate) use ledger::Ledger;
-pub(crate) use record::oldest_stamp;
 
 use bytes::Bytes;
 use moim_core::NodeId;
@@ -35,7 +34,7 @@ use crate::keyspace;
 use crate::node::Node;
 use crate::replica::{Asker, Target, Work};
 use crate::store::Stored;
-use record::Record;
+use record::{Record, oldest_stamp};
 
 /// Records read at once at the start, so that a turn stays short.
 const PAGE_HINTS: usize = 1_024;

@@ -58,6 +58,7 @@ mod kind {
     pub(super) const PONG: u8 = 0x82;
     pub(super) const FOUNDING: u8 = 0x83;
     pub(super) const RECORD: u8 = 0x84;
+    pub(super) const COMPLETE: u8 = 0x90;
 }
 
 /// Appends a whole frame.
@@ -78,6 +79,7 @@ pub fn decode(body: Bytes) -> Result<Message, DecodeError> {
         kind::PONG => Ok(Message::Pong),
         kind::FOUNDING => Ok(Message::Founding { digest: reader.u64("digest")? }),
         kind::RECORD => Ok(Message::Record(Box::new(cluster::record(&mut reader)?))),
+        kind::COMPLETE => Ok(Message::Complete { until: Hlc::from_u64(reader.u64("time")?) }),
         _ => Ok(Message::Unknown { op: None }),
     }
 }
@@ -198,6 +200,10 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
         Message::Founding { digest } => {
             out.put_u8(kind::FOUNDING);
             out.put_u64(*digest);
+        }
+        Message::Complete { until } => {
+            out.put_u8(kind::COMPLETE);
+            out.put_u64(until.as_u64());
         }
         Message::Record(record) => {
             out.put_u8(kind::RECORD);

@@ -212,6 +212,7 @@ pub(super) fn put_why(out: &mut Vec<u8>, why: &Why) {
         Why::Disk => (6, 0),
         Why::Unsupported => (7, 0),
         Why::HintsFull(limit_bytes) => (9, *limit_bytes),
+        Why::Forgotten => (16, 0),
     };
     out.put_u8(code);
     out.put_varint(detail);
@@ -230,6 +231,7 @@ pub(super) fn why(reader: &mut Reader) -> Result<Why, DecodeError> {
         6 => Why::Disk,
         7 => Why::Unsupported,
         9 => Why::HintsFull(detail),
+        16 => Why::Forgotten,
         _ => return Err(DecodeError::Invalid("reason")),
     })
 }

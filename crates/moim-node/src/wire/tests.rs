@@ -46,8 +46,14 @@ fn updates() -> Vec<Update> {
 }
 
 fn failures() -> Vec<Failure> {
-    let whys =
-        [Why::Unreachable, Why::NoAnswer(9), Why::ClockSkew(1 << 40), Why::Disk, Why::Unsupported];
+    let whys = [
+        Why::Unreachable,
+        Why::NoAnswer(9),
+        Why::ClockSkew(1 << 40),
+        Why::Disk,
+        Why::Unsupported,
+        Why::Forgotten,
+    ];
     let missing = whys.into_iter().map(|why| (NodeId(7), why)).collect();
     vec![
         Failure::Unavailable {
@@ -69,6 +75,11 @@ fn failures() -> Vec<Failure> {
         Failure::BadContext,
         Failure::Update(UpdateError::NotFinite),
     ]
+}
+
+fn hint(op: OpId) -> Message {
+    let (key, object) = (Bytes::from_static(b"key"), Bytes::from_static(b"object"));
+    Message::Hint { op, namespace: NamespaceId(3), key, owner: NodeId(7), object, budget_ms: 1 }
 }
 
 fn messages() -> Vec<Message> {
@@ -108,14 +119,7 @@ fn messages() -> Vec<Message> {
         Message::Ping,
         Message::Pong,
         Message::Write { op, namespace, key: key.clone(), object: object.clone(), budget_ms: 1 },
-        Message::Hint {
-            op,
-            namespace,
-            key: key.clone(),
-            owner: NodeId(7),
-            object: object.clone(),
-            budget_ms: 1,
-        },
+        hint(op),
         Message::WriteReply { op, result: WriteResult::Stored },
         Message::WriteReply { op, result: WriteResult::Superseded(Hlc::from_millis(5)) },
         Message::WriteReply { op, result: WriteResult::Refused(Why::Overloaded) },
@@ -132,6 +136,7 @@ fn messages() -> Vec<Message> {
         Message::KeysReply { op, result: Ok(entries) },
         Message::KeysReply { op, result: Err(Why::Namespace) },
         Message::Founding { digest: 8 },
+        Message::Complete { until: Hlc::from_millis(1 << 40) },
         Message::Record(record),
         Message::Unsupported { op },
     ];

@@ -43,6 +43,10 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
         sloppy_writes,
         sloppy_reads,
         clock_skew_refused,
+        forgotten,
+        forgotten_refused,
+        clock_pairs_pruned,
+        clocks_above_max,
         undecodable,
     } = *figures;
     let counter = Metric::counter;
@@ -136,6 +140,26 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
             "moim_clock_skew_refused_total",
             "Messages refused because their stamp was too far ahead of this node's clock.",
             clock_skew_refused,
+        ),
+        counter(
+            "moim_forgotten_total",
+            "Tombstones and headers forgotten, because nothing that they replaced can come back.",
+            forgotten,
+        ),
+        counter(
+            "moim_forgotten_refused_total",
+            "Versions refused because they were replaced and forgotten long ago.",
+            forgotten_refused,
+        ),
+        counter(
+            "moim_clock_pairs_pruned_total",
+            "Pairs removed from clocks that had grown beyond clock_pairs_max.",
+            clock_pairs_pruned,
+        ),
+        counter(
+            "moim_clocks_above_max_total",
+            "Times a clock stayed beyond clock_pairs_max, because its oldest pairs were not settled.",
+            clocks_above_max,
         ),
         counter("moim_undecodable_total", "Stored objects that could not be decoded.", undecodable),
     ]
