@@ -17,7 +17,7 @@ use moim_core::object::Object;
 use moim_storage::{Batch, Family, Write};
 
 use crate::api::{BatchId, Effect, ReadId};
-use crate::keyspace;
+use crate::keyspace::{self, META_BATCH};
 use crate::replica::Work;
 use crate::views::Figures;
 
@@ -112,7 +112,8 @@ struct Unsynced {
 }
 
 impl Store {
-    pub(crate) fn new(seed: u64, bytes_max: u64, trees: Trees) -> Self {
+    /// Batches are counted on from `stored`, the last that the disk kept.
+    pub(crate) fn new(seed: u64, bytes_max: u64, stored: BatchId) -> Self {
         let hasher = FixedState::with_seed(seed);
         Self {
             entries: Map::with_hasher(hasher.clone()),
@@ -124,11 +125,11 @@ impl Store {
             next_read: 1,
             batch: Batch::new(),
             batch_bytes: 0,
-            next_batch: BatchId(1),
+            next_batch: BatchId(stored.0 + 1),
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
             waiting: 0,
-            trees,
+            trees: Trees::default(),
         }
     }
 
@@ -249,6 +250,10 @@ impl Store {
         if self.batch.is_empty() {
             return;
         }
+        // Each batch carries its own number, so that after a crash the disk says how far it came.
+        let (key, number) = (Bytes::from_static(META_BATCH), self.next_batch.0.to_be_bytes());
+        let value = Bytes::copy_from_slice(&number);
+        self.batch.push(Write::Put { family: Family::Meta, key, value });
         let batch = std::mem::take(&mut self.batch);
         let bytes = std::mem::take(&mut self.batch_bytes);
         let (id, since_mono_ms) = (self.next_batch, mono_ms);
@@ -257,6 +262,11 @@ impl Store {
         effects.push(Effect::Commit(self.next_batch, batch));
         figures.commits += 1;
         self.next_batch = BatchId(self.next_batch.0 + 1);
+    }
+
+    /// With the trees over what the disk kept.
+    pub(crate) fn with_trees(self, trees: Trees) -> Self {
+        Self { trees, ..self }
     }
 
     /// The Merkle trees over all objects, those of this turn included.
@@ -276,6 +286,30 @@ impl Store {
     /// What a message about everything held here reveals: the last batch that there is.
     pub(crate) fn last_batch(&self) -> BatchId {
         if self.batch.is_empty() { BatchId(self.next_batch.0 - 1) } else { self.next_batch }
+    }
+
+    /// Drops all objects, from memory and with this turn's batch: what the disk kept is not to be trusted. Returns what
+    /// waited to be read.
+    pub(crate) fn erase(&mut self) -> Vec<Work> {
+        let passed_ms = self.trees.passed_ms();
+        self.trees = Trees::new(passed_ms);
+        for write in keyspace::erasing_writes(passed_ms) {
+            self.write(write);
+        }
+        self.entries.clear();
+        self.hand.clear();
+        self.bytes = 0;
+        self.reads.clear();
+        self.waiting = 0;
+        let mut loading: Vec<_> = self.loading.drain().collect();
+        loading.sort_by(|(a, _), (b, _)| a.cmp(b));
+        loading.into_iter().flat_map(|(_, queue)| queue).collect()
+    }
+
+    /// Counts batches on from above `batch`: others heard that one called durable by an earlier run.
+    pub(crate) fn continue_above(&mut self, batch: BatchId) {
+        assert!(self.batch.is_empty(), "the batch of a turn has one number");
+        self.next_batch = self.next_batch.max(BatchId(batch.0.saturating_add(1)));
     }
 
     /// Everything up to `batch` is durable: it may be evicted.
@@ -392,7 +426,7 @@ mod cost {
     #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
     fn nanoseconds_per_set(keys: &[Bytes], expires: bool) -> u64 {
         let engine = MemoryEngine::new(None);
-        let mut store = Store::new(1, u64::MAX, Trees::default());
+        let mut store = Store::new(1, u64::MAX, BatchId(0));
         let (mut figures, mut effects) = (Figures::default(), Vec::new());
         for (at, key) in keys.iter().enumerate() {
             store.insert(key.clone(), None, BatchId(0));

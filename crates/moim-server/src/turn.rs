@@ -183,6 +183,8 @@ mod tests {
             stored_clock_bound: None,
             stored_filling: None,
             stored_trees: StoredTrees::default(),
+            stored_generation: None,
+            stored_batch: None,
             founding_members: 1,
             partitions: PartitionCount::DEFAULT,
             namespaces: Namespaces::default(),

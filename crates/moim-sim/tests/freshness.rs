@@ -77,6 +77,8 @@ impl World {
             stored_clock_bound: None,
             stored_filling: None,
             stored_trees: StoredTrees::default(),
+            stored_batch: None,
+            stored_generation: None,
             founding_members: NODES,
             partitions: PartitionCount::new(256).unwrap(),
             namespaces: Namespaces::new(&Namespace::new("0"), vec![]).unwrap(),

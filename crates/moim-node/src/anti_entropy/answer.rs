@@ -6,6 +6,7 @@ use moim_core::clock::Hlc;
 use moim_core::merkle::{GROUPS, Place, Slice};
 use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
+use moim_storage::Family;
 
 use super::entries::{Entry, entries_of};
 use super::{
@@ -148,7 +149,8 @@ impl Node {
         }
         let id = self.store.next_read();
         self.listings.insert(id, Listing::Asked { asker, page: Box::new(page) });
-        self.effects.push(Effect::List { id, from, to, limit: PAGE_ENTRIES_MAX });
+        let (family, limit) = (Family::Data, PAGE_ENTRIES_MAX);
+        self.effects.push(Effect::List { id, family, from, to, limit });
     }
 
     /// A page that a peer asked for has been read.

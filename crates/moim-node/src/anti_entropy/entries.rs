@@ -11,6 +11,7 @@ use moim_core::NamespaceId;
 use moim_core::NodeId;
 use moim_core::merkle::{Place, Slice, entry_hash};
 use moim_core::object::Object;
+use moim_storage::Family;
 
 use super::{
     Ask, OBJECTS_IN_FLIGHT_FILL_MAX, OBJECTS_IN_FLIGHT_MAX, PAGE_ENTRIES_MAX, PageOfEntries,
@@ -135,7 +136,8 @@ impl Node {
         }
         let read = self.store.next_read();
         self.listings.insert(read, Listing::Page { peer, exchange: id });
-        self.effects.push(Effect::List { id: read, from, to, limit: PAGE_ENTRIES_MAX });
+        let (family, limit) = (Family::Data, PAGE_ENTRIES_MAX);
+        self.effects.push(Effect::List { id: read, family, from, to, limit });
     }
 
     /// The pace said to wait, and the time is over.

@@ -17,6 +17,7 @@ impl Node {
         let sources = [
             self.operations.oldest(),
             self.tasks.oldest(),
+            self.hints.oldest(),
             self.store.oldest_read(),
             self.exchanges.oldest(),
         ];

@@ -203,6 +203,8 @@ fn boot(founding_members: usize) -> Boot {
         stored_clock_bound: None,
         stored_filling: None,
         stored_trees: StoredTrees::default(),
+        stored_generation: None,
+        stored_batch: None,
         founding_members,
         partitions: PartitionCount::new(256).unwrap(),
         namespaces: Namespaces::new(&Namespace::new("0"), vec![carts]).unwrap(),

@@ -102,6 +102,8 @@ async fn lone_node() -> NodeHandle {
         stored_clock_bound: None,
         stored_filling: None,
         stored_trees: StoredTrees::default(),
+        stored_generation: None,
+        stored_batch: None,
         founding_members: 1,
         partitions: PartitionCount::new(256).unwrap(),
         namespaces: Namespaces::default(),
