@@ -180,6 +180,10 @@ pub enum Why {
     Disk,
     /// It does not understand the message: it runs an older version.
     Unsupported,
+    /// It keeps as much for owners that are away as it may: this many bytes.
+    HintsFull(u64),
+    /// The version is one that was replaced or deleted, and then forgotten by everybody who may hold it.
+    Forgotten,
 }
 
 impl fmt::Display for Why {
@@ -194,7 +198,11 @@ impl fmt::Display for Why {
             }
             Self::Namespace => f.write_str("has no such namespace, or with another policy"),
             Self::Disk => f.write_str("its disk failed"),
+            Self::Forgotten => f.write_str("refuses a version that was replaced long ago"),
             Self::Unsupported => f.write_str("does not understand the request (older version)"),
+            Self::HintsFull(limit_bytes) => {
+                write!(f, "its hint store is full ({limit_bytes} bytes)")
+            }
         }
     }
 }
@@ -277,6 +285,8 @@ pub enum Queue {
     SyncDelay,
     /// Pairs in the clock of one key, which puts without its whole context make longer.
     ClockPairs,
+    /// Bytes of what is kept for owners that are away.
+    HintStore,
 }
 
 impl fmt::Display for Queue {
@@ -290,6 +300,7 @@ impl fmt::Display for Queue {
             Self::ClockPairs => {
                 "pairs in the key's clock (put with the context that a get returns)"
             }
+            Self::HintStore => "bytes in the hint store (what is kept for owners that are away)",
         })
     }
 }
@@ -303,6 +314,13 @@ pub enum NotReady {
         met: u32,
         /// How many found the cluster.
         expected: u32,
+    },
+    /// This node lost its disk; partitions that are filled again are served.
+    Filling {
+        /// Partitions that are served again.
+        filled: u32,
+        /// Partitions that were lost.
+        partitions: u32,
     },
     /// The server is stopping.
     Stopping,
@@ -330,14 +348,16 @@ pub enum Input {
     Listed(ReadId, Result<ListedPage, String>),
     /// The disk failed: nothing after this is durable.
     DiskFailed(String),
+    /// Compare with every other owner soon, and exchange what differs.
+    Repair(crate::anti_entropy::Repair),
     /// The server is stopping: take no new requests, finish those that run.
     Stop,
 }
 
-/// A page of the data family as it was read from disk.
+/// A page of a family as it was read from disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListedPage {
-    /// Persisted keys and encoded objects.
+    /// Persisted keys and their values.
     pub entries: Vec<(Bytes, Bytes)>,
     /// Whether there may be more.
     pub more: bool,
@@ -355,6 +375,8 @@ pub enum Effect {
     List {
         /// Names the read.
         id: ReadId,
+        /// Of which family.
+        family: Family,
         /// First persisted key.
         from: Bytes,
         /// End, excluded.

@@ -11,13 +11,16 @@
 //! | [`message`], [`wire`] | what nodes say to each other, and its bytes |
 //! | [`namespace`], [`options`] | policies and limits |
 //! | [`membership`] | who is in the cluster: founding, the cluster record, hello |
+//! | [`gossip`] | who lives: heartbeats, phi, verdicts that two must share |
 //! | [`update`] | commands that read and write in one |
 //! | [`keyspace`] | persisted keys, and nowhere else |
 //! | `coordinator` | write path, read path, read repair |
 //! | `replica` | join into local state |
 //! | `store` | the cache of objects, what is not yet durable, reads from disk |
+//! | [`anti_entropy`] | comparing trees with the other owners, repairing what differs, filling a node that lost its disk |
 //! | `gate` | nothing leaves before what it reveals is durable |
 //! | `replication` | copies that are still owed to an owner |
+//! | `hint` | what this node keeps for owners that are away |
 //! | `lease` | the clock's persisted bound |
 //! | [`pace`] | background work yields to clients |
 //! | `overload` | requests refused because those before them keep the node busy |
@@ -25,9 +28,12 @@
 //! | `peers` | who can be reached |
 //! | `timer` | deadlines |
 
+pub mod anti_entropy;
 pub mod api;
 mod coordinator;
 mod gate;
+pub mod gossip;
+mod hint;
 pub mod keyspace;
 mod latency;
 mod lease;

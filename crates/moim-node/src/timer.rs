@@ -17,8 +17,20 @@ pub(crate) enum Timer {
     Restamp(OpId),
     /// Look after the peers.
     PeerTick,
+    /// Raise the own heartbeat and tell a few.
+    Gossip,
+    /// Look how far things have settled.
+    Settle,
     /// Offer owed copies again.
     TaskRetry(NodeId),
+    /// Look whom to compare with.
+    ExchangeTick,
+    /// The pace lets an exchange with this peer, of this number, go on.
+    ExchangePage(NodeId, u64),
+    /// Offer again what is kept for an owner.
+    HandOff(NodeId),
+    /// A request has waited long enough for owners: others stand in.
+    StandIn(OpId),
 }
 
 /// Timers by the millisecond at which they ring. Operations of one moment share a list, so that setting one costs a

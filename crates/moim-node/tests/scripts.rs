@@ -15,7 +15,11 @@ use moim_core::object::{Context, Version};
 use moim_core::quorum::Level;
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NamespaceId, NodeId};
-use moim_node::api::{Action, BatchId, Copy, Effect, Expiry, Failure, Input, Outcome, Request};
+use moim_node::anti_entropy::{Ask, Repair};
+use moim_node::api::{
+    Action, BatchId, Copy, Effect, Expiry, Failure, Input, NotReady, Outcome, Request,
+};
+use moim_node::keyspace::{StoredTrees, TREES_END};
 use moim_node::membership::MemberInfo;
 use moim_node::message::Message;
 use moim_node::namespace::{Conflict, Namespace, Namespaces};
@@ -46,7 +50,10 @@ struct World {
     next_request: u64,
     answers: BTreeMap<RequestId, Outcome>,
     contexts: BTreeMap<String, Context>,
+    options: Options,
     trace: bool,
+    /// Bytes of comparisons on the wire.
+    exchanged_bytes: usize,
     out: String,
 }
 
@@ -69,12 +76,13 @@ fn info(node: u64) -> MemberInfo {
 }
 
 fn namespaces() -> Namespaces {
-    let carts = Namespace { conflict: Conflict::Siblings, ..Namespace::new("carts") };
-    Namespaces::new(&Namespace::new("0"), vec![carts]).expect("two namespaces")
+    let carts = Namespace { conflict: Conflict::Siblings, sloppy: true, ..Namespace::new("carts") };
+    Namespaces::new(&Namespace::new("0"), vec![carts, Namespace::new("strict")])
+        .expect("names that can be told apart")
 }
 
 impl World {
-    fn new(count: u64) -> Self {
+    fn new(count: u64, options: Options) -> Self {
         let mut world = Self {
             machines: BTreeMap::new(),
             time_ms: START_MS,
@@ -83,7 +91,9 @@ impl World {
             next_request: 0,
             answers: BTreeMap::new(),
             contexts: BTreeMap::new(),
+            options,
             trace: false,
+            exchanged_bytes: 0,
             out: String::new(),
         };
         for id in 1..=count {
@@ -117,16 +127,24 @@ impl World {
         machine.starts += 1;
         let stored =
             |key: &[u8]| machine.disk.get(Family::Meta, key).expect("memory does not fail");
+        let mut stored_trees = StoredTrees::default();
+        let everything = PageLimit { entries_max: usize::MAX, bytes_max: usize::MAX };
+        let page = machine.disk.scan(Family::Trees, &b""[..]..&TREES_END, everything);
+        stored_trees.add(&page.expect("memory does not fail").entries).expect("well formed");
         let boot = Boot {
             info: info(id),
             run: id * 0x10 + machine.starts,
             seed: id,
             stored_record: stored(moim_node::keyspace::META_RECORD),
             stored_clock_bound: stored(moim_node::keyspace::META_CLOCK_BOUND),
+            stored_filling: stored(moim_node::keyspace::META_FILLING),
+            stored_trees,
+            stored_generation: stored(moim_node::keyspace::META_GENERATION),
+            stored_batch: stored(moim_node::keyspace::META_BATCH),
             founding_members,
             partitions: PartitionCount::new(256).expect("a power of two"),
             namespaces: namespaces(),
-            options: Options::default(),
+            options: self.options.clone(),
         };
         machine.node = Some(Node::new(now, boot).expect("boots"));
         let others: Vec<u64> = self.machines.keys().copied().filter(|&other| other != id).collect();
@@ -169,12 +187,10 @@ impl World {
                 let found = machine.disk.get(family, &key).expect("memory does not fail");
                 machine.inputs.push(Input::Loaded(read, Ok(found)));
             }
-            Effect::List { id: read, from, to, limit } => {
+            Effect::List { id: read, family, from, to, limit } => {
                 let limit = PageLimit { entries_max: limit, bytes_max: 1 << 20 };
-                let page = machine
-                    .disk
-                    .scan(Family::Data, &from..&to, limit)
-                    .expect("memory does not fail");
+                let page =
+                    machine.disk.scan(family, &from..&to, limit).expect("memory does not fail");
                 let page = moim_node::api::ListedPage { entries: page.entries, more: page.more };
                 machine.inputs.push(Input::Listed(read, Ok(page)));
             }
@@ -202,7 +218,14 @@ impl World {
                 if self.cut.contains(&(from, to)) {
                     continue;
                 }
-                if self.trace && !matches!(message, Message::Ping | Message::Pong) {
+                if let Message::Exchange { .. } | Message::ExchangeReply { .. } = message {
+                    let mut frame = Vec::new();
+                    moim_node::wire::encode(&message, &mut frame);
+                    self.exchanged_bytes += frame.len();
+                }
+                if self.trace
+                    && !matches!(message, Message::Ping | Message::Pong | Message::Gossip(_))
+                {
                     writeln!(self.out, "  {from} -> {to} {}", name(&message)).unwrap();
                 }
                 self.input(to, Input::Peer(NodeId(from), message));
@@ -331,6 +354,10 @@ impl World {
                 self.start(node(1));
                 self.settle();
             }
+            "stop" => {
+                self.input(node(1), Input::Stop);
+                self.settle();
+            }
             "lose-disk" => {
                 self.machines.get_mut(&node(1)).expect("known").disk = MemoryEngine::new(None);
             }
@@ -367,15 +394,97 @@ impl World {
                     None => "(none)".to_owned(),
                 };
             }
+            _ => return self.look(&words, &option),
+        }
+        String::new()
+    }
+
+    /// What a node shows of itself, and repairs, which show their end.
+    fn look<'a>(&mut self, words: &[&str], option: &impl Fn(&str) -> Option<&'a str>) -> String {
+        let node: u64 = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+        match words[0] {
+            "members" => return self.members(node),
+            "hints" => return self.hints(node),
+            "repair" => {
+                self.input(node, Input::Repair(Repair::default()));
+                self.settle();
+                return self.repairs(node);
+            }
+            "repairs" => return self.repairs(node),
+            "ready" => {
+                let node = self.machines[&node].node.as_ref().expect("up");
+                return match node.readiness() {
+                    Ok(()) => "ready".to_owned(),
+                    Err(Failure::NotReady(NotReady::Filling { filled, partitions })) => {
+                        format!("not ready: filling {filled} of {partitions}")
+                    }
+                    Err(failure) => format!("{failure:?}"),
+                };
+            }
+            "exchanged" => {
+                let bytes = std::mem::take(&mut self.exchanged_bytes);
+                return format!("{bytes} bytes");
+            }
+            "many" => {
+                for number in 0..words[2].parse::<u64>().expect("a number") {
+                    let key = format!("key-{number}");
+                    self.ask(&["put", words[1], &key, "value"], option);
+                }
+            }
             "tasks" => {
                 return format!(
                     "{} owed",
-                    self.machines[&node(1)].node.as_ref().expect("up").figures().tasks
+                    self.machines[&node].node.as_ref().expect("up").figures().tasks
                 );
             }
-            _ => return self.ask(&words, &option),
+            _ => return self.ask(words, option),
         }
         String::new()
+    }
+
+    /// The last repair of a node.
+    fn repairs(&self, id: u64) -> String {
+        let (_, repairs) = self.machines[&id].node.as_ref().expect("up").repairs();
+        let Some(last) = repairs.last() else { return "(none)".to_owned() };
+        let ended = if last.ended_mono_ms.is_some() { "done" } else { "running" };
+        format!(
+            "{ended}: {}/{} peers, {}/{} partitions, {} keys",
+            last.peers_done, last.peers, last.partitions_done, last.partitions, last.keys
+        )
+    }
+
+    /// What a node knows of the members: how each is, and who reports it.
+    fn members(&self, node: u64) -> String {
+        let node = self.machines[&node].node.as_ref().expect("up");
+        let describe = |member: moim_node::views::MemberView| {
+            let reporters: Vec<_> =
+                member.reporters.iter().map(|reporter| reporter.0.to_string()).collect();
+            let reported = if reporters.is_empty() { "" } else { ", reported by " };
+            let reporters = reporters.join(" and ");
+            format!("{} {:?}{reported}{reporters}", member.info.member.node.0, member.state)
+        };
+        node.members().into_iter().map(describe).collect::<Vec<_>>().join("; ")
+    }
+
+    /// What a node keeps for others, and how many records it has on disk.
+    fn hints(&self, id: u64) -> String {
+        let machine = &self.machines[&id];
+        let records = |family| {
+            let limit = PageLimit { entries_max: 100, bytes_max: 1 << 20 };
+            let (from, to) = (Bytes::new(), Bytes::from_static(&[0xff; 4]));
+            let page = machine.disk.scan(family, &from..&to, limit);
+            page.expect("memory does not fail").entries.len()
+        };
+        let (data, hints) = (records(Family::Data), records(Family::Hints));
+        let disk = format!("on disk {data} objects, {hints} hints");
+        let Some(node) = &machine.node else { return disk };
+        let waits = |peer: &moim_node::views::PeerView| {
+            let hints = peer.hints;
+            (hints > 0).then(|| format!("{hints} for {}", peer.info.member.node.0))
+        };
+        let waiting: Vec<_> = node.peers().iter().filter_map(waits).collect();
+        let kept = node.figures().hints;
+        format!("keeps {kept} ({}); {disk}", waiting.join(", "))
     }
 
     fn ask<'a>(&mut self, words: &[&str], option: &impl Fn(&str) -> Option<&'a str>) -> String {
@@ -434,6 +543,10 @@ fn name(message: &Message) -> String {
             format!(" {}", format!("{result:?}").split('(').next().unwrap_or(""))
         }
         Message::Read { want, .. } => format!(" {want:?}"),
+        Message::Exchange { ask: Ask::Spans(spans), .. } => format!(" {} spans", spans.len()),
+        Message::Exchange { ask, .. } => {
+            format!(" {}", format!("{ask:?}").split(['(', ' ']).next().unwrap_or(""))
+        }
         _ => String::new(),
     };
     format!("{}{detail}", &text[..end])
@@ -451,7 +564,14 @@ fn run(script: &str) -> String {
         };
         writeln!(out, "> {command}").unwrap();
         if let Some(count) = command.strip_prefix("nodes ") {
-            world = Some(World::new(count.parse().expect("a number")));
+            let (count, hints_bytes_max) = count.split_once(" hints_bytes_max=").unzip();
+            // What is only looked at would stand between the messages that matter.
+            let mut options = Options { freshness_one_in: 0, ..Options::default() };
+            if let Some(bytes) = hints_bytes_max {
+                options.hints_bytes_max = bytes.parse().expect("a number");
+            }
+            let count = count.unwrap_or_else(|| &command["nodes ".len()..]);
+            world = Some(World::new(count.parse().expect("a number"), options));
             continue;
         }
         let world = world.as_mut().expect("a script begins with 'nodes'");

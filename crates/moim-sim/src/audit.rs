@@ -114,7 +114,7 @@ impl Stage {
             let Some(inspection) = self.world.inspect(0, &key) else { continue };
             let has = |copy: &Copy| match copy {
                 Copy::Held(_, versions) => versions.iter().any(|held| held.written >= version),
-                Copy::Missing => false,
+                Copy::Missing => abilities::FORGETS && !leaves_a_value(&write),
                 Copy::Unknown(_) => true,
             };
             if let Some((owner, copy)) = inspection.copies.iter().find(|(_, copy)| !has(copy)) {
@@ -184,4 +184,9 @@ impl Stage {
         }
         Some(())
     }
+}
+
+/// Whether a write leaves something for good, and not a deletion or something that expires.
+fn leaves_a_value(write: &Operation) -> bool {
+    write.written().is_some() && write.expires_ms() == 0
 }

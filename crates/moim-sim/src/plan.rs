@@ -69,7 +69,7 @@ impl Plan {
         let shape = profile.shape();
         let nemesis = Nemesis::draw(profile, &shape, &mut random.fork("nemesis"));
         let (think_least_ms, think_most_ms) = nemesis.pace.think_ms;
-        let spaces = shape.draw_spaces(&mut random.fork("spaces"));
+        let spaces = profile.draw_spaces(&mut random.fork("spaces"));
         let nodes = *random.pick(shape.nodes);
         let clock = |random: &mut Random| {
             (random.around_zero(shape.clock_reach_ms), random.around_zero(200))
@@ -123,6 +123,8 @@ impl Plan {
             tasks_bytes_max: 4_000,
             tasks_in_flight_max: 2,
             clock_pairs_refused: 12,
+            hints_bytes_max: 4_000,
+            hints_in_flight_max: 2,
             ..options
         }
     }

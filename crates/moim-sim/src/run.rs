@@ -72,6 +72,9 @@ pub fn mutation_name(mutation: moim_node::options::Mutation) -> &'static str {
         Mutation::WriteQuorumShort => "write-quorum-short",
         Mutation::DropConcurrentSibling => "drop-concurrent-sibling",
         Mutation::HideSuperseded => "hide-superseded",
+        Mutation::DropHints => "drop-hints",
+        Mutation::RetireTombstonesByAge => "retire-tombstones-by-age",
+        Mutation::RepairResurrects => "repair-resurrects",
     }
 }
 
@@ -105,7 +108,7 @@ impl Stage {
     }
 
     /// The acts, until one fails.
-    fn play(&mut self) {
+    pub(crate) fn play(&mut self) {
         let acts = [Self::found, Self::work, Self::heal, Self::audit, Self::check_listings];
         let played = acts.into_iter().all(|act| act(self).is_some());
         if let Some(why) = self.world.broken.take() {

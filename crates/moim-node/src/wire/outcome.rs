@@ -110,6 +110,7 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
                 Queue::UnsyncedBytes => 1,
                 Queue::UpdatesPerKey => 2,
                 Queue::ClockPairs => 3,
+                Queue::HintStore => 4,
                 Queue::TurnDelay => 5,
                 Queue::SyncDelay => 6,
             });
@@ -130,6 +131,11 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
             out.put_u32(*expected);
         }
         Failure::NotReady(NotReady::Stopping) => out.put_u8(7),
+        Failure::NotReady(NotReady::Filling { filled, partitions }) => {
+            out.put_u8(20);
+            out.put_u32(*filled);
+            out.put_u32(*partitions);
+        }
         Failure::Stopped(why) => {
             out.put_u8(8);
             out.put_length_prefixed(why.as_bytes());
@@ -158,6 +164,7 @@ fn failure(reader: &mut Reader) -> Result<Failure, DecodeError> {
                 1 => Queue::UnsyncedBytes,
                 2 => Queue::UpdatesPerKey,
                 3 => Queue::ClockPairs,
+                4 => Queue::HintStore,
                 5 => Queue::TurnDelay,
                 6 => Queue::SyncDelay,
                 _ => return Err(DecodeError::Invalid("queue")),
@@ -183,6 +190,10 @@ fn failure(reader: &mut Reader) -> Result<Failure, DecodeError> {
             3 => UpdateError::NotFinite,
             _ => return Err(DecodeError::Invalid("update error")),
         }),
+        20 => {
+            let (filled, partitions) = (reader.u32("filled")?, reader.u32("partitions")?);
+            Failure::NotReady(NotReady::Filling { filled, partitions })
+        }
         _ => return Err(DecodeError::Invalid("failure")),
     })
 }
@@ -209,6 +220,8 @@ pub(super) fn put_why(out: &mut Vec<u8>, why: &Why) {
         Why::Namespace => (5, 0),
         Why::Disk => (6, 0),
         Why::Unsupported => (7, 0),
+        Why::HintsFull(limit_bytes) => (9, *limit_bytes),
+        Why::Forgotten => (16, 0),
     };
     out.put_u8(code);
     out.put_varint(detail);
@@ -226,6 +239,8 @@ pub(super) fn why(reader: &mut Reader) -> Result<Why, DecodeError> {
         5 => Why::Namespace,
         6 => Why::Disk,
         7 => Why::Unsupported,
+        9 => Why::HintsFull(detail),
+        16 => Why::Forgotten,
         _ => return Err(DecodeError::Invalid("reason")),
     })
 }

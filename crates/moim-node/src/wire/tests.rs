@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use moim_core::clock::VersionVector;
+use moim_core::merkle::{GROUPS, Place, Slice};
 use moim_core::object::Context;
 use moim_core::quorum::Level;
 use moim_core::ring::{Member, PartitionCount};
@@ -7,7 +8,11 @@ use moim_core::{MachineId, NodeId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::{Action, Expiry, Failure, Intent, NotReady, Outcome, Queue, Request, Why};
+use crate::anti_entropy::{Ask, PageOfEntries, SliceGroups, SliceSum, Span, Terms};
+use crate::api::{
+    Action, BatchId, Expiry, Failure, Intent, NotReady, Outcome, Queue, Request, Why,
+};
+use crate::gossip::word::{Heartbeat, Line, Suspicion, Word};
 use crate::membership::{Founding, FoundingStep, MemberInfo, PROTOCOL};
 use crate::update::{Condition, ExpiryCondition, Reply, Update, UpdateError};
 
@@ -46,8 +51,14 @@ fn updates() -> Vec<Update> {
 }
 
 fn failures() -> Vec<Failure> {
-    let whys =
-        [Why::Unreachable, Why::NoAnswer(9), Why::ClockSkew(1 << 40), Why::Disk, Why::Unsupported];
+    let whys = [
+        Why::Unreachable,
+        Why::NoAnswer(9),
+        Why::ClockSkew(1 << 40),
+        Why::Disk,
+        Why::Unsupported,
+        Why::Forgotten,
+    ];
     let missing = whys.into_iter().map(|why| (NodeId(7), why)).collect();
     vec![
         Failure::Unavailable {
@@ -59,15 +70,22 @@ fn failures() -> Vec<Failure> {
         },
         Failure::Timeout { node: NodeId(1), waited_ms: 5 },
         Failure::Overloaded { queue: Queue::UpdatesPerKey, limit: 3 },
+        Failure::Overloaded { queue: Queue::HintStore, limit: 3 },
         Failure::TooLarge { pair_bytes: 10_241, limit_bytes: 10_240 },
         Failure::Conflict { siblings: 2 },
         Failure::NotReady(NotReady::Founding { met: 1, expected: 3 }),
         Failure::NotReady(NotReady::Stopping),
+        Failure::NotReady(NotReady::Filling { filled: 7, partitions: 4_096 }),
         Failure::Stopped("full".to_owned()),
         Failure::NoSuchNamespace,
         Failure::BadContext,
         Failure::Update(UpdateError::NotFinite),
     ]
+}
+
+fn hint(op: OpId) -> Message {
+    let (key, object) = (Bytes::from_static(b"key"), Bytes::from_static(b"object"));
+    Message::Hint { op, namespace: NamespaceId(3), key, owner: NodeId(7), object, budget_ms: 1 }
 }
 
 fn messages() -> Vec<Message> {
@@ -107,11 +125,14 @@ fn messages() -> Vec<Message> {
         Message::Ping,
         Message::Pong,
         Message::Write { op, namespace, key: key.clone(), object: object.clone(), budget_ms: 1 },
+        hint(op),
         Message::WriteReply { op, result: WriteResult::Stored },
         Message::WriteReply { op, result: WriteResult::Superseded(Hlc::from_millis(5)) },
         Message::WriteReply { op, result: WriteResult::Refused(Why::Overloaded) },
+        Message::WriteReply { op, result: WriteResult::Refused(Why::HintsFull(1 << 40)) },
         Message::Read { op, namespace, key: key.clone(), want: Want::Object, budget_ms: 2 },
         Message::Read { op, namespace, key: key.clone(), want: Want::Digest, budget_ms: 2 },
+        Message::Read { op, namespace, key: key.clone(), want: Want::Hinted, budget_ms: 2 },
         Message::ReadReply { op, result: ReadResult::Object(None) },
         Message::ReadReply { op, result: ReadResult::Object(Some(object)) },
         Message::ReadReply { op, result: ReadResult::Digest(None) },
@@ -121,7 +142,10 @@ fn messages() -> Vec<Message> {
         Message::KeysReply { op, result: Ok(entries) },
         Message::KeysReply { op, result: Err(Why::Namespace) },
         Message::Founding { digest: 8 },
+        Message::Complete { until: Hlc::from_millis(1 << 40) },
         Message::Record(record),
+        Message::Gossip(vec![]),
+        Message::Gossip(gossip_lines()),
         Message::Unsupported { op },
     ];
     all.extend(actions.into_iter().map(|action| Message::Forward {
@@ -129,12 +153,77 @@ fn messages() -> Vec<Message> {
         request: request(action),
         budget_ms: 3,
     }));
+    all.extend(exchanges());
     all.extend(outcomes.into_iter().map(|outcome| Message::ForwardReply { op, outcome }));
     all
 }
 
+fn gossip_lines() -> Vec<Line> {
+    let heartbeat = Heartbeat { generation: u64::MAX, counter: 300 };
+    let suspects = vec![Suspicion { member: NodeId(9), heartbeat }; 2];
+    let floor = Hlc::from_millis(1 << 40);
+    let word = Word { heartbeat, run: 7, raised: 1, stopping: true, load: 500, floor, suspects };
+    let (member, durable) = (NodeId(3), BatchId(1 << 50));
+    let line = Line { member, word, durable, profile: Some(Box::new(info(3))) };
+    vec![line.clone(), Line { word: Word::default(), profile: None, ..line }]
+}
+
 fn body(frame: &[u8]) -> Bytes {
     Bytes::copy_from_slice(&frame[LENGTH_BYTES..])
+}
+
+fn exchanges() -> Vec<Message> {
+    let op = OpId(43);
+    let partition = PartitionCount::DEFAULT.partition(9).expect("below 4096");
+    let namespace = NamespaceId(3);
+    let place = Place { partition, namespace };
+    let slice = Slice::from_parts(1 << 20, 17).expect("a slice");
+    let terms = Terms {
+        ring: 1,
+        since: Hlc::from_millis(5),
+        theirs: Hlc::from_millis(6),
+        horizon_ms: 77,
+        namespace: Some(namespace),
+        filled: true,
+    };
+    let groups = [7; GROUPS];
+    let key = Bytes::from_static(b"key");
+    let object = Bytes::from_static(b"object");
+    let page = PageOfEntries {
+        place,
+        slices: vec![slice, Slice::NEVER],
+        from_hash: 5,
+        below: None,
+        entries: vec![1, u64::MAX],
+    };
+    let asks = [
+        Ask::Spans(vec![Span { first: partition, last: partition, sum: 3 }]),
+        Ask::Slices(partition, vec![SliceSum { namespace, slice, sum: 9 }]),
+        Ask::Leaves(place, vec![(3, groups)]),
+        Ask::Entries(page.clone()),
+        Ask::Entries(PageOfEntries { below: Some(8), ..page }),
+        Ask::Object { namespace, key: key.clone(), object: object.clone() },
+        Ask::Done(partition),
+        Ask::Begin,
+    ];
+    let answers = [
+        Ok(Answer::Spans(vec![0, 300], false)),
+        Ok(Answer::Slices(vec![SliceGroups { namespace, slice, groups }])),
+        Ok(Answer::Leaves(vec![(3, 0x8001)])),
+        Ok(Answer::Entries {
+            present: vec![0xff, 1],
+            objects: vec![(key, object.clone())],
+            complete_below: Some(1),
+        }),
+        Ok(Answer::Object(None)),
+        Ok(Answer::Object(Some(object))),
+        Ok(Answer::Done),
+        Ok(Answer::Passed(99)),
+        Ok(Answer::Begun(Hlc::from_millis(7))),
+        Err(Why::NotReady),
+    ];
+    let asks = asks.into_iter().map(|ask| Message::Exchange { op, terms, ask });
+    asks.chain(answers.into_iter().map(|result| Message::ExchangeReply { op, result })).collect()
 }
 
 #[test]
@@ -159,6 +248,15 @@ fn hello_round_trips_and_is_told_from_other_frames() {
     let mut ping = Vec::new();
     encode(&Message::Ping, &mut ping);
     assert!(decode_hello(body(&ping)).is_err());
+}
+
+#[test]
+fn a_gossip_line_is_not_longer_than_it_says() {
+    for line in gossip_lines() {
+        let (bytes, mut frame) = (line.bytes(), Vec::new());
+        gossip::put_lines(&mut frame, &[line]);
+        assert!(frame.len() <= bytes + 1, "{} bytes instead of {bytes}", frame.len());
+    }
 }
 
 #[test]

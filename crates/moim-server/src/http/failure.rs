@@ -43,6 +43,11 @@ pub(super) fn waiting(failure: &Failure) -> String {
                 "{met} of {expected} founding members have met: start the others, or check --found on each"
             )
         }
+        Failure::NotReady(NotReady::Filling { filled, partitions }) => {
+            format!(
+                "this node lost its data and is filled by the others: {filled} of {partitions} partitions"
+            )
+        }
         Failure::NotReady(NotReady::Stopping) => "the node is stopping".to_owned(),
         Failure::Stopped(reason) => format!("the disk of this node failed: {reason}"),
         other => format!("{other:?}"),
@@ -115,9 +120,11 @@ fn overloaded(queue: Queue, limit: u64, intent: Intent) -> Refusal {
     let kind = match queue {
         // One key is asked too much; all others are served as ever.
         Queue::UpdatesPerKey | Queue::ClockPairs => Kind::TooManyRequests,
-        Queue::Operations | Queue::UnsyncedBytes | Queue::TurnDelay | Queue::SyncDelay => {
-            Kind::Overloaded
-        }
+        Queue::HintStore
+        | Queue::Operations
+        | Queue::UnsyncedBytes
+        | Queue::TurnDelay
+        | Queue::SyncDelay => Kind::Overloaded,
     };
     let mut problem =
         refused(kind, intent, format!("the limit of {limit} {queue} is reached: try again later"));

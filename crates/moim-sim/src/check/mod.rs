@@ -124,6 +124,10 @@ impl Findings {
     }
 }
 
+/// A deletion, and what a clock remembers, is kept at least this long, in microseconds: the clocks of all nodes have
+/// to pass it by as much as clocks may differ, and then owners are compared twice.
+const FORGOTTEN_AFTER_US: u64 = 6_000_000;
+
 /// What requests promise each other, by their levels and by what has happened.
 ///
 /// In a strict namespace a read promises to see a write when the two meet in an owner. In a sloppy one it promises
@@ -151,6 +155,12 @@ impl Levels {
     /// Strict, and nothing lost or forgotten.
     pub const fn strict(n: u8, r: u8, w: u8) -> Self {
         Self { n, r, w, sloppy: false, healed_from: u64::MAX, disks_lost: 0, forgets: false }
+    }
+
+    /// Whether `later` may find that what `earlier` left has been forgotten: nothing is that young.
+    pub fn may_forget(self, later: &Operation, earlier: &Operation) -> bool {
+        let age_us = earlier.end.map(|end| later.start.at_us.saturating_sub(end.at_us));
+        self.forgets && age_us.is_some_and(|age_us| age_us >= FORGOTTEN_AFTER_US)
     }
 
     /// Whether a request like `later` meets what `copies` replicas held before it, if it asks `asked` of them.
