@@ -155,7 +155,8 @@ impl<'a> Cluster<'a> {
         kb.with_context(|| format!("process {pid} does not say how much memory it has"))
     }
 
-    fn pid(&self, node: u16) -> Result<u64> {
+    /// The process of a node.
+    pub(super) fn pid(&self, node: u16) -> Result<u64> {
         let nodes: Value = serde_json::from_str(&self.dev(&["status", "--json"])?.stdout)?;
         let of_node = nodes.as_array().and_then(|nodes| nodes.iter().find(|it| it["node"] == node));
         let pid = of_node.and_then(|it| it["pid"].as_u64());

@@ -24,6 +24,7 @@ mod abuse;
 mod expiry;
 mod first_run;
 mod fresh_clone;
+mod idle_cpu;
 mod kill_all;
 mod kill_one;
 mod levels;
@@ -67,7 +68,7 @@ impl Scenario {
     }
 }
 
-const SCENARIOS: [Scenario; 13] = [
+const SCENARIOS: [Scenario; 14] = [
     Scenario::new(
         "first-run",
         first_run::play,
@@ -90,6 +91,7 @@ const SCENARIOS: [Scenario; 13] = [
     Scenario::new("expiry", expiry::play, "values end everywhere, also where a node was down"),
     Scenario::new("abuse", abuse::play, "what is too large, broken, or half there"),
     Scenario::new("ring-key", ring_key::play, "what every replica holds of a key"),
+    Scenario::new("idle-cpu", idle_cpu::play, "what a cluster costs that nobody uses"),
     Scenario::new("simulation", simulation::play, "sweep, determinism and mutations"),
     Scenario {
         long: true,
