@@ -48,6 +48,12 @@ pub fn data_range(partition: Partition, namespace: NamespaceId, from_hash: u32) 
     (from.freeze(), Bytes::copy_from_slice(&to))
 }
 
+/// The end (excluded) of all persisted keys of objects.
+pub fn data_end() -> Bytes {
+    // No cluster has this many partitions.
+    Bytes::from_static(&[0xff, 0xff])
+}
+
 /// The first key that can follow a persisted key.
 pub fn after(persisted: &Bytes) -> Bytes {
     let mut bytes = BytesMut::with_capacity(persisted.len() + 1);

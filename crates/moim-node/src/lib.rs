@@ -19,6 +19,7 @@
 //! | `store` | the cache of objects, what is not yet durable, reads from disk |
 //! | `gate` | nothing leaves before what it reveals is durable |
 //! | `replication` | copies that are still owed to an owner |
+//! | `hint` | what this node keeps for owners that are away |
 //! | `lease` | the clock's persisted bound |
 //! | [`pace`] | background work yields to clients |
 //! | `overload` | requests refused because those before them keep the node busy |
@@ -30,6 +31,7 @@ pub mod api;
 mod coordinator;
 mod gate;
 pub mod gossip;
+mod hint;
 pub mod keyspace;
 mod latency;
 mod lease;

@@ -16,6 +16,7 @@ use crate::coordinator::{
 };
 use crate::gate::{Gate, NOTHING, Outgoing};
 use crate::gossip::{Gossip, first_generation};
+use crate::hint::{Ledger, Wish};
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
 use crate::message::{Message, OpId, ReadResult, WriteResult};
@@ -99,6 +100,7 @@ pub struct Node {
     pub(crate) timers: Timers,
     pub(crate) peers: Peers,
     pub(crate) tasks: Tasks,
+    pub(crate) hints: Ledger,
     pub(crate) pace: Pace,
     pub(crate) shedding: Shedding,
     /// How long the oldest input of this turn had waited for it, in milliseconds.
@@ -151,6 +153,7 @@ impl Node {
             timers: Timers::default(),
             peers: Peers::default(),
             tasks: Tasks::default(),
+            hints: Ledger::new(),
             pace: Pace::new(now.mono_ms, &boot.options),
             shedding: Shedding::default(),
             queued_ms: 0,
@@ -182,6 +185,7 @@ impl Node {
         // Spread over the period, so that nodes that started together do not all talk at once.
         let period_ms = u64::from(node.options.gossip_period_ms.max(1));
         node.timers.set(now.mono_ms + boot.seed % period_ms, Timer::Gossip);
+        node.read_hints();
         node.timers.set(now.mono_ms, Timer::Settle);
         Ok(node)
     }
@@ -276,6 +280,7 @@ impl Node {
             state: peer.state(),
             since_mono_ms: peer.since_mono_ms,
             tasks: self.tasks.count_for(node),
+            hints: self.hints.count_for(node),
         };
         self.peers.iter().map(view).collect()
     }
@@ -305,6 +310,12 @@ impl Node {
             operations: self.operations.len() as u64,
             tasks: self.tasks.count(),
             tasks_bytes: self.tasks.bytes(),
+            hints: self.hints.count(),
+            hints_bytes: self.hints.bytes(),
+            hints_oldest_ms: self
+                .hints
+                .oldest_ms()
+                .map_or(0, |created_ms| self.now.wall_ms.saturating_sub(created_ms)),
             ..self.figures
         }
     }
@@ -337,6 +348,11 @@ impl Node {
                 self.tasks.disarm(node, self.now.mono_ms);
                 self.offer_tasks(node);
             }
+            Timer::HandOff(node) => {
+                self.hints.disarm(node, self.now.mono_ms);
+                self.hand_off(node);
+            }
+            Timer::StandIn(id) => self.on_owners_late(id),
         }
     }
 
@@ -352,6 +368,7 @@ impl Node {
         let skipped = self.peers.heard(from, self.now.mono_ms, &self.options);
         if skipped {
             self.offer_tasks(from);
+            self.hand_off(from);
         }
         self.on_message(from, message);
     }
@@ -362,6 +379,10 @@ impl Node {
             Message::Write { op, namespace, key, object, budget_ms } => {
                 let asker = self.asker(from, op, budget_ms);
                 self.on_write(asker, namespace, &key, object);
+            }
+            Message::Hint { op, namespace, key, owner, object, budget_ms } => {
+                let asker = self.asker(from, op, budget_ms);
+                self.on_hint(asker, Wish { namespace, key, owner, object });
             }
             Message::WriteReply { op, result } => self.on_write_reply(from, op, result),
             Message::Read { op, namespace, key, want, budget_ms } => {
@@ -401,7 +422,9 @@ impl Node {
             Some(Operation::Listing(_)) => self.on_keys_reply(from, id, Err(why)),
             Some(Operation::Inspect(_)) => self.inspect_refused(id, from, why),
             Some(Operation::Freshness(_)) => self.freshness_refused(id, from),
-            Some(Operation::Forward(_) | Operation::Task(..)) => self.on_deadline(id),
+            Some(Operation::Forward(_) | Operation::Task(..) | Operation::Handoff(_)) => {
+                self.on_deadline(id);
+            }
             None => {}
         }
     }

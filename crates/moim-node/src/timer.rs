@@ -23,6 +23,10 @@ pub(crate) enum Timer {
     Settle,
     /// Offer owed copies again.
     TaskRetry(NodeId),
+    /// Offer again what is kept for an owner.
+    HandOff(NodeId),
+    /// A request has waited long enough for owners: others stand in.
+    StandIn(OpId),
 }
 
 /// Timers by the millisecond at which they ring. Operations of one moment share a list, so that setting one costs a

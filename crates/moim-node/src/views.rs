@@ -32,6 +32,8 @@ pub struct PeerView {
     pub since_mono_ms: u64,
     /// Copies owed to it.
     pub tasks: u64,
+    /// Objects kept for it as long as it is away.
+    pub hints: u64,
 }
 
 /// How members agree that a member is. Agreed by gossip, so slower than [`PeerState`], and shown to people and in slot
@@ -147,6 +149,22 @@ pub struct Figures {
     pub tasks_dropped: u64,
     /// Copies owed that arrived.
     pub tasks_done: u64,
+    /// Objects kept for owners that are away now.
+    pub hints: u64,
+    /// Bytes of those objects now, and what is kept beside them.
+    pub hints_bytes: u64,
+    /// How long the oldest of them has been kept, in milliseconds.
+    pub hints_oldest_ms: u64,
+    /// Objects that were taken to be kept for owners.
+    pub hints_stored: u64,
+    /// Objects that every owner has got.
+    pub hints_delivered: u64,
+    /// Objects that were not taken, because there was no room.
+    pub hints_refused: u64,
+    /// Writes that were acknowledged with the help of stand-ins.
+    pub sloppy_writes: u64,
+    /// Reads that were answered with the help of stand-ins.
+    pub sloppy_reads: u64,
     /// Messages refused because their stamp was too far ahead.
     pub clock_skew_refused: u64,
     /// Objects without a value that were forgotten, because nothing that they replaced can come back.

@@ -36,6 +36,7 @@ impl Node {
         }
         self.greet(&hello.info);
         self.offer_tasks(node);
+        self.hand_off(node);
     }
 
     fn check_hello(&self, hello: &Hello) -> Result<(), HelloRefused> {
@@ -66,6 +67,7 @@ impl Node {
             self.send_plain(node, Message::Ping);
         }
         self.judge_members();
+        self.read_hints();
         if let Some(founding) = &mut self.founding {
             let step = founding.step();
             self.founding_step(step);

@@ -54,6 +54,9 @@ fn local(site: &Site, engine: &Figures) -> Local {
         failures_per_second,
         operations: figures.operations,
         tasks: figures.tasks,
+        hints: figures.hints,
+        hints_bytes: figures.hints_bytes,
+        hints_oldest_ms: figures.hints_oldest_ms,
         memory_bytes: metrics::memory_bytes(),
     }
 }
@@ -107,6 +110,7 @@ pub(super) fn nodes(site: &Site, request: &Parts) -> Answer {
                 state: name(state).to_owned(),
                 state_for_ms,
                 tasks: peer.map_or(0, |peer| peer.tasks),
+                hints: peer.map_or(0, |peer| peer.hints),
                 ..described
             }
         };

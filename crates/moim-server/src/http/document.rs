@@ -272,6 +272,12 @@ pub struct Local {
     pub operations: u64,
     /// Copies still owed to owners.
     pub tasks: u64,
+    /// Objects kept for owners that are away.
+    pub hints: u64,
+    /// Bytes of those.
+    pub hints_bytes: u64,
+    /// How long the oldest of them has been kept, in milliseconds.
+    pub hints_oldest_ms: u64,
     /// Resident memory of the process.
     pub memory_bytes: u64,
 }
@@ -327,6 +333,8 @@ pub struct Node {
     pub share: f64,
     /// Copies that the answering node owes it.
     pub tasks: u64,
+    /// Objects that the answering node keeps for it as long as it is away.
+    pub hints: u64,
     /// Where clients and peers reach it.
     pub addresses: Addresses,
 }

@@ -254,6 +254,8 @@ fn options(config: &Config) -> Options {
         unsynced_bytes_max: node.unsynced_bytes_max,
         operations_max: usize::try_from(node.operations_max).unwrap_or(usize::MAX),
         tasks_bytes_max: node.tasks_bytes_max,
+        hints_bytes_max: node.hints_bytes_max,
+        stand_in_after_ms: node.stand_in_after_ms,
         ..Options::default()
     }
 }
