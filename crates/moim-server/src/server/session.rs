@@ -68,9 +68,9 @@ pub(super) async fn serve(
     session.start_chores();
     let ended = tokio::select! {
         how = stop => {
-            clients.close();
-            if how == Stop::Gently {
-                session.finish().await;
+            match how {
+                Stop::Gently => session.part(&clients).await,
+                Stop::AtOnce => clients.close(),
             }
             Ok(())
         }
@@ -149,6 +149,13 @@ impl Session {
             spawn_local(reclaim(Arc::clone(&self.engine)));
         }
         spawn_local(announce(self.config.cluster.name.clone(), self.handle.clone()));
+    }
+
+    /// Parts from clients, then from peers.
+    async fn part(&self, clients: &Clients) {
+        self.handle.shared().leaving.set(true);
+        clients.part(Duration::from_millis(self.config.node.stop_linger_ms.into())).await;
+        self.finish().await;
     }
 
     /// Lets what runs come to its end, within a deadline.

@@ -14,6 +14,7 @@
 
 mod cluster;
 mod http;
+mod lab;
 mod process;
 mod redis;
 mod scratch;
@@ -23,17 +24,24 @@ mod stage;
 mod abuse;
 mod expiry;
 mod first_run;
+mod five_nodes;
 mod fresh_clone;
+mod graceful_stop;
 mod idle_cpu;
+mod interrupts;
 mod kill_all;
 mod kill_one;
 mod levels;
 mod n5_levels;
+mod one_way;
+mod partitions;
 mod redis_py;
 mod ring_key;
 mod siblings;
 mod simulation;
+mod slow_network;
 mod storm;
+mod wiped;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -68,7 +76,7 @@ impl Scenario {
     }
 }
 
-const SCENARIOS: [Scenario; 14] = [
+const SCENARIOS: &[Scenario] = &[
     Scenario::new(
         "first-run",
         first_run::play,
@@ -90,6 +98,21 @@ const SCENARIOS: [Scenario; 14] = [
     Scenario::new("n5-levels", n5_levels::play, "what N=5 promises at which levels, simulated"),
     Scenario::new("expiry", expiry::play, "values end everywhere, also where a node was down"),
     Scenario::new("abuse", abuse::play, "what is too large, broken, or half there"),
+    Scenario::new(
+        "interrupts",
+        interrupts::play,
+        "redis-py and ioredis while nodes are killed and frozen",
+    ),
+    Scenario::new(
+        "graceful-stop",
+        graceful_stop::play,
+        "no command fails while nodes are stopped and started",
+    ),
+    Scenario::new("partitions", partitions::play, "a node cut off: who goes on, who refuses"),
+    Scenario::new("one-way", one_way::play, "links that carry one way only"),
+    Scenario::new("slow-network", slow_network::play, "slow, lossy and stalled links"),
+    Scenario::new("wiped", wiped::play, "a node that lost its data, and one that lost everything"),
+    Scenario::new("five-nodes", five_nodes::play, "five nodes, two in trouble at once"),
     Scenario::new("ring-key", ring_key::play, "what every replica holds of a key"),
     Scenario::new("idle-cpu", idle_cpu::play, "what a cluster costs that nobody uses"),
     Scenario::new("simulation", simulation::play, "sweep, determinism and mutations"),
@@ -130,7 +153,7 @@ pub(crate) fn run(checkout: &Path, arguments: &[&str]) -> Result<ExitCode> {
 fn list() {
     println!("{USAGE}\n");
     for Scenario { name, what, long, .. } in &SCENARIOS {
-        println!("  {name:<12} {what}{}", if *long { " (long)" } else { "" });
+        println!("  {name:<13} {what}{}", if *long { " (long)" } else { "" });
     }
 }
 
