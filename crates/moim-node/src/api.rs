@@ -180,6 +180,8 @@ pub enum Why {
     Disk,
     /// It does not understand the message: it runs an older version.
     Unsupported,
+    /// Its disk has no room for another value ([`DiskRoom`]).
+    DiskFull,
 }
 
 impl fmt::Display for Why {
@@ -194,6 +196,7 @@ impl fmt::Display for Why {
             }
             Self::Namespace => f.write_str("has no such namespace, or with another policy"),
             Self::Disk => f.write_str("its disk failed"),
+            Self::DiskFull => f.write_str("its disk is full, it takes no new values"),
             Self::Unsupported => f.write_str("does not understand the request (older version)"),
         }
     }
@@ -254,6 +257,14 @@ pub enum Failure {
     NotReady(NotReady),
     /// This node's disk failed; it has stopped serving (`-NOTREADY`, 503).
     Stopped(String),
+    /// The disk of the node that would have to coordinate the write is full, and no other could be asked. Nothing was
+    /// written (`-OOM`, 507).
+    DiskFull {
+        /// Which node.
+        node: NodeId,
+        /// The share of its disk above which it takes no new values, in percent; 100 if there is no room at all.
+        limit_percent: u8,
+    },
     /// The namespace is not defined (`-ERR`, 404).
     NoSuchNamespace,
     /// The context does not belong to this kind of namespace (`-ERR`, 400).
@@ -302,6 +313,20 @@ pub enum NotReady {
     Stopping,
 }
 
+/// How much room the disk has. Whoever runs the node says so whenever it changes; reads go on in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DiskRoom {
+    /// Enough.
+    #[default]
+    Enough,
+    /// Less than is kept free for compactions: this replica takes no more values ([`Why::DiskFull`]). Deletions, the
+    /// node's own records and coordinating for other replicas go on.
+    Low,
+    /// None: a batch did not fit. It is kept and tried again, nothing is acknowledged meanwhile, and as not even the
+    /// clock's bound can be kept, other nodes coordinate this node's writes.
+    Exhausted,
+}
+
 /// What has happened since the last turn.
 #[derive(Debug)]
 pub enum Input {
@@ -321,6 +346,8 @@ pub enum Input {
     Listed(ReadId, Result<ListedPage, String>),
     /// The disk failed: nothing after this is durable.
     DiskFailed(String),
+    /// The disk has this much room from now on.
+    DiskRoom(DiskRoom),
     /// The server is stopping: take no new requests, finish those that run.
     Stop,
 }

@@ -18,6 +18,7 @@
 //! | `store` | the cache of objects, what is not yet durable, reads from disk |
 //! | `gate` | nothing leaves before what it reveals is durable |
 //! | `replication` | copies that are still owed to an owner |
+//! | `room` | what goes on while the disk is full |
 //! | `lease` | the clock's persisted bound |
 //! | `peers` | who can be reached |
 //! | `timer` | deadlines |
@@ -35,6 +36,7 @@ pub mod options;
 mod peers;
 mod replica;
 mod replication;
+mod room;
 mod settled;
 mod store;
 mod timer;

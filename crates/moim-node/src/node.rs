@@ -10,7 +10,7 @@ use moim_core::NodeId;
 use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
-use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
+use crate::api::{BatchId, DiskRoom, Effect, Failure, Input, NotReady, Now, ReadId, Why};
 use crate::coordinator::{Forwarded, Operation, Operations, Serial};
 use crate::gate::{Gate, Outgoing};
 use crate::lease::Lease;
@@ -97,6 +97,7 @@ pub struct Node {
     pub(crate) effects: Vec<Effect>,
     stopping: bool,
     pub(crate) halted: Option<String>,
+    pub(crate) disk_room: DiskRoom,
 }
 
 impl Node {
@@ -127,6 +128,7 @@ impl Node {
             effects: Vec::new(),
             stopping: false,
             halted: None,
+            disk_room: DiskRoom::Enough,
             adopted: record.is_some(),
             now,
             record,
@@ -206,6 +208,11 @@ impl Node {
         }
     }
 
+    /// How much room its disk has, as it was told last.
+    pub fn disk_room(&self) -> DiskRoom {
+        self.disk_room
+    }
+
     /// Policies.
     pub fn namespaces(&self) -> &Namespaces {
         &self.namespaces
@@ -255,6 +262,7 @@ impl Node {
             Input::Loaded(id, result) => self.on_loaded(id, result),
             Input::Listed(id, page) => self.on_listed(id, page),
             Input::DiskFailed(reason) => self.halt(reason),
+            Input::DiskRoom(room) => self.disk_room = room,
             Input::Stop => self.stopping = true,
         }
     }
@@ -361,7 +369,10 @@ impl Node {
                 self.figures.undecodable += 1;
                 Found::Unreadable
             }
-            Err(_) => Found::Unreadable,
+            Err(_) => {
+                self.figures.disk_reads_failed += 1;
+                Found::Unreadable
+            }
         };
         let unreadable = matches!(found, Found::Unreadable);
         for work in self.store.loaded(id, found) {

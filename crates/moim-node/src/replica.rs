@@ -190,6 +190,7 @@ impl Node {
             return Err(Why::Overloaded);
         }
         let incoming = Stored::decode(object).map_err(|_damaged| Why::Unsupported)?;
+        self.check_room(&incoming.object)?;
         self.check_kind(namespace, &incoming.object)?;
         self.check_skew(incoming.object.written())?;
         Ok((target, incoming))

@@ -97,4 +97,8 @@ pub struct Figures {
     pub clock_skew_refused: u64,
     /// Stored objects that could not be decoded.
     pub undecodable: u64,
+    /// Reads that the disk could not answer.
+    pub disk_reads_failed: u64,
+    /// Values refused because the disk is full, as replica or coordinator.
+    pub disk_full_refused: u64,
 }

@@ -15,7 +15,7 @@ use moim_core::object::{Context, Version};
 use moim_core::quorum::Level;
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NamespaceId, NodeId};
-use moim_node::api::{Action, BatchId, Copy, Effect, Expiry, Failure, Input, Outcome, Request};
+use moim_node::api::{Action, BatchId, Copy, DiskRoom, Effect, Expiry, Failure, Input, Outcome, Request};
 use moim_node::membership::MemberInfo;
 use moim_node::message::Message;
 use moim_node::namespace::{Conflict, Namespace, Namespaces};
@@ -337,6 +337,15 @@ impl World {
             "hold-disk" => self.machines.get_mut(&node(1)).expect("known").holds_disk = true,
             "free-disk" => {
                 self.machines.get_mut(&node(1)).expect("known").holds_disk = false;
+                self.settle();
+            }
+            "room" => {
+                let room = match words[2] {
+                    "enough" => DiskRoom::Enough,
+                    "low" => DiskRoom::Low,
+                    _ => DiskRoom::Exhausted,
+                };
+                self.input(node(1), Input::DiskRoom(room));
                 self.settle();
             }
             "skew" => {

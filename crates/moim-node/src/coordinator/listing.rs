@@ -96,6 +96,7 @@ impl Node {
     /// A page has been read from disk.
     pub(crate) fn on_listed(&mut self, id: ReadId, page: Result<ListedPage, String>) {
         let Some(asker) = self.listings.remove(&id) else { return };
+        self.figures.disk_reads_failed += u64::from(page.is_err());
         let result = page.map(|page| self.key_entries(page)).map_err(|_unreadable| Why::Disk);
         self.send(NOTHING, Outgoing::Peer(asker.node, Message::KeysReply { op: asker.op, result }));
     }

@@ -189,6 +189,10 @@ impl Node {
             if let Some(node) = self.must_forward(&job, &request) {
                 return self.forward(job, node, request);
             }
+            if !self.has_room_for(job.admitted.conflict, &request.action) {
+                let failure = self.disk_full();
+                return self.finish(job.origin, Outcome::Failed(failure));
+            }
         }
         match request.action {
             Action::Get => self.begin_read(job),
@@ -203,19 +207,24 @@ impl Node {
     }
 
     /// Which other node must coordinate: for updates the key's first reachable owner, which serialises them; in
-    /// `siblings` any owner will do, and this node if it is one. Forwarded requests stay where they are.
+    /// `siblings` any owner will do, and this node if it is one; another one if this node's disk is full. Forwarded
+    /// requests stay where they are.
     fn must_forward(&self, job: &Job, request: &Request) -> Option<NodeId> {
         let (own, admitted) = (self.info.member.node, &job.admitted);
         let is_owner = admitted.owners.contains(&own);
         if matches!(job.origin, Origin::Forwarded(..)) {
             return None;
         }
+        let has_room = self.has_room_for(admitted.conflict, &request.action);
         let serialised = matches!(request.action, Action::Update(_));
-        if !serialised && (admitted.conflict == Conflict::Lww || is_owner) {
+        if has_room && !serialised && (admitted.conflict == Conflict::Lww || is_owner) {
             return None;
         }
-        let reachable = |node: &&NodeId| **node == own || self.peers.is_reachable(**node);
-        admitted.owners.iter().find(reachable).copied().filter(|&node| node != own)
+        let able = |node: &&NodeId| match **node == own {
+            true => has_room,
+            false => self.peers.is_reachable(**node),
+        };
+        admitted.owners.iter().find(able).copied().filter(|&node| node != own)
     }
 
     fn admit(&mut self, request: &Request) -> Result<Admitted, Failure> {

@@ -132,6 +132,11 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
             out.put_u8(8);
             out.put_length_prefixed(why.as_bytes());
         }
+        Failure::DiskFull { node, limit_percent } => {
+            out.put_u8(12);
+            out.put_u64(node.0);
+            out.put_u8(*limit_percent);
+        }
         Failure::NoSuchNamespace => out.put_u8(9),
         Failure::BadContext => out.put_u8(10),
         Failure::Update(error) => {
@@ -179,6 +184,10 @@ fn failure(reader: &mut Reader) -> Result<Failure, DecodeError> {
             3 => UpdateError::NotFinite,
             _ => return Err(DecodeError::Invalid("update error")),
         }),
+        12 => Failure::DiskFull {
+            node: NodeId(reader.u64("node")?),
+            limit_percent: reader.u8("limit")?,
+        },
         _ => return Err(DecodeError::Invalid("failure")),
     })
 }
@@ -205,6 +214,7 @@ pub(super) fn put_why(out: &mut Vec<u8>, why: &Why) {
         Why::Namespace => (5, 0),
         Why::Disk => (6, 0),
         Why::Unsupported => (7, 0),
+        Why::DiskFull => (8, 0),
     };
     out.put_u8(code);
     out.put_varint(detail);
@@ -222,6 +232,7 @@ pub(super) fn why(reader: &mut Reader) -> Result<Why, DecodeError> {
         5 => Why::Namespace,
         6 => Why::Disk,
         7 => Why::Unsupported,
+        8 => Why::DiskFull,
         _ => return Err(DecodeError::Invalid("reason")),
     })
 }

@@ -47,7 +47,7 @@ fn updates() -> Vec<Update> {
 
 fn failures() -> Vec<Failure> {
     let whys =
-        [Why::Unreachable, Why::NoAnswer(9), Why::ClockSkew(1 << 40), Why::Disk, Why::Unsupported];
+        [Why::Unreachable, Why::NoAnswer(9), Why::ClockSkew(1 << 40), Why::Disk, Why::Unsupported, Why::DiskFull];
     let missing = whys.into_iter().map(|why| (NodeId(7), why)).collect();
     vec![
         Failure::Unavailable {
@@ -63,6 +63,7 @@ fn failures() -> Vec<Failure> {
         Failure::Conflict { siblings: 2 },
         Failure::NotReady(NotReady::Founding { met: 1, expected: 3 }),
         Failure::NotReady(NotReady::Stopping),
+        Failure::DiskFull { node: NodeId(7), limit_percent: 90 },
         Failure::Stopped("full".to_owned()),
         Failure::NoSuchNamespace,
         Failure::BadContext,
