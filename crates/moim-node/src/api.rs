@@ -273,6 +273,20 @@ pub enum Failure {
     Update(UpdateError),
 }
 
+impl Failure {
+    /// Whether a write failed because disks are full: with the replicas that had no room it would have succeeded.
+    pub fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::DiskFull { .. } => true,
+            Self::Unavailable { intent: Intent::Write, needed, got, missing, .. } => {
+                let full = missing.iter().filter(|(_, why)| *why == Why::DiskFull).count();
+                full > 0 && usize::from(*got) + full >= usize::from(*needed)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Queues that refuse rather than grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {
@@ -325,6 +339,16 @@ pub enum DiskRoom {
     /// None: a batch did not fit. It is kept and tried again, nothing is acknowledged meanwhile, and as not even the
     /// clock's bound can be kept, other nodes coordinate this node's writes.
     Exhausted,
+}
+
+impl fmt::Display for DiskRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enough => "enough",
+            Self::Low => "low",
+            Self::Exhausted => "exhausted",
+        })
+    }
 }
 
 /// What has happened since the last turn.

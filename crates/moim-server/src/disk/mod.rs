@@ -5,11 +5,14 @@
 //! keeps everything in memory needs no threads: all is done in the pass that asks for it.
 //!
 //! Invariants: batches reach the engine in the order of their ids; after a failure nothing more is applied; a read sees
-//! every batch committed before it was asked for, as far as it concerns what is read (see [`barrier`]).
+//! every batch committed before it was asked for, as far as it concerns what is read (see [`barrier`]). Only while a
+//! batch waits for room on a full disk, reads do not wait for it: what it writes is in the node's memory, where the node
+//! looks first, until it is durable, and not acknowledged.
 
 mod barrier;
 mod committer;
 mod readers;
+mod room;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +28,7 @@ use moim_storage::{Batch, Cached, Durability, Engine, Family, PageLimit, Storage
 use self::barrier::Barrier;
 use self::committer::Committer;
 use self::readers::Readers;
+pub(crate) use self::room::Room;
 use crate::figures::DiskFigures;
 use crate::inbox::Inbox;
 
@@ -36,6 +40,7 @@ pub(crate) struct Disk {
     engine: Arc<dyn Engine>,
     inbox: Rc<Inbox>,
     threads: Option<Threads>,
+    room: Arc<Room>,
     figures: Arc<DiskFigures>,
 }
 
@@ -64,28 +69,36 @@ impl std::fmt::Debug for Disk {
 impl Disk {
     /// For an engine that never waits.
     pub(crate) fn inline(engine: Arc<dyn Engine>, inbox: Rc<Inbox>) -> Self {
-        Self { engine, inbox, threads: None, figures: Arc::default() }
+        let room = Arc::new(Room::new(inbox.mailbox()));
+        Self { engine, inbox, threads: None, room, figures: Arc::default() }
     }
 
     /// For an engine that does. Starts the threads; dropping the disk commits what is queued and ends them.
     pub(crate) fn threaded(engine: Arc<dyn Engine>, inbox: Rc<Inbox>) -> std::io::Result<Self> {
         let figures = Arc::<DiskFigures>::default();
+        let room = Arc::new(Room::new(inbox.mailbox()));
         let threads = Threads {
             committer: Committer::start(
                 Arc::clone(&engine),
                 inbox.mailbox(),
+                Arc::clone(&room),
                 Arc::clone(&figures),
             )?,
             readers: Readers::start(&engine, &inbox.mailbox())?,
             barrier: Barrier::default(),
             held: Vec::new(),
         };
-        Ok(Self { engine, inbox, threads: Some(threads), figures })
+        Ok(Self { engine, inbox, threads: Some(threads), room, figures })
     }
 
     /// Counters that outlive the disk.
     pub(crate) fn figures(&self) -> Arc<DiskFigures> {
         Arc::clone(&self.figures)
+    }
+
+    /// What is known of the room on it; outlives the disk.
+    pub(crate) fn room(&self) -> Arc<Room> {
+        Arc::clone(&self.room)
     }
 
     /// Applies a batch after all earlier ones; answers [`Input::Durable`] or [`Input::DiskFailed`]. Takes effect with
@@ -120,8 +133,8 @@ impl Disk {
         if threads.held.is_empty() {
             return;
         }
-        let applied = threads.committer.applied();
-        for (_, read) in threads.held.extract_if(.., |(after, _)| *after <= applied) {
+        let (applied, stuck) = (threads.committer.applied(), self.room.is_stuck());
+        for (_, read) in threads.held.extract_if(.., |(after, _)| stuck || *after <= applied) {
             start(&*self.engine, &self.inbox, &threads.readers, read);
         }
     }
@@ -131,7 +144,7 @@ impl Disk {
             return self.inbox.push(read.run(&*self.engine));
         };
         let after = threads.barrier.before(&read);
-        if after > threads.committer.applied() {
+        if after > threads.committer.applied() && !self.room.is_stuck() {
             threads.held.push((after, read));
         } else {
             start(&*self.engine, &self.inbox, &threads.readers, read);

@@ -258,6 +258,8 @@ pub struct Local {
     pub keys_estimate: u64,
     /// Bytes of its tables on disk.
     pub disk_bytes: u64,
+    /// Room on its disk: `enough`, `low` (no new values are taken) or `exhausted` (writes wait).
+    pub disk_room: String,
     /// Bytes of objects in memory.
     pub cache_bytes: u64,
     /// Reads coordinated here a second, over the last ten seconds.

@@ -116,10 +116,19 @@ fn http_context(session: &Session) -> http::Context {
     let node = &session.config.node;
     let links = Rc::clone(&session.links);
     let cut: Rc<dyn Fn(bool)> = Rc::new(move |cut| links.cut(cut));
-    let (handle, links, disk) =
-        (session.handle.clone(), Rc::clone(&session.links), Arc::clone(&session.disk));
+    let (handle, links, disk, space) = (
+        session.handle.clone(),
+        Rc::clone(&session.links),
+        Arc::clone(&session.disk),
+        session.space.clone(),
+    );
     let figures = move || {
-        let parts = [handle.shared().figures.metrics(), disk.metrics(), links.figures().metrics()];
+        let parts = [
+            handle.shared().figures.metrics(),
+            disk.metrics(),
+            space.metrics(),
+            links.figures().metrics(),
+        ];
         parts.into_iter().flatten().collect()
     };
     http::Context {

@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod listeners;
 mod session;
+mod space;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -249,6 +250,7 @@ fn options(config: &Config) -> Options {
         silence_ms: node.silence_ms,
         max_clock_skew_ms: config.cluster.max_clock_skew_ms,
         cache_bytes: node.cache_bytes,
+        disk_used_percent_max: node.disk_used_percent_max,
         unsynced_bytes_max: node.unsynced_bytes_max,
         operations_max: usize::try_from(node.operations_max).unwrap_or(usize::MAX),
         tasks_bytes_max: node.tasks_bytes_max,

@@ -17,9 +17,10 @@ use super::accept::{self, accept_forever};
 use super::clients::Clients;
 use super::error::ServerError;
 use super::listeners::Listeners;
+use super::space::{self, Watched};
 use crate::clock::Clock;
 use crate::config::{Config, EngineKind};
-use crate::disk::Disk;
+use crate::disk::{Disk, Room};
 use crate::figures::DiskFigures;
 use crate::handle::NodeHandle;
 use crate::inbox::Inbox;
@@ -53,6 +54,8 @@ pub(super) struct Session {
     pub(super) handle: NodeHandle,
     pub(super) links: Rc<Links>,
     pub(super) disk: Arc<DiskFigures>,
+    pub(super) space: Watched,
+    room: Arc<Room>,
 }
 
 /// Serves until `stop` is ready or the node's loop dies.
@@ -107,9 +110,10 @@ impl Session {
             EngineKind::RocksDb => Disk::threaded(Arc::clone(&engine), inbox)
                 .map_err(|error| ServerError::System { what: "start the disk's threads", error })?,
         };
-        let figures = disk.figures();
+        let (figures, room) = (disk.figures(), disk.room());
         let turning = spawn_local(TurnTask::new(handle.clone(), disk, Rc::clone(&links)).run());
-        Ok((Self { config, engine, handle, links, disk: figures }, turning))
+        let space = Watched::default();
+        Ok((Self { config, engine, handle, links, disk: figures, space, room }, turning))
     }
 
     fn open_peers(&self, listener: TcpListener) -> Result<(), ServerError> {
@@ -145,8 +149,15 @@ impl Session {
     }
 
     fn start_chores(&self) {
-        if self.config.node.engine == EngineKind::Memory {
-            spawn_local(reclaim(Arc::clone(&self.engine)));
+        let node = &self.config.node;
+        match node.engine {
+            EngineKind::Memory => drop(spawn_local(reclaim(Arc::clone(&self.engine)))),
+            EngineKind::RocksDb => {
+                let (room, watched) = (Arc::clone(&self.room), self.space.clone());
+                let watch =
+                    space::watch(node.data_dir.clone(), node.disk_used_percent_max, room, watched);
+                drop(spawn_local(watch));
+            }
         }
         spawn_local(announce(self.config.cluster.name.clone(), self.handle.clone()));
     }

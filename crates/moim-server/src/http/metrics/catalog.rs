@@ -33,6 +33,8 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
         tasks_done,
         clock_skew_refused,
         undecodable,
+        disk_reads_failed,
+        disk_full_refused,
     } = *figures;
     let counter = Metric::counter;
     let gauge = |name, help, value| Metric::gauge(name, help, count(value));
@@ -84,6 +86,16 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
             clock_skew_refused,
         ),
         counter("moim_undecodable_total", "Stored objects that could not be decoded.", undecodable),
+        counter(
+            "moim_disk_reads_failed_total",
+            "Reads that the disk could not answer; replicas on other nodes did.",
+            disk_reads_failed,
+        ),
+        counter(
+            "moim_disk_full_refused_total",
+            "Values refused because the disk is full.",
+            disk_full_refused,
+        ),
     ]
 }
 
