@@ -15,7 +15,9 @@ use moim_core::object::{Context, Version};
 use moim_core::quorum::Level;
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NamespaceId, NodeId};
-use moim_node::api::{Action, BatchId, Copy, DiskRoom, Effect, Expiry, Failure, Input, Outcome, Request};
+use moim_node::api::{
+    Action, BatchId, Copy, DiskRoom, Effect, Expiry, Failure, Input, Outcome, Request,
+};
 use moim_node::membership::MemberInfo;
 use moim_node::message::Message;
 use moim_node::namespace::{Conflict, Namespace, Namespaces};
@@ -311,6 +313,13 @@ impl World {
         }
     }
 
+    fn set_room(&mut self, node: u64, word: &str) {
+        let rooms = [DiskRoom::Enough, DiskRoom::Low, DiskRoom::Exhausted];
+        let room = rooms.into_iter().find(|room| room.to_string() == word).expect("a room");
+        self.input(node, Input::DiskRoom(room));
+        self.settle();
+    }
+
     /// Runs one command line and returns its output.
     fn command(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -339,15 +348,7 @@ impl World {
                 self.machines.get_mut(&node(1)).expect("known").holds_disk = false;
                 self.settle();
             }
-            "room" => {
-                let room = match words[2] {
-                    "enough" => DiskRoom::Enough,
-                    "low" => DiskRoom::Low,
-                    _ => DiskRoom::Exhausted,
-                };
-                self.input(node(1), Input::DiskRoom(room));
-                self.settle();
-            }
+            "room" => self.set_room(node(1), words[2]),
             "skew" => {
                 self.machines.get_mut(&node(1)).expect("known").skew_ms =
                     words[2].parse().expect("ms");

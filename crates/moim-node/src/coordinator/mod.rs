@@ -220,9 +220,8 @@ impl Node {
         if has_room && !serialised && (admitted.conflict == Conflict::Lww || is_owner) {
             return None;
         }
-        let able = |node: &&NodeId| match **node == own {
-            true => has_room,
-            false => self.peers.is_reachable(**node),
+        let able = |node: &&NodeId| {
+            if **node == own { has_room } else { self.peers.is_reachable(**node) }
         };
         admitted.owners.iter().find(able).copied().filter(|&node| node != own)
     }

@@ -46,8 +46,14 @@ fn updates() -> Vec<Update> {
 }
 
 fn failures() -> Vec<Failure> {
-    let whys =
-        [Why::Unreachable, Why::NoAnswer(9), Why::ClockSkew(1 << 40), Why::Disk, Why::Unsupported, Why::DiskFull];
+    let whys = [
+        Why::Unreachable,
+        Why::NoAnswer(9),
+        Why::ClockSkew(1 << 40),
+        Why::Disk,
+        Why::Unsupported,
+        Why::DiskFull,
+    ];
     let missing = whys.into_iter().map(|why| (NodeId(7), why)).collect();
     vec![
         Failure::Unavailable {

@@ -194,7 +194,10 @@ impl Worker {
                     self.mailbox.push(Input::Durable(last));
                 }
                 Err(StorageError::Full(why)) => {
-                    return warn!(why, "stopping with writes that had no room and were never acknowledged");
+                    return warn!(
+                        why,
+                        "stopping with writes that had no room and were never acknowledged"
+                    );
                 }
                 Err(error) => return self.fail(&error.to_string()),
             }
@@ -211,7 +214,10 @@ impl Worker {
             match self.engine.apply(group, Durability::Synced) {
                 Err(StorageError::Full(_)) if !closing => wait = (2 * wait).min(RETRY_MAX),
                 Ok(()) => {
-                    info!(seconds = begun.elapsed().as_secs(), "the disk has room again: writes go on");
+                    info!(
+                        seconds = begun.elapsed().as_secs(),
+                        "the disk has room again: writes go on"
+                    );
                     return Ok(());
                 }
                 outcome => return outcome,

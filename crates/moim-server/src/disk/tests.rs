@@ -170,8 +170,8 @@ fn after_a_failure_nothing_is_applied_and_reads_go_on() {
     assert_eq!(engine.applies(), 2, "nothing is tried after the failure");
 }
 
-fn full() -> Option<StorageError> {
-    Some(StorageError::Full("no space left".to_owned()))
+fn full() -> StorageError {
+    StorageError::Full("no space left".to_owned())
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn what_does_not_fit_waits_for_room_in_its_order() {
     let mut fixture = Fixture::new(&engine);
     fixture.disk.commit(BatchId(1), put("a", "1"));
     fixture.until(|inputs| durable(inputs) == Some(BatchId(1)));
-    engine.fail_writes(full());
+    engine.fail_writes(Some(full()));
     fixture.disk.commit(BatchId(2), put("a", "2"));
     let told = fixture.until(|inputs| !inputs.is_empty());
     assert!(matches!(&told[..], [Input::DiskRoom(DiskRoom::Exhausted)]), "{told:?}");
@@ -206,12 +206,11 @@ fn what_does_not_fit_waits_for_room_in_its_order() {
 fn a_full_disk_that_fails_altogether_is_a_failure() {
     let engine = Arc::new(FaultyEngine::new(MemoryEngine::new(None)));
     let mut fixture = Fixture::new(&engine);
-    engine.fail_writes(full());
+    engine.fail_writes(Some(full()));
     fixture.disk.commit(BatchId(1), put("a", "1"));
     fixture.until(|inputs| !inputs.is_empty());
     engine.fail_writes(Some(StorageError::Io("gone".to_owned())));
-    let inputs =
-        fixture.until(|inputs| matches!(inputs.last(), Some(Input::DiskFailed(_))));
+    let inputs = fixture.until(|inputs| matches!(inputs.last(), Some(Input::DiskFailed(_))));
     assert!(durable(&inputs).is_none(), "{inputs:?}");
 }
 
@@ -219,7 +218,7 @@ fn a_full_disk_that_fails_altogether_is_a_failure() {
 fn a_disk_that_is_full_can_be_closed() {
     let engine = Arc::new(FaultyEngine::new(MemoryEngine::new(None)));
     let mut fixture = Fixture::new(&engine);
-    engine.fail_writes(full());
+    engine.fail_writes(Some(full()));
     fixture.disk.commit(BatchId(1), put("a", "1"));
     fixture.until(|inputs| !inputs.is_empty());
     drop(fixture.disk);
@@ -232,7 +231,7 @@ fn low_and_exhausted_are_told_as_one_word() {
     let mut fixture = Fixture::new(&engine);
     let room = fixture.disk.room();
     room.set_low(true);
-    engine.fail_writes(full());
+    engine.fail_writes(Some(full()));
     fixture.disk.commit(BatchId(1), put("a", "1"));
     fixture.until(|inputs| inputs.len() == 2);
     engine.fail_writes(None);

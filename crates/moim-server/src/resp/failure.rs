@@ -59,9 +59,7 @@ fn unavailable(failure: &Failure, store: &Store) -> String {
     let missing =
         if missing.is_empty() { "no other replica".to_owned() } else { missing.join(", ") };
     let word = if failure.is_for_want_of_room() { "OOM" } else { "UNAVAILABLE" };
-    format!(
-        "{word} {verb} at {level} needs {needed} replicas, got {got}: {missing}; {consequence}"
-    )
+    format!("{word} {verb} at {level} needs {needed} replicas, got {got}: {missing}; {consequence}")
 }
 
 fn disk_full(node: NodeId, limit_percent: u8, store: &Store) -> String {

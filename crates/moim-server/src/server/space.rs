@@ -96,7 +96,9 @@ pub(super) async fn watch(
             Ok(space) => note(space, limit_percent, &room, &watched),
             Err(error) if !silent => {
                 silent = true;
-                warn!("how full the disk is cannot be found out: {error}; writes are refused only when they fail");
+                warn!(
+                    "how full the disk is cannot be found out: {error}; writes are refused only when they fail"
+                );
             }
             Err(_) => {}
         }

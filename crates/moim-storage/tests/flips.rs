@@ -1,0 +1,192 @@
+//! One flipped bit anywhere in what the engine keeps: it is harmless, or it is reported as corruption. It never makes a
+//! wrong value, a value that is missing without a word, or a panic.
+//!
+//! The one exception is stated where it is checked: in the last block of the commit log damage can look like the torn
+//! end of a write that was cut off by a crash, and then what that block holds is gone. Replicas bring it back.
+
+#![cfg(feature = "rocksdb")]
+#![expect(clippy::unwrap_used, reason = "a step that fails fails its test")]
+
+mod disk;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use moim_storage::rocks::RocksEngine;
+use moim_storage::{Durability, Engine, Family, PageLimit, StorageError};
+
+use disk::{files, open, put};
+
+use Family::{Data, Meta};
+
+/// In tables, and as many again in the log.
+const KEYS: u64 = 60;
+/// Flips in one file.
+const FLIPS: usize = 90;
+/// RocksDB's log is a row of blocks.
+const LOG_BLOCK_BYTES: usize = 32 << 10;
+
+const WHOLE: PageLimit = PageLimit { entries_max: usize::MAX, bytes_max: usize::MAX };
+
+#[test]
+fn in_a_table() {
+    let home = filled();
+    // The largest is that of the data.
+    let table = files(home.path(), "sst").into_iter().max_by_key(|path| size(path)).unwrap();
+    let seen = flip_all(&home, &table, |seen, _position, engine| match engine {
+        Err(_) => seen.refused += 1,
+        Ok(engine) => {
+            let kept = judge_reads(seen, &engine);
+            assert_eq!(kept, 2 * KEYS, "a key is gone without a word");
+        }
+    });
+    assert!(seen.failed_reads > FLIPS / 2, "{seen:?}: most of a table is data");
+}
+
+#[test]
+fn in_the_log() {
+    let home = filled();
+    let log = files(home.path(), "log").pop().unwrap();
+    let last_block = (size(&log) - 1) / LOG_BLOCK_BYTES * LOG_BLOCK_BYTES;
+    let seen = flip_all(&home, &log, |seen, position, engine| match engine {
+        Err(_) => seen.refused += 1,
+        Ok(engine) => {
+            let kept = judge_reads(seen, &engine);
+            assert!(
+                kept == 2 * KEYS || position >= last_block,
+                "byte {position}: {kept} keys are left, and nothing is said"
+            );
+        }
+    });
+    assert!(seen.refused > FLIPS / 2, "{seen:?}: most of the log is not its last block");
+}
+
+#[test]
+fn in_the_files_that_name_the_others() {
+    let home = filled();
+    let named = |start: &str| -> PathBuf {
+        let mut entries = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path());
+        entries.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(start)).unwrap()
+    };
+    for file in [named("MANIFEST"), named("CURRENT")] {
+        flip_all(&home, &file, |seen, position, engine| match engine {
+            Err(_) => seen.refused += 1,
+            Ok(engine) => {
+                let kept = judge_reads(seen, &engine);
+                assert_eq!(kept, 2 * KEYS, "{} byte {position}", file.display());
+            }
+        });
+    }
+}
+
+/// What came of the flips in one file.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Opening reported corruption.
+    refused: usize,
+    /// A read did.
+    failed_reads: usize,
+}
+
+/// Flips one bit after the other, each in a copy of its own, and judges what opening says.
+fn flip_all(
+    home: &tempfile::TempDir,
+    file: &Path,
+    mut judge: impl FnMut(&mut Seen, usize, Result<RocksEngine, StorageError>),
+) -> Seen {
+    let mut seen = Seen::default();
+    let bytes = size(file);
+    for flip in 0..FLIPS {
+        // All over the file, its very ends included.
+        let position = flip * (bytes - 1) / (FLIPS - 1);
+        let copy = copy(home.path());
+        let path = copy.path().join(file.file_name().unwrap());
+        let mut content = fs::read(&path).unwrap();
+        content[position] ^= 1 << (flip % 8);
+        fs::write(&path, content).unwrap();
+        let engine = open(copy.path());
+        if let Err(error) = &engine {
+            assert!(matches!(error, StorageError::Corruption(_)), "byte {position}: {error}");
+        }
+        judge(&mut seen, position, engine);
+    }
+    println!("{}: {bytes} bytes, {FLIPS} flips, {seen:?}", file.display());
+    seen
+}
+
+/// Reads everything, key by key and as a whole. Answers how many keys are there or reported as unreadable.
+fn judge_reads(seen: &mut Seen, engine: &RocksEngine) -> u64 {
+    let (mut kept, mut failed) = (0, false);
+    for number in 0..2 * KEYS {
+        match engine.get(Data, &number.to_be_bytes()) {
+            Ok(None) => {}
+            Ok(Some(read)) => {
+                assert_eq!(read, value(number), "a wrong value is served");
+                kept += 1;
+            }
+            Err(StorageError::Corruption(_)) => {
+                kept += 1;
+                failed = true;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    match engine.scan(Data, b""..&[0xff], WHOLE) {
+        Ok(page) => {
+            assert_eq!(page.entries.len() as u64, kept, "a scan sees fewer than reads do");
+            for (key, read) in page.entries {
+                let number = u64::from_be_bytes(key[..].try_into().unwrap());
+                assert_eq!(read, value(number), "a scan serves a wrong value");
+            }
+        }
+        Err(StorageError::Corruption(_)) => failed = true,
+        Err(other) => panic!("{other}"),
+    }
+    match engine.get(Meta, b"k") {
+        Ok(read) => assert_eq!(read.unwrap(), "v"),
+        Err(StorageError::Corruption(_)) => failed = true,
+        Err(other) => panic!("{other}"),
+    }
+    seen.failed_reads += usize::from(failed);
+    kept
+}
+
+/// A closed engine with keys in tables and in the log.
+fn filled() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let engine = open(home.path()).unwrap();
+    let write = |number: u64| {
+        let batch = vec![put(Data, number.to_be_bytes(), value(number))];
+        engine.apply(&[batch], Durability::Synced).unwrap();
+    };
+    engine.apply(&[vec![put(Meta, "k", "v")]], Durability::Synced).unwrap();
+    (0..KEYS).for_each(write);
+    engine.compact().unwrap();
+    (KEYS..2 * KEYS).for_each(write);
+    drop(engine);
+    home
+}
+
+/// Of about 2 KB that compression cannot shrink to nothing.
+fn value(number: u64) -> Vec<u8> {
+    let mut state = number + 1;
+    let mut step = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()
+    };
+    (0..250).flat_map(|_| step()).collect()
+}
+
+fn size(path: &Path) -> usize {
+    usize::try_from(fs::metadata(path).unwrap().len()).unwrap()
+}
+
+fn copy(home: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(home).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
+}
