@@ -8,8 +8,8 @@ ENGINE ?= rocksdb
 ARGS ?=
 CARGO ?= cargo
 BINARIES := $(or $(CARGO_TARGET_DIR),target)
-# Bounded, so that every `make test` runs the same: longer sweeps are `make sim SEEDS=…`.
-SEEDS ?= 200
+# Bounded, so that every `make test` runs the same; `make sim` runs many more, and goes on where it was stopped.
+SEEDS ?= 500
 OPERATIONS ?= 2000
 CASES ?= 20000
 SIMULATION ?= $(CARGO) run --release --quiet -p moim-sim -- sweep --seeds $(SEEDS) --operations $(OPERATIONS)
@@ -31,7 +31,7 @@ help:
 	@echo 'make dev     build Moim and start a cluster of three nodes on this machine'
 	@echo 'make test    everything that has to pass: format, lints, docs, tests, simulation'
 	@echo 'make lint    what needs tools of its own: licences, unused dependencies, spelling'
-	@echo 'make sim     the simulator alone; SEEDS=200 OPERATIONS=2000'
+	@echo 'make sim     the simulator alone, for as long as it takes; SEEDS=20000 OPERATIONS=2000'
 	@echo 'make soak    property tests with a fresh seed and many cases; CASES=20000'
 	@echo 'make bench   CPU per operation against Redis, in one run; ARGS="--rounds 5"'
 	@echo
@@ -54,8 +54,10 @@ test: bootstrap rocksdb
 lint:
 	@scripts/lint
 
+sim: SEEDS = 20000
+sim: SUMS = $(BINARIES)/simulation-$(shell git rev-parse --short HEAD)
 sim:
-	$(SIMULATION)
+	$(SIMULATION) --keep-going --resume $(SUMS)
 
 # A fresh seed each time; a failure prints it, and the minimal case is kept in `proptest-regressions`.
 soak:

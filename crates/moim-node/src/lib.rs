@@ -20,6 +20,8 @@
 //! | `replication` | copies that are still owed to an owner |
 //! | `room` | what goes on while the disk is full |
 //! | `lease` | the clock's persisted bound |
+//! | [`pace`] | background work yields to clients |
+//! | `latency` | recent latencies and their quantiles |
 //! | `peers` | who can be reached |
 //! | `timer` | deadlines |
 
@@ -27,12 +29,14 @@ pub mod api;
 mod coordinator;
 mod gate;
 pub mod keyspace;
+mod latency;
 mod lease;
 pub mod membership;
 pub mod message;
 pub mod namespace;
 mod node;
 pub mod options;
+pub mod pace;
 mod peers;
 mod replica;
 mod replication;

@@ -18,6 +18,7 @@ use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
 use crate::message::{Message, OpId};
 use crate::namespace::Namespaces;
 use crate::options::{Mutation, Options};
+use crate::pace::{Pace, PaceView};
 use crate::peers::Peers;
 use crate::replica::Asker;
 use crate::replication::Tasks;
@@ -86,6 +87,7 @@ pub struct Node {
     pub(crate) timers: Timers,
     pub(crate) peers: Peers,
     pub(crate) tasks: Tasks,
+    pub(crate) pace: Pace,
     pub(crate) operations: Operations,
     pub(crate) serial: Serial,
     pub(crate) forwarded: Forwarded,
@@ -119,6 +121,7 @@ impl Node {
             timers: Timers::default(),
             peers: Peers::default(),
             tasks: Tasks::default(),
+            pace: Pace::new(now.mono_ms, &boot.options),
             operations: Operations::new(boot.seed, boot.run),
             serial: Serial::default(),
             forwarded: Forwarded::default(),
@@ -237,6 +240,11 @@ impl Node {
     /// Copies owed to owners: the first `limit`, oldest first.
     pub fn tasks(&self, limit: usize) -> Vec<TaskView> {
         self.tasks.views(limit)
+    }
+
+    /// How background work yields to clients.
+    pub fn pace(&self) -> PaceView {
+        self.pace.view()
     }
 
     /// Counters and levels.

@@ -43,6 +43,12 @@ pub struct Options {
     pub task_retry_ms: u32,
     /// Longest wait before a copy is offered again, in milliseconds.
     pub task_retry_max_ms: u32,
+    /// What background work (hints, repair, refill, sweeps) may always send, in bytes a second over all of it: it gets on
+    /// whatever clients do.
+    pub background_bytes_per_second_min: u64,
+    /// What background work sends at the most, in bytes a second over all of it. Above
+    /// `background_bytes_per_second_min`.
+    pub background_bytes_per_second_max: u64,
     /// A rule that is switched off, to see the simulator notice. Always `None` outside of it.
     pub mutation: Option<Mutation>,
 }
@@ -68,6 +74,8 @@ impl Default for Options {
             tasks_in_flight_max: 128,
             task_retry_ms: 100,
             task_retry_max_ms: 10_000,
+            background_bytes_per_second_min: 256 << 10,
+            background_bytes_per_second_max: 64 << 20,
             mutation: None,
         }
     }

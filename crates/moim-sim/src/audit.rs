@@ -14,7 +14,7 @@ const DEADLINES_US_MAX: u64 = 15_000_000;
 impl Stage {
     /// What is left is the same everywhere, and what was acknowledged is in it.
     pub(crate) fn audit(&mut self) -> Option<()> {
-        if self.world.plan.shape.keeps_owed() && self.world.copies_given_up() == 0 {
+        if self.world.plan.keeps_owed() && self.world.copies_given_up() == 0 {
             self.check_arrival()?;
         }
         self.audit_from = self.world.made() as u64;

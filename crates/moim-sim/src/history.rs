@@ -170,6 +170,8 @@ pub struct Operation {
     pub r: u8,
     /// Replicas that a write needs.
     pub w: u8,
+    /// In registers: the version that the client handed back, and wants to be above; zero without one.
+    pub above: Hlc,
     /// What was asked.
     pub call: Call,
     /// When.
@@ -193,6 +195,14 @@ impl Operation {
         match self.call {
             Call::Put { value, .. } | Call::PutIfMissing { value } => Some(value),
             Call::Read | Call::Delete { .. } | Call::Add(_) => None,
+        }
+    }
+
+    /// The deadline of what it wrote, in Unix milliseconds; 0 for none.
+    pub fn expires_ms(&self) -> u64 {
+        match self.call {
+            Call::Put { expires_ms, .. } => expires_ms,
+            Call::Read | Call::Delete { .. } | Call::PutIfMissing { .. } | Call::Add(_) => 0,
         }
     }
 

@@ -7,7 +7,7 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | [`profile`], [`plan`] | kinds of runs, and what one of them is like |
+//! | [`profile`], [`plan`], [`nemesis`] | kinds of runs, what one of them is like, what goes wrong in it |
 //! | `world` | machines, network, clients and faults, moved by one queue of events |
 //! | `workload` | what clients do |
 //! | [`history`] | what clients asked and were told |
@@ -23,6 +23,7 @@
 mod audit;
 pub mod check;
 pub mod history;
+pub mod nemesis;
 pub mod plan;
 pub mod profile;
 pub mod random;

@@ -1,6 +1,7 @@
 //! What a run will be like: drawn from the seed, within what the profile allows.
 
-use crate::profile::{Profile, Shape};
+use crate::nemesis::Nemesis;
+use crate::profile::{Fault, Profile, Shape};
 use crate::random::Random;
 use moim_node::options::{Mutation, Options};
 
@@ -33,6 +34,8 @@ pub struct Plan {
     pub profile: Profile,
     /// What the profile asks for.
     pub shape: Shape,
+    /// What goes wrong.
+    pub nemesis: Nemesis,
     /// Nodes; each on a machine of its own.
     pub nodes: usize,
     /// Clients.
@@ -58,8 +61,12 @@ pub struct Plan {
 impl Plan {
     /// Draws a plan.
     pub fn draw(settings: &Settings, random: &mut Random) -> Self {
-        let profile = settings.profile.unwrap_or_else(|| Profile::draw(random));
+        // Drawn in any case: naming the profile that a seed draws must not change its run.
+        let drawn = Profile::draw(random);
+        let profile = settings.profile.unwrap_or(drawn);
         let shape = profile.shape();
+        let nemesis = Nemesis::draw(profile, &shape, &mut random.fork("nemesis"));
+        let (think_least_ms, think_most_ms) = nemesis.pace.think_ms;
         let nodes = *random.pick(shape.nodes);
         let clock = |random: &mut Random| {
             (random.around_zero(shape.clock_reach_ms), random.around_zero(200))
@@ -70,7 +77,7 @@ impl Plan {
             clients: usize::from(*random.pick(&[6_u8, 7, 9])),
             registers: usize::from(*random.pick(&[3_u8, 5, 8])),
             carts: usize::from(*random.pick(&[2_u8, 3, 5])),
-            think_us: random.between(20_000, 80_000),
+            think_us: random.between(think_least_ms * 1_000, think_most_ms * 1_000),
             clocks: (0..nodes).map(|_| clock(random)).collect(),
             latency_us: *random.pick(&[
                 (200, 3_000),
@@ -82,7 +89,14 @@ impl Plan {
             cache_bytes: *random.pick(&[1_000, 4_000, 256 << 20]),
             tight: profile != Profile::Calm && random.chance(150),
             shape,
+            nemesis,
         }
+    }
+
+    /// Whether nothing makes a node forget what it owes to others: no crash and no lost disk.
+    pub fn keeps_owed(&self) -> bool {
+        let forgets = [Fault::Crash, Fault::Restart, Fault::Blackout, Fault::DiskFailure];
+        self.shape.lost_disks == 0 && !self.nemesis.has_any(&forgets)
     }
 
     /// What nodes are told.

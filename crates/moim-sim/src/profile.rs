@@ -30,6 +30,8 @@ pub enum Profile {
     LostDisks,
     /// A bit of everything.
     Mixed,
+    /// Every kind of trouble, some of it in each run, at a pace that the run draws.
+    Nemesis,
     /// Five nodes and copies, W=3 and R=3.
     N5W3R3,
     /// Five nodes and copies, W=2 and R=4.
@@ -45,7 +47,7 @@ pub enum Profile {
 }
 
 /// Every profile.
-pub const PROFILES: [Profile; 15] = [
+pub const PROFILES: [Profile; 16] = [
     Profile::Calm,
     Profile::Lossy,
     Profile::Partitions,
@@ -55,6 +57,7 @@ pub const PROFILES: [Profile; 15] = [
     Profile::Clocks,
     Profile::LostDisks,
     Profile::Mixed,
+    Profile::Nemesis,
     Profile::N5W3R3,
     Profile::N5W2R4,
     Profile::N5W1R5,
@@ -68,8 +71,12 @@ pub const PROFILES: [Profile; 15] = [
 pub enum Fault {
     /// Some nodes are cut off from the others.
     Split,
+    /// Two sides are cut off from each other, but one node reaches both.
+    Bridge,
     /// One direction between two nodes is cut.
     OneWay,
+    /// Messages are lost, repeated and overtaken.
+    Noise,
     /// A node crashes and starts again.
     Crash,
     /// All nodes crash and start again.
@@ -80,12 +87,18 @@ pub enum Fault {
     SlowLink,
     /// A disk is slow.
     SlowDisk,
+    /// A disk is full: nothing becomes durable on it for a while.
+    FullDisk,
+    /// A disk fails some reads for a while.
+    ReadErrors,
     /// A disk fails, and the node with it, which starts again on the same disk later.
     DiskFailure,
     /// A clock is set.
     ClockSet,
     /// A clock is set further off than nodes tolerate.
     ClockFarOff,
+    /// A clock goes too fast or too slow for a while.
+    ClockDrift,
     /// A node is stopped properly and starts again.
     Restart,
 }
@@ -101,7 +114,7 @@ pub struct Shape {
     pub r: u8,
     /// Replicas that a write needs.
     pub w: u8,
-    /// Faults and their weights; none for a calm run.
+    /// Faults and their weights; none for a calm run, or where they are drawn.
     pub faults: &'static [(u32, Fault)],
     /// The pause between faults, in milliseconds.
     pub fault_gap_ms: (u64, u64),
@@ -163,12 +176,6 @@ const FIVE: Shape = Shape {
 };
 
 impl Shape {
-    /// Whether nothing makes a node forget what it owes to others: no crash and no lost disk.
-    pub fn keeps_owed(&self) -> bool {
-        let forgets = [Fault::Crash, Fault::Restart, Fault::Blackout, Fault::DiskFailure];
-        self.lost_disks == 0 && self.faults.iter().all(|(_, fault)| !forgets.contains(fault))
-    }
-
     /// What these levels promise or not, of what depends on levels.
     pub fn promises(&self) -> [(Property, bool); 3] {
         let Self { n, r, w, .. } = *self;
@@ -194,6 +201,7 @@ impl Profile {
             (8, Self::Clocks),
             (10, Self::LostDisks),
             (12, Self::Mixed),
+            (30, Self::Nemesis),
             (4, Self::N5W3R3),
             (3, Self::N5W2R4),
             (3, Self::N5W1R5),
@@ -245,6 +253,8 @@ impl Profile {
             Self::Mixed => {
                 Shape { faults: MIXED_FAULTS, manners: [2, 2, 2], read_errors: 2, ..USUAL }
             }
+            // Its faults are drawn (`nemesis`).
+            Self::Nemesis => Shape { nodes: &[3, 3, 5, 5, 7], ..USUAL },
             Self::N5W3R3 => FIVE,
             Self::N5W2R4 => Shape { w: 2, r: 4, ..FIVE },
             Self::N5W1R5 => Shape { w: 1, r: 5, ..FIVE },
@@ -266,6 +276,7 @@ impl Profile {
             Self::Clocks => "clocks",
             Self::LostDisks => "lost-disks",
             Self::Mixed => "mixed",
+            Self::Nemesis => "nemesis",
             Self::N5W3R3 => "n5-w3-r3",
             Self::N5W2R4 => "n5-w2-r4",
             Self::N5W1R5 => "n5-w1-r5",

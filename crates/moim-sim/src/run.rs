@@ -43,7 +43,9 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// What failed without having been promised, and how often.
     pub unpromised: BTreeMap<Property, u64>,
-    /// How often each kind of thing happened.
+    /// How often each kind of fault struck.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// How often each other kind of thing happened.
     pub tally: BTreeMap<&'static str, u64>,
     /// The story, if it was asked for.
     pub trace: String,
@@ -203,8 +205,7 @@ impl Stage {
         if !ready && self.world.broken.is_none() {
             self.fail(Property::NodesRun, "not all nodes serve and are connected again".to_owned());
         }
-        let was_far_off = |&(_, fault): &(u32, Fault)| fault == Fault::ClockFarOff;
-        let far_off = self.world.plan.shape.faults.iter().any(was_far_off);
+        let far_off = self.world.plan.nemesis.has_any(&[Fault::ClockFarOff]);
         self.world.run_until(if far_off { NOTICE_FAR_OFF_US } else { NOTICE_US }, |_| false);
         ready.then_some(())
     }
@@ -220,7 +221,8 @@ impl Stage {
     }
 
     fn report(self, settings: Settings) -> Report {
-        let Self { world, findings, .. } = self;
+        let Self { mut world, findings, .. } = self;
+        world.count_spoilt();
         let history = &world.history;
         Report {
             settings,
@@ -232,6 +234,7 @@ impl Stage {
             simulated_us: world.now_us(),
             violations: findings.violations,
             unpromised: findings.unpromised,
+            faults: world.faults,
             tally: world.tally,
             trace: world.trace.into_text(),
         }

@@ -295,6 +295,14 @@ impl Node {
         }
     }
 
+    /// Something was answered that this node coordinated: what background work watches. Repairs wait for nobody.
+    pub(crate) fn observe_latency(&mut self, origin: &Origin, started_mono_ms: u64) {
+        if !matches!(origin, Origin::Nobody) {
+            let latency_ms = self.now.mono_ms.saturating_sub(started_mono_ms);
+            self.pace.observe(self.now.mono_ms, latency_ms);
+        }
+    }
+
     /// An operation's time is over.
     pub(crate) fn on_deadline(&mut self, id: OpId) {
         match self.operations.remove(id) {

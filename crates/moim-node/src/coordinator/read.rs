@@ -267,6 +267,7 @@ impl Node {
     /// Everything that R replicas hold is at hand: answer, after writing back where that is promised.
     fn read_done(&mut self, id: OpId) {
         let Some(Operation::Read(read)) = self.operations.remove(id) else { return };
+        self.observe_latency(&read.job.origin, read.job.admitted.started_mono_ms);
         let joined = read.joined();
         let state = State::of(joined.as_ref());
         let holds = |copy: &Copy| copy.state() == state;

@@ -314,6 +314,9 @@ impl Node {
 
     fn answer_write_op(&mut self, id: OpId, origin: Origin, outcome: Outcome) {
         let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
+        let started_mono_ms = op.admitted.started_mono_ms;
+        self.observe_latency(&origin, started_mono_ms);
+        let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
         if op.intent == Intent::Read && matches!(outcome, Outcome::Written { .. }) {
             let object = op.stored.object.clone();
             self.finish_read(origin, Some(object));

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -178,9 +179,7 @@ impl Front {
     fn admit(self: &Rc<Self>, stream: &TcpStream, port: Port) -> Option<Result<Guest, String>> {
         let peer = stream.peer_addr().ok()?;
         let local = stream.local_addr().ok()?;
-        // Replies are whole when they are written; waiting for more would only delay them. A socket that cannot be
-        // set so still works.
-        drop(stream.set_nodelay(true));
+        self.set_options(stream);
         if let Some(refusal) = self.refusal(peer) {
             self.count(|figures| figures.connections_refused += 1);
             return Some(Err(format!("-{refusal}\r\n")));
@@ -191,6 +190,17 @@ impl Front {
         self.connections.borrow_mut().insert(id, Rc::clone(&connection));
         self.count(|figures| figures.connections_accepted += 1);
         Some(Ok(Guest { connection }))
+    }
+
+    /// A socket that cannot be set so still works, so failures are passed over.
+    fn set_options(&self, stream: &TcpStream) {
+        // Replies are whole when they are written; waiting for more would only delay them.
+        drop(stream.set_nodelay(true));
+        if self.settings.keepalive_ms > 0 {
+            let silence = Duration::from_millis(self.settings.keepalive_ms);
+            let keepalive = TcpKeepalive::new().with_time(silence);
+            drop(SockRef::from(stream).set_tcp_keepalive(&keepalive));
+        }
     }
 
     fn refusal(&self, peer: SocketAddr) -> Option<&'static str> {

@@ -16,13 +16,14 @@
 //! | `connection`, `worker` | one connection: the part others reach for, and its task |
 //! | `flow`, `order` | replies in order; commands that wait for one another |
 //! | `session` | what `RESET` forgets |
-//! | `parse`, `encode`, `number` | bytes |
+//! | `parse`, `arguments`, `encode`, `number` | bytes |
 //! | `command` | the commands |
 //! | `answer`, `failure` | outcomes of the node as replies |
 //! | `store` | the node, as seen from here |
 //! | `figures`, `settings`, `login`, `glob` | what their names say |
 
 mod answer;
+mod arguments;
 mod command;
 mod connection;
 mod encode;

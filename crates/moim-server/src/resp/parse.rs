@@ -9,6 +9,7 @@
 
 use std::fmt;
 
+use super::arguments::{Arguments, Place, place};
 use super::number;
 
 /// What a client may send. All in bytes but `arguments_max`.
@@ -88,9 +89,6 @@ pub(crate) enum Progress {
     Command,
 }
 
-/// Where an argument lies: offset and length.
-type Place = (u32, u32);
-
 /// One command in the making.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
@@ -107,66 +105,6 @@ pub(crate) struct Parser {
     places: Vec<Place>,
     /// Arguments of an inline command, whose quotes are undone; places then point in here.
     unquoted: Option<Vec<u8>>,
-}
-
-/// The arguments of a complete command, its name first.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Arguments<'a> {
-    bytes: &'a [u8],
-    places: &'a [Place],
-}
-
-impl<'a> Arguments<'a> {
-    /// How many, the name included.
-    pub(crate) fn len(self) -> usize {
-        self.places.len()
-    }
-
-    /// One of them; empty if there are not so many, which the check of arity rules out.
-    pub(crate) fn get(self, index: usize) -> &'a [u8] {
-        let Some(&(offset, length)) = self.places.get(index) else { return &[] };
-        &self.bytes[offset as usize..][..length as usize]
-    }
-
-    /// From one on.
-    pub(crate) fn skip(self, count: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone {
-        let rest = self.places.get(count..).unwrap_or_default();
-        rest.iter().map(move |&(offset, length)| &self.bytes[offset as usize..][..length as usize])
-    }
-}
-
-/// Arguments that outlive the buffer they arrived in: those of a queued command.
-#[derive(Clone, Debug)]
-pub(crate) struct OwnedArguments {
-    bytes: Vec<u8>,
-    places: Vec<Place>,
-}
-
-impl OwnedArguments {
-    /// Copies them.
-    pub(crate) fn copy(arguments: Arguments<'_>) -> Self {
-        Self::collect(arguments.skip(0))
-    }
-
-    /// From the arguments one by one.
-    pub(crate) fn collect<'a>(arguments: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut owned = Self { bytes: Vec::new(), places: Vec::new() };
-        for argument in arguments {
-            owned.places.push(place(owned.bytes.len(), argument.len()));
-            owned.bytes.extend_from_slice(argument);
-        }
-        owned
-    }
-
-    /// As they were.
-    pub(crate) fn borrow(&self) -> Arguments<'_> {
-        Arguments { bytes: &self.bytes, places: &self.places }
-    }
-
-    /// Bytes they take.
-    pub(crate) fn weight(&self) -> usize {
-        self.bytes.len() + self.places.len() * size_of::<Place>()
-    }
 }
 
 impl Parser {
@@ -194,7 +132,7 @@ impl Parser {
     /// The arguments of a complete command; none for an empty one, which is to be passed over.
     pub(crate) fn arguments<'a>(&'a self, input: &'a [u8]) -> Arguments<'a> {
         let bytes = self.unquoted.as_deref().unwrap_or(input);
-        Arguments { bytes, places: &self.places }
+        Arguments::new(bytes, &self.places)
     }
 
     /// Ends a complete command and says how many bytes of the input it took.
@@ -343,11 +281,6 @@ impl Parser {
         let name = self.arguments(input).get(0);
         name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
     }
-}
-
-fn place(offset: usize, length: usize) -> Place {
-    let narrow = |number| u32::try_from(number).expect("the query buffer is limited to 4 GiB");
-    (narrow(offset), narrow(length))
 }
 
 /// Appends one argument without its quotes; gives back what follows, or none if the quotes do not match.

@@ -7,8 +7,8 @@ use moim_core::quorum::Level;
 use moim_node::Request;
 use moim_node::api::{Action, Found};
 
+use super::arguments::{Arguments, OwnedArguments};
 use super::encode::Protocol;
-use super::parse::{Arguments, OwnedArguments};
 
 /// Keys that one connection may watch.
 pub(crate) const WATCHED_MAX: usize = 10_000;

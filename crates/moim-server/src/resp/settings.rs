@@ -44,6 +44,9 @@ pub struct RespSettings {
     pub transaction_bytes_max: usize,
     /// After how many milliseconds without a command a connection is closed; 0 (the default) for never, as in Redis.
     pub idle_timeout_ms: u64,
+    /// After how many milliseconds of silence the system asks whether a client's machine is still there, so that a
+    /// connection whose other end has vanished is noticed; 0 for never. Whole seconds. Default 300,000, as in Redis.
+    pub keepalive_ms: u64,
     /// How long somebody who has to log in may take, in milliseconds. Default 10,000.
     pub login_timeout_ms: u64,
     /// How long the rest of a command may be awaited without a byte arriving, in milliseconds. Default 60,000.
@@ -69,6 +72,7 @@ impl Default for RespSettings {
             pipeline_max: 1_000,
             transaction_bytes_max: 16 << 20,
             idle_timeout_ms: 0,
+            keepalive_ms: 300_000,
             login_timeout_ms: 10_000,
             unfinished_timeout_ms: 60_000,
             unread_timeout_ms: 60_000,

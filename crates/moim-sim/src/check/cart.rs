@@ -14,7 +14,7 @@
 //! been seen: any context may. A delete without a context knows of what a read would see: certainly of what was acknowledged before it began, perhaps
 //! of anything that began before it ended.
 
-use super::deadline::{expires_ms, is_past, may_be_past};
+use super::deadline::{is_past, may_be_past};
 use super::register::writer;
 use super::{Conditions, Findings, Property};
 use crate::history::{Answer, Call, Operation, Seen, Value};
@@ -47,6 +47,10 @@ fn check_values(
             Some(write) if is_past(write, read) => {
                 (Property::ExpiredIsGone, format!("{:?} was served after its deadline", one.bytes))
             }
+            Some(write) if one.expires_ms != write.expires_ms() => (
+                Property::OnlyWrittenValues,
+                format!("{:?} has another deadline than it was given", one.bytes),
+            ),
             Some(_) if seen[..at].iter().any(|other| other.value == one.value) => {
                 (Property::NoFalseSiblings, format!("{:?} was read twice", one.bytes))
             }
@@ -108,7 +112,7 @@ fn check_false(
 fn may_know(other: &Operation, write: &Operation) -> bool {
     match (&other.call, write.written()) {
         (Call::Delete { covers: None }, _) => !other.before(write),
-        (Call::Put { covers: Some(_), .. } | Call::Delete { .. }, _) if expires_ms(write) != 0 => {
+        (Call::Put { covers: Some(_), .. } | Call::Delete { .. }, _) if write.expires_ms() != 0 => {
             !other.before(write)
         }
         (_, Some(value)) => covers(other, value),
@@ -122,7 +126,7 @@ fn knows(other: &Operation, write: &Operation, conditions: Conditions) -> bool {
         (Call::Delete { covers: None }, _) => {
             let saw = write.is_acknowledged_write() && write.before(other);
             // Its own read may have found a value expired that a clock further behind still serves.
-            saw && conditions.levels.reads(other, write) && expires_ms(write) == 0
+            saw && conditions.levels.reads(other, write) && write.expires_ms() == 0
         }
         (_, Some(value)) => covers(other, value),
         (_, None) => false,

@@ -33,23 +33,15 @@ pub fn check(operations: &[&Operation], levels: Levels, findings: &mut Findings)
     }
 }
 
-/// The deadline of a write, 0 for none.
-pub(super) fn expires_ms(write: &Operation) -> u64 {
-    match write.call {
-        Call::Put { expires_ms, .. } => expires_ms,
-        _ => 0,
-    }
-}
-
 /// Whether the deadline of `write` had passed for certain all through `read`.
 pub(super) fn is_past(write: &Operation, read: &Operation) -> bool {
-    expires_ms(write) != 0 && expires_ms(write) <= judged_by(read).0
+    write.expires_ms() != 0 && write.expires_ms() <= judged_by(read).0
 }
 
 /// Whether the deadline of `write` may have passed before `read` ended.
 pub(super) fn may_be_past(write: &Operation, read: &Operation) -> bool {
     let latest_ms = judged_by(read).1.max(read.clocks.reclaimed_ms).max(write.clocks.any.1);
-    expires_ms(write) != 0 && expires_ms(write) <= latest_ms
+    write.expires_ms() != 0 && write.expires_ms() <= latest_ms
 }
 
 /// The clocks by which a read may have judged deadlines: the least and the most that they showed.
@@ -113,7 +105,7 @@ fn check_same_version(operations: &[&Operation], read: &Operation, findings: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::tests::{Story, put_until, read, unknown, written};
+    use crate::check::tests::{Story, put_until, read, read_until, unknown, written};
 
     fn judge(tell: impl FnOnce(&mut Story)) -> Vec<Property> {
         let mut story = Story::default();
@@ -126,7 +118,9 @@ mod tests {
         let seen_at = |wall_ms: u64, value: u64| {
             judge(|story| {
                 story.tell((0, 1), put_until(1, 1_500), written(10));
-                story.read((2, 3), value, 10).clocks.own = (wall_ms, wall_ms + 1);
+                let seen: &[u64] = if value == 0 { &[] } else { &[value] };
+                let answer = read_until(seen, 10, 1_500);
+                story.tell((2, 3), Call::Read, answer).clocks.own = (wall_ms, wall_ms + 1);
             })
         };
         assert_eq!(seen_at(1_000, 1), []);
@@ -192,7 +186,7 @@ mod tests {
         let broken = judge(|story| {
             story.tell((0, 1), put_until(1, 1_500), written(10));
             story.tell((2, 3), Call::Read, read(&[], 10)).clocks.own = (1_600, 1_601);
-            story.tell((4, 5), Call::Read, read(&[1], 10)).clocks.own = (1_700, 1_701);
+            story.tell((4, 5), Call::Read, read_until(&[1], 10, 1_500)).clocks.own = (1_700, 1_701);
         });
         assert_eq!(broken, [Property::ExpiredIsGone]);
     }

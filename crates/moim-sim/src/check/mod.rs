@@ -221,6 +221,7 @@ pub(crate) mod tests {
                 coordinator: 0,
                 r: 2,
                 w: 2,
+                above: Hlc::ZERO,
                 call,
                 start: moment(start),
                 end: (!unknown).then_some(moment(end)),
@@ -286,10 +287,14 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn read(of: &[u64], version: u64) -> Answer {
+        read_until(of, version, 0)
+    }
+
+    pub(crate) fn read_until(of: &[u64], version: u64, expires_ms: u64) -> Answer {
         let version = Hlc::from_u64(version);
         let seen = |&value: &u64| {
             let value = Value(value);
-            Seen { value: Some(value), bytes: value.bytes(), version, expires_ms: 0 }
+            Seen { value: Some(value), bytes: value.bytes(), version, expires_ms }
         };
         Answer::Read { seen: of.iter().map(seen).collect(), version, context: VersionVector::new() }
     }

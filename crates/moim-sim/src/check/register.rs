@@ -22,6 +22,7 @@ pub fn check(operations: &[&Operation], levels: Levels, findings: &mut Findings)
     check_values(operations, findings);
     check_versions(operations, levels, findings);
     check_overwritten(operations, levels, findings);
+    check_contexts(operations, findings);
 }
 
 /// Judges by the versions that nodes report.
@@ -120,7 +121,39 @@ fn check_values(operations: &[&Operation], findings: &mut Findings) {
             Some(write) if read.before(write) => {
                 wrong(format!("{value} was read before it was written"), &[read, write]);
             }
-            Some(_) => {}
+            Some(write) => {
+                if let Some(what) = altered(write, read) {
+                    wrong(format!("{value} {what}"), &[write, read]);
+                }
+            }
+        }
+    }
+}
+
+/// What a read says of a value that its writer did not.
+pub(super) fn altered(write: &Operation, read: &Operation) -> Option<&'static str> {
+    let Answer::Read { seen, .. } = &read.answer else { return None };
+    let seen = seen.iter().find(|seen| seen.value == write.written())?;
+    match write.answer {
+        _ if seen.expires_ms != write.expires_ms() => {
+            Some("has another deadline than it was given")
+        }
+        // Before it is acknowledged a write may be stamped anew, and an earlier stamp be seen; afterwards never.
+        Answer::Written { version, .. } if seen.version > version => {
+            Some("has a later version than it was given")
+        }
+        _ => None,
+    }
+}
+
+/// A write that carries the version that its writer had read is stamped above it.
+fn check_contexts(operations: &[&Operation], findings: &mut Findings) {
+    for &write in operations {
+        if let Answer::Written { version, .. } = write.answer
+            && version <= write.above
+        {
+            let what = format!("it was to be above {:?}", write.above);
+            findings.add(true, Property::LaterWritesWin, what, &[write]);
         }
     }
 }
@@ -149,7 +182,7 @@ fn check_overwritten(operations: &[&Operation], levels: Levels, findings: &mut F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::tests::{Story, put, unknown, written};
+    use crate::check::tests::{Story, put, put_until, unknown, written};
 
     fn judge(tell: impl FnOnce(&mut Story)) -> Vec<Property> {
         let mut story = Story::default();
@@ -242,6 +275,28 @@ mod tests {
             story.put((2, 3), 1, 10);
         });
         assert_eq!(from_the_future, [Property::OnlyWrittenValues]);
+    }
+
+    #[test]
+    fn a_value_keeps_its_version_and_deadline() {
+        let later_version = judge(|story| {
+            story.put((0, 1), 1, 10);
+            story.read((2, 3), 1, 11);
+        });
+        assert_eq!(later_version, [Property::OnlyWrittenValues]);
+        let other_deadline = judge(|story| {
+            story.tell((0, 1), put_until(1, 5_000), written(10));
+            story.read((2, 3), 1, 10);
+        });
+        assert_eq!(other_deadline, [Property::OnlyWrittenValues]);
+    }
+
+    #[test]
+    fn a_write_goes_above_the_version_that_it_carries() {
+        let above =
+            |above: u64| judge(|story| story.put((0, 1), 1, 10).above = Hlc::from_u64(above));
+        assert_eq!(above(9), []);
+        assert_eq!(above(10), [Property::LaterWritesWin]);
     }
 
     #[test]

@@ -148,7 +148,8 @@ impl Client {
         match &mut self.habit {
             Habit::Cart(cart) => cart.learns(operation),
             Habit::Sequence(sequence) => sequence.learns(operation),
-            Habit::Register(_) | Habit::Session(_) | Habit::Counter(_) => {}
+            Habit::Register(register) => register.learns(operation),
+            Habit::Session(_) | Habit::Counter(_) => {}
         }
     }
 }

@@ -1,7 +1,12 @@
 //! Keys with one value: read, written, deleted, written if missing, and left to expire.
 
+use std::collections::BTreeMap;
+
+use moim_core::clock::Hlc;
+use moim_core::object::Context;
+
 use super::{Intention, PLACEHOLDER, View};
-use crate::history::{Call, Use};
+use crate::history::{Answer, Call, Operation, Use};
 use crate::random::Random;
 
 /// A key by its number.
@@ -13,12 +18,14 @@ pub(super) fn key(at: usize) -> String {
 #[derive(Debug)]
 pub(super) struct Register {
     keys: usize,
+    /// The last version that was read of a key: some writes hand it back.
+    known: BTreeMap<String, Hlc>,
 }
 
 impl Register {
     /// Of the first so many keys.
     pub(super) fn new(keys: usize) -> Self {
-        Self { keys }
+        Self { keys, known: BTreeMap::new() }
     }
 
     pub(super) fn next(&mut self, view: &View, random: &mut Random) -> Intention {
@@ -30,7 +37,17 @@ impl Register {
             83..=91 => Call::Delete { covers: None },
             _ => Call::PutIfMissing { value: PLACEHOLDER },
         };
-        Intention::new(Use::Register, key(random.index(self.keys)), coordinator, call)
+        let key = key(random.index(self.keys));
+        let known = self.known.get(&key).filter(|_| random.chance(200));
+        let takes_context = matches!(call, Call::Put { .. } | Call::Delete { .. });
+        let context = known.filter(|_| takes_context).map(|&version| Context::Lww(version));
+        Intention { context, ..Intention::new(Use::Register, key, coordinator, call) }
+    }
+
+    pub(super) fn learns(&mut self, operation: &Operation) {
+        if let Answer::Read { version, .. } = operation.answer {
+            self.known.insert(operation.key.clone(), version);
+        }
     }
 }
 

@@ -83,6 +83,10 @@ impl World {
         let id = self.history.len() as u64;
         // Whoever asks because of an answer asks after it.
         self.steps += 1;
+        let above = match context {
+            Some(Context::Lww(version)) => version,
+            Some(Context::Siblings(_)) | None => Hlc::ZERO,
+        };
         let request = Request {
             namespace: namespace(usage),
             key: Bytes::from(key.clone()),
@@ -99,6 +103,7 @@ impl World {
             coordinator,
             r: r.unwrap_or(self.plan.shape.r),
             w: w.unwrap_or(self.plan.shape.w),
+            above,
             call,
             start: self.moment(),
             end: None,

@@ -1,4 +1,4 @@
-//! A machine's clock against true time: an offset that may jump, a drift that does not.
+//! A machine's clock against true time: it is off, gains or loses, and may be set.
 
 /// Unix milliseconds at which every simulation begins.
 const BEGIN_MS: i64 = 1_750_000_000_000;
@@ -6,56 +6,89 @@ const BEGIN_MS: i64 = 1_750_000_000_000;
 /// What a machine takes the time to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
-    /// From when on which offset held, in the order of time; the first holds from the beginning.
-    offsets: Vec<(u64, i64)>,
-    /// Microseconds that this clock gains in a second.
+    /// How it went since when, in the order of time; the first stretch holds from the beginning.
+    stretches: Vec<Stretch>,
+}
+
+/// A time during which a clock goes at one speed.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    from_us: u64,
+    /// What it shows then, in Unix microseconds.
+    shows_us: i64,
+    /// Microseconds that it gains in a second.
     drift_ppm: i64,
+}
+
+impl Stretch {
+    fn wall_ms(self, at_us: u64) -> u64 {
+        let went_us = i64::try_from(at_us.saturating_sub(self.from_us)).unwrap_or(i64::MAX / 2);
+        let gained_us = went_us / 1_000 * self.drift_ppm / 1_000;
+        u64::try_from((self.shows_us + went_us + gained_us) / 1_000).unwrap_or(0)
+    }
 }
 
 impl Clock {
     /// A clock that is `offset_ms` ahead.
     pub(crate) fn new(offset_ms: i64, drift_ppm: i64) -> Self {
-        Self { offsets: vec![(0, offset_ms)], drift_ppm }
+        let shows_us = (BEGIN_MS + offset_ms) * 1_000;
+        Self { stretches: vec![Stretch { from_us: 0, shows_us, drift_ppm }] }
     }
 
-    /// Sets the clock: from `at_us` on it is `offset_ms` ahead.
+    /// Sets the clock: at `at_us` it is `offset_ms` ahead, and drifts from there as before.
     pub(crate) fn set(&mut self, at_us: u64, offset_ms: i64) {
-        assert!(
-            self.offsets.last().is_some_and(|&(last_us, _)| last_us <= at_us),
-            "set in the past"
-        );
-        self.offsets.push((at_us, offset_ms));
+        let shows_us = true_us(at_us) + offset_ms * 1_000;
+        self.begin(Stretch { from_us: at_us, shows_us, drift_ppm: self.last().drift_ppm });
     }
 
-    /// The offset at the end of history.
-    pub(crate) fn offset_ms(&self) -> i64 {
-        self.offsets.last().map_or(0, |&(_, offset_ms)| offset_ms)
+    /// From `at_us` on the clock gains so many microseconds in a second.
+    pub(crate) fn drift(&mut self, at_us: u64, drift_ppm: i64) {
+        let shown_ms = i64::try_from(self.wall_ms(at_us)).unwrap_or(BEGIN_MS);
+        self.begin(Stretch { from_us: at_us, shows_us: shown_ms * 1_000, drift_ppm });
+    }
+
+    fn begin(&mut self, stretch: Stretch) {
+        assert!(self.last().from_us <= stretch.from_us, "set in the past");
+        self.stretches.push(stretch);
+    }
+
+    fn last(&self) -> Stretch {
+        *self.stretches.last().expect("there is a stretch from the beginning")
+    }
+
+    /// How far ahead the clock is at `at_us`, in milliseconds.
+    pub(crate) fn offset_ms(&self, at_us: u64) -> i64 {
+        i64::try_from(self.wall_ms(at_us)).unwrap_or(i64::MAX) - true_us(at_us) / 1_000
     }
 
     /// Unix milliseconds that this clock shows at `at_us`.
     pub(crate) fn wall_ms(&self, at_us: u64) -> u64 {
-        let known = self.offsets.partition_point(|&(from_us, _)| from_us <= at_us).max(1);
-        self.shows(at_us, self.offsets[known - 1].1)
+        let begun = self.stretches.partition_point(|stretch| stretch.from_us <= at_us).max(1);
+        self.stretches[begun - 1].wall_ms(at_us)
     }
 
     /// The least and the most that this clock showed from `from_us` to `to_us`.
     pub(crate) fn wall_range_ms(&self, from_us: u64, to_us: u64) -> (u64, u64) {
-        let mut shown = vec![self.wall_ms(from_us), self.wall_ms(to_us)];
-        for pair in self.offsets.windows(2) {
-            let ((_, before_ms), (at_us, after_ms)) = (pair[0], pair[1]);
-            if (from_us..=to_us).contains(&at_us) {
-                shown.extend([self.shows(at_us, before_ms), self.shows(at_us, after_ms)]);
+        let (from_ms, to_ms) = (self.wall_ms(from_us), self.wall_ms(to_us));
+        let mut range = (from_ms.min(to_ms), from_ms.max(to_ms));
+        for pair in self.stretches.windows(2).rev() {
+            let at_us = pair[1].from_us;
+            if at_us < from_us {
+                break;
+            }
+            if at_us <= to_us {
+                for shown_ms in [pair[0].wall_ms(at_us), pair[1].wall_ms(at_us)] {
+                    range = (range.0.min(shown_ms), range.1.max(shown_ms));
+                }
             }
         }
-        let (least, most) = (shown.iter().min(), shown.iter().max());
-        (least.copied().unwrap_or(0), most.copied().unwrap_or(0))
+        range
     }
+}
 
-    fn shows(&self, at_us: u64, offset_ms: i64) -> u64 {
-        let true_us = i64::try_from(at_us).unwrap_or(i64::MAX / 2);
-        let gained_us = true_us / 1_000 * self.drift_ppm / 1_000;
-        u64::try_from(BEGIN_MS + offset_ms + (true_us + gained_us) / 1_000).unwrap_or(0)
-    }
+/// Unix microseconds of true time.
+fn true_us(at_us: u64) -> i64 {
+    BEGIN_MS * 1_000 + i64::try_from(at_us).unwrap_or(i64::MAX / 2)
 }
 
 #[cfg(test)]
@@ -70,8 +103,12 @@ mod tests {
         assert_eq!(clock.wall_ms(10_000_000), begin_ms + 10_000 + 10 + 500, "gains 1 ms a second");
         clock.set(20_000_000, -200);
         assert_eq!(clock.wall_ms(19_999_999), begin_ms + 20_019 + 500);
-        assert_eq!(clock.wall_ms(20_000_000), begin_ms + 20_020 - 200);
+        assert_eq!(clock.wall_ms(20_000_000), begin_ms + 20_000 - 200);
         let (least, most) = clock.wall_range_ms(19_000_000, 20_100_000);
         assert_eq!((least, most), (begin_ms + 19_519, begin_ms + 20_520), "jumps widen the range");
+        clock.drift(30_000_000, -20_000);
+        assert_eq!(clock.offset_ms(30_000_000), -190, "a new speed is no jump");
+        assert_eq!(clock.offset_ms(40_000_000), -390, "loses 20 ms a second");
+        assert_eq!(clock.wall_range_ms(30_000_000, 40_000_000).1, begin_ms + 40_000 - 390);
     }
 }

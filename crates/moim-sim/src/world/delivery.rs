@@ -89,8 +89,10 @@ impl World {
             Effect::Commit(id, batch) => self.servers[node].disk.commit(id, batch),
             Effect::Load(id, family, key) => self.load(node, id, (family, key)),
             Effect::List { id, from, to, limit } => {
+                let failed = self.fails_to_read(node);
                 let page = self.servers[node].disk.list(&from, &to, limit);
-                self.plan_disk_read(node, Input::Listed(id, Ok(page)));
+                let page = if failed { Err("simulated".to_owned()) } else { Ok(page) };
+                self.plan_disk_read(node, Input::Listed(id, page));
             }
             Effect::Send(to, message) => self.send(node, to, message),
             Effect::Reply(request, outcome) => self.reply(node, request, outcome),
@@ -103,9 +105,7 @@ impl World {
     /// A read may see the disk at any moment from when it was asked for until it is answered.
     fn load(&mut self, node: usize, id: ReadId, key: (Family, Bytes)) {
         self.count("disk reads");
-        let failed = self.servers[node].has_failed_disk();
-        if failed || self.chance.disks.chance(self.plan.shape.read_errors) {
-            self.count("reads failed");
+        if self.fails_to_read(node) {
             return self.plan_disk_read(node, Input::Loaded(id, Err("simulated".to_owned())));
         }
         if self.chance.disks.chance(500) {
@@ -114,6 +114,15 @@ impl World {
         }
         let (at_us, start) = (self.disk_us(node), self.servers[node].starts);
         self.queue.plan(at_us, Event::DiskReadNow { node, start, id, key });
+    }
+
+    fn fails_to_read(&mut self, node: usize) -> bool {
+        let per_mille = self.plan.shape.read_errors.max(self.servers[node].read_errors);
+        let failed = self.servers[node].has_failed_disk() || self.chance.disks.chance(per_mille);
+        if failed {
+            self.count("reads failed");
+        }
+        failed
     }
 
     fn plan_disk_read(&mut self, node: usize, input: Input) {
@@ -142,10 +151,10 @@ impl World {
         self.disk_read(node, start, Input::Loaded(id, Ok(held)));
     }
 
-    fn begin_sync(&mut self, node: usize) {
+    pub(super) fn begin_sync(&mut self, node: usize) {
         let (usual_us, longest_us) = self.plan.sync_us;
         let server = &mut self.servers[node];
-        if server.has_failed_disk() || !server.disk.begin_sync() {
+        if server.has_failed_disk() || server.disk_full || !server.disk.begin_sync() {
             return;
         }
         let took_us = server.disk_slow_us + self.chance.disks.delay(usual_us, longest_us);

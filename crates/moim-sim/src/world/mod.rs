@@ -125,7 +125,9 @@ pub(crate) struct World {
     /// What broke the world itself: a node that does not boot.
     pub(crate) broken: Option<String>,
     chance: Chance,
-    /// How often each kind of thing happened.
+    /// How often each kind of fault struck.
+    pub(crate) faults: std::collections::BTreeMap<&'static str, u64>,
+    /// How often each other kind of thing happened.
     pub(crate) tally: std::collections::BTreeMap<&'static str, u64>,
     pub(crate) trace: Trace,
 }
@@ -184,6 +186,7 @@ impl World {
                 faults: random.fork("faults"),
                 clients: random.fork("clients"),
             },
+            faults: std::collections::BTreeMap::new(),
             tally: std::collections::BTreeMap::new(),
             trace: if settings.trace { Trace::kept() } else { Trace::dropped() },
             plan,
@@ -265,6 +268,18 @@ impl World {
 
     fn count(&mut self, what: &'static str) {
         *self.tally.entry(what).or_default() += 1;
+    }
+
+    fn count_fault(&mut self, what: &'static str) {
+        *self.faults.entry(what).or_default() += 1;
+    }
+
+    /// Adds what became of messages to the faults.
+    pub(crate) fn count_spoilt(&mut self) {
+        let names = ["messages lost", "messages repeated", "messages overtaken"];
+        for (name, count) in names.into_iter().zip(self.network.spoilt).filter(|of| of.1 > 0) {
+            self.faults.insert(name, count);
+        }
     }
 
     /// The machine of a node.

@@ -54,6 +54,10 @@ pub(crate) struct Delivery {
 pub(crate) struct Network {
     random: Random,
     manners: Manners,
+    /// Messages of a thousand that are lost, repeated, overtaken beside what `manners` says.
+    noise: [u32; 3],
+    /// Messages that were lost, repeated, overtaken, beside those that went with a connection.
+    pub(crate) spoilt: [u64; 3],
     connections: u64,
     /// By pair, the lower index first.
     open: BTreeMap<Link, Connection>,
@@ -73,6 +77,8 @@ impl Network {
         Self {
             random,
             manners,
+            noise: [0; 3],
+            spoilt: [0; 3],
             connections: 0,
             open: BTreeMap::new(),
             cuts: BTreeMap::new(),
@@ -86,7 +92,18 @@ impl Network {
     /// Messages behave from now on.
     pub(crate) fn calm(&mut self) {
         self.manners = Manners { loss: 0, repetition: 0, overtaking: 0, ..self.manners };
+        self.quiet();
         self.slow_us.clear();
+    }
+
+    /// Of a thousand messages so many are lost, repeated and overtaken, beside those that always are.
+    pub(crate) fn disturb(&mut self, noise: [u32; 3]) {
+        self.noise = noise;
+    }
+
+    /// Ends that.
+    pub(crate) fn quiet(&mut self) {
+        self.noise = [0; 3];
     }
 
     /// Connects a pair if both directions work and it is not connected. Each side learns of it at its own time, and
@@ -146,10 +163,13 @@ impl Network {
             }
             None => {}
         }
-        if self.random.chance(self.manners.loss) {
+        if self.random.chance(self.manners.loss + self.noise[0]) {
+            self.spoilt[0] += 1;
             return Vec::new();
         }
-        let copies = if self.random.chance(self.manners.repetition) { 2 } else { 1 };
+        let repeated = self.random.chance(self.manners.repetition + self.noise[1]);
+        self.spoilt[1] += u64::from(repeated);
+        let copies = if repeated { 2 } else { 1 };
         let arrivals = (0..copies).map(|copy| {
             let at_us = self.arrival_us(now_us, link, copy > 0);
             Delivery { at_us, connection, message: message.clone() }
@@ -193,7 +213,8 @@ impl Network {
     /// When a message sent now arrives.
     fn arrival_us(&mut self, now_us: u64, link: Link, repeated: bool) -> u64 {
         let delay_us = self.delay_us(link);
-        if repeated || self.random.chance(self.manners.overtaking) {
+        if repeated || self.random.chance(self.manners.overtaking + self.noise[2]) {
+            self.spoilt[2] += 1;
             // Up to half a second: longer than several requests and their retries.
             return now_us + delay_us + self.random.between(0, 500_000);
         }

@@ -18,10 +18,6 @@ use crate::random::Random;
 
 /// A machine.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts of a machine, each set by a fault of its own"
-)]
 pub(crate) struct Server {
     pub(crate) info: MemberInfo,
     pub(crate) clock: Clock,
@@ -40,6 +36,10 @@ pub(crate) struct Server {
     pub(crate) paused: bool,
     /// The disk takes this much longer for everything, in microseconds.
     pub(crate) disk_slow_us: u64,
+    /// The disk is full: nothing becomes durable.
+    pub(crate) disk_full: bool,
+    /// Reads of a thousand that the disk fails now.
+    pub(crate) read_errors: u32,
     /// A copy of the disk from earlier.
     pub(crate) backup: Disk,
     /// Why this run serves no more and is to be started anew.
@@ -98,6 +98,8 @@ impl Server {
             wake_us: None,
             paused: false,
             disk_slow_us: 0,
+            disk_full: false,
+            read_errors: 0,
             backup: Disk::default(),
             doom: None,
             peers: BTreeMap::new(),

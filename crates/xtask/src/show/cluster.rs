@@ -97,7 +97,12 @@ impl<'a> Cluster<'a> {
         self.play("kill", nodes)
     }
 
-    /// Starts nodes that were killed, and waits until they serve.
+    /// Freezes a node.
+    pub(super) fn pause(&self, node: u16) -> Result<()> {
+        self.play("pause", &[node])
+    }
+
+    /// Starts nodes that were killed, lets paused ones go on, and waits until they serve.
     pub(super) fn restart(&self, nodes: &[u16]) -> Result<()> {
         self.play("start", nodes)?;
         nodes.iter().try_for_each(|node| self.await_ready(*node))

@@ -32,6 +32,7 @@ mod redis_py;
 mod ring_key;
 mod siblings;
 mod simulation;
+mod storm;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -66,7 +67,7 @@ impl Scenario {
     }
 }
 
-const SCENARIOS: [Scenario; 12] = [
+const SCENARIOS: [Scenario; 13] = [
     Scenario::new(
         "first-run",
         first_run::play,
@@ -90,6 +91,10 @@ const SCENARIOS: [Scenario; 12] = [
     Scenario::new("abuse", abuse::play, "what is too large, broken, or half there"),
     Scenario::new("ring-key", ring_key::play, "what every replica holds of a key"),
     Scenario::new("simulation", simulation::play, "sweep, determinism and mutations"),
+    Scenario {
+        long: true,
+        ..Scenario::new("storm", storm::play, "forty disturbances in a row while clients write")
+    },
     Scenario {
         long: true,
         ..Scenario::new("fresh-clone", fresh_clone::play, "make test and make dev in a new clone")

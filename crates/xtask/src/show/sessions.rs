@@ -20,7 +20,7 @@ const NOISE_BYTES: usize = VALUE_BYTES / 2;
 /// Commands that a client sends before it waits.
 const PIPELINE: u32 = 16;
 /// How many errors are remembered.
-const MISHAPS_MAX: usize = 100_000;
+const MISHAPS_MAX: usize = 1_000_000;
 /// A client without an acknowledgement for so long has lost its cluster.
 const GIVE_UP: Duration = Duration::from_mins(1);
 /// A client that was refused tries again after this.

@@ -69,7 +69,7 @@ const SETTINGS: &[(&str, Kind, &str)] = &[
     ("stop-writes-on-bgsave-error", Kind::YesNo, "yes"),
     ("stream-node-max-bytes", Kind::Integer, "4096"),
     ("stream-node-max-entries", Kind::Integer, "100"),
-    ("tcp-keepalive", Kind::Integer, "300"),
+    ("tcp-keepalive", Kind::Fixed, ""),
     ("timeout", Kind::Integer, "0"),
     ("zset-max-listpack-entries", Kind::Integer, "128"),
     ("zset-max-listpack-value", Kind::Integer, "64"),
@@ -113,6 +113,7 @@ impl Configuration {
         values.insert("client-query-buffer-limit", settings.query_bytes_max.to_string());
         values.insert("maxclients", settings.clients_max.to_string());
         values.insert("proto-max-bulk-len", settings.bulk_bytes_max.to_string());
+        values.insert("tcp-keepalive", (settings.keepalive_ms / 1_000).to_string());
         values.insert("timeout", settings.idle_timeout_ms.div_ceil(1_000).to_string());
         Self { values, idle_timeout_ms: settings.idle_timeout_ms }
     }
@@ -161,10 +162,11 @@ pub(super) fn set(call: &Call<'_>) -> Decided {
         }
         changes.push((name, value));
     }
-    let mut configuration = call.front().configuration.borrow_mut();
     for (name, value) in changes {
-        configuration.set(name, value);
+        call.front().configuration.borrow_mut().set(name, value);
     }
+    // A connection that rests has set its alarm by the old timeout.
+    call.front().each(|connection| connection.wake());
     Ok(Step::Done(Reply::OK))
 }
 

@@ -32,12 +32,12 @@ use moim_node::Request;
 use moim_node::api::Action;
 
 use super::answer::Shape;
+use super::arguments::{Arguments, OwnedArguments};
 use super::connection::Connection;
 use super::encode::Reply;
 use super::flow::Turn;
 use super::front::Front;
 use super::number;
-use super::parse::{Arguments, OwnedArguments};
 use super::settings::Port;
 use super::store::WINDOW;
 

@@ -3,8 +3,8 @@
 //! What Redis has and Moim does not have yet gets Redis's own words for an unknown command: libraries know them and fall
 //! back. What a store without leaders cannot keep says so, and why, because no later version will have it either.
 
+use super::super::arguments::Arguments;
 use super::super::encode::Reply;
-use super::super::parse::Arguments;
 use super::table::Command;
 use super::{Call, Decided};
 

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use foldhash::fast::FixedState;
 
+use super::super::arguments::Arguments;
 use super::super::encode::Reply;
-use super::super::parse::Arguments;
 use super::{
     Call, Decided, acl, client, cluster, config, conversation, expiry, info, introspect, keyspace,
     moim, refused, script, server, strings, transaction, walk,

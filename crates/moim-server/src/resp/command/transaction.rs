@@ -16,10 +16,10 @@ use moim_node::api::Action;
 use moim_node::{Outcome, Request};
 
 use super::super::answer::mismatch;
+use super::super::arguments::{Arguments, OwnedArguments};
 use super::super::connection::Connection;
 use super::super::encode::Reply;
 use super::super::failure;
-use super::super::parse::{Arguments, OwnedArguments};
 use super::super::session::{Transaction, WATCHED_MAX, Watched, WatchedState};
 use super::{Call, Decided, Step, reply_too_large, run_queued};
 

@@ -69,7 +69,7 @@ fn all_buffers_together_have_a_bound() {
             let mut client = Client::connect(ports.plain).await;
             // The beginning of a large value, and never its end.
             let begin =
-                [b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000000\r\n".as_slice(), &[b'x'; 300_000]];
+                [b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000000\r\n".as_slice(), &vec![b'x'; 300_000]];
             drop(client.stream.write_all(&begin.concat()).await);
             clients.push(client);
         }
@@ -140,6 +140,18 @@ fn replies_reach_a_client_that_has_said_all_it_has_to_say() {
         client.stream.write_all(b"INCR a\r\nGET a\r\nINCR a\r\nKEYS *\r\n").await.unwrap();
         client.stream.shutdown().await.unwrap();
         assert_eq!(client.say(b"", 5).await, [":1", "\"1\"", ":2", "[\"a\"]", "<closed>"]);
+    });
+}
+
+#[test]
+fn an_idle_client_is_closed_when_it_has_been_told_so() {
+    with(RespSettings::default(), |ports| async move {
+        let mut idle = Client::connect(ports.plain).await;
+        assert_eq!(idle.ask(&["PING"]).await, ["+PONG"]);
+        let mut other = Client::connect(ports.plain).await;
+        assert_eq!(other.ask(&["CONFIG SET timeout 1"]).await, ["+OK"]);
+        assert_eq!(idle.say(b"", 1).await, ["<closed>"]);
+        until(|| ports.front.figures().connections_timed_out == 2).await;
     });
 }
 

@@ -1,4 +1,4 @@
-//! What the command line asks for, taken apart by hand: seven flags need no library in this crate's tree.
+//! What the command line asks for, taken apart by hand: a dozen flags need no library in this crate's tree.
 
 use moim_node::options::{MUTATIONS, Mutation};
 use moim_sim::plan::Settings;
@@ -24,6 +24,8 @@ Options:
   --profile NAME    the kind of run; otherwise drawn from the seed
   --mutation NAME   a rule of the node to switch off
   --keep-going      a sweep goes on after a failure
+  --jobs COUNT      how many seeds run at once [as many as there are cores]
+  --resume FILE     a sweep keeps its sums in this file, and goes on where it ended there
   --trace           prints every event of one run";
 
 /// What to do.
@@ -54,6 +56,8 @@ pub(crate) struct Arguments {
     pub(crate) profile: Option<Profile>,
     pub(crate) mutation: Option<Mutation>,
     pub(crate) keep_going: bool,
+    pub(crate) jobs: usize,
+    pub(crate) resume: Option<String>,
     pub(crate) trace: bool,
 }
 
@@ -69,6 +73,8 @@ impl Arguments {
             profile: None,
             mutation: None,
             keep_going: false,
+            jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            resume: None,
             trace: false,
         };
         while let Some(word) = words.next() {
@@ -98,6 +104,8 @@ impl Arguments {
             "--operations" => self.operations = number(word, &value()?)?,
             "--profile" => self.profile = Some(value()?.parse()?),
             "--mutation" => self.mutation = Some(mutation(&value()?)?),
+            "--jobs" => self.jobs = number::<usize>(word, &value()?)?.max(1),
+            "--resume" => self.resume = Some(value()?),
             "--keep-going" => self.keep_going = true,
             "--trace" => self.trace = true,
             _ => return Err(format!("'{word}' is not understood")),

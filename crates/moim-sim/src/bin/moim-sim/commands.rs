@@ -15,11 +15,12 @@ use crate::arguments::Arguments;
 /// Prints a line. Whoever reads us may have had enough (`moim-sim … | head`): then this is over, not a failure.
 macro_rules! say {
     ($($text:tt)*) => {
-        if writeln!(std::io::stdout(), $($text)*).is_err() {
+        if std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($text)*))).is_err() {
             std::process::exit(0);
         }
     };
 }
+pub(crate) use say;
 
 /// One run, told in full.
 pub(crate) fn one(arguments: &Arguments) -> bool {
@@ -28,6 +29,10 @@ pub(crate) fn one(arguments: &Arguments) -> bool {
         say!("{}", report.trace.trim_end());
     }
     tell(&report);
+    for (fault, count) in &report.faults {
+        say!("  {count:>8} {fault}");
+    }
+    say!("  {:>8}", "--");
     for (what, count) in &report.tally {
         say!("  {count:>8} {what}");
     }
@@ -38,7 +43,7 @@ pub(crate) fn one(arguments: &Arguments) -> bool {
     report.violations.is_empty()
 }
 
-fn tell(report: &Report) {
+pub(crate) fn tell(report: &Report) {
     say!(
         "seed {}: {}, {} nodes, {} requests, {} succeeded, {} s simulated, {} violations",
         report.settings.seed,
@@ -52,40 +57,13 @@ fn tell(report: &Report) {
 }
 
 /// The first violations in words: the rest usually follows from them.
-fn tell_violations(report: &Report) {
+pub(crate) fn tell_violations(report: &Report) {
     for violation in report.violations.iter().take(3) {
         say!("violated: {violation}");
     }
     if !report.violations.is_empty() {
         say!("reproduce: {}", report.reproduce());
     }
-}
-
-/// Many seeds; stops at the first failure unless told to go on.
-pub(crate) fn sweep(arguments: &Arguments) -> bool {
-    let seeds = arguments.seeds.unwrap_or(200);
-    let mut progress = Progress::new(seeds);
-    let (mut passed, mut failed, mut requests) = (0_u64, 0_u64, 0_usize);
-    for seed in arguments.from..arguments.from.saturating_add(seeds) {
-        let report = run(arguments.settings(seed));
-        requests += report.operations;
-        if report.violations.is_empty() {
-            passed += 1;
-        } else {
-            failed += 1;
-            Progress::clear();
-            tell(&report);
-            tell_violations(&report);
-            if !arguments.keep_going {
-                break;
-            }
-        }
-        progress.show(passed + failed, &format!("{requests} requests, {failed} failed"));
-    }
-    Progress::clear();
-    say!("{requests} requests in {:.1} s", progress.seconds());
-    say!("{passed} passed, {failed} failed");
-    failed == 0
 }
 
 /// The same run twice.
@@ -189,7 +167,7 @@ fn level(arguments: &Arguments, profile: Profile, seeds: u64) -> bool {
 }
 
 /// A line that is rewritten on a terminal, and a line now and then elsewhere.
-struct Progress {
+pub(crate) struct Progress {
     total: u64,
     began: Instant,
     said_s: u64,
@@ -200,15 +178,15 @@ impl Progress {
         clippy::disallowed_methods,
         reason = "shows how long it takes; nothing simulated sees it"
     )]
-    fn new(total: u64) -> Self {
+    pub(crate) fn new(total: u64) -> Self {
         Self { total, began: Instant::now(), said_s: 0 }
     }
 
-    fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
     }
 
-    fn show(&mut self, done: u64, what: &str) {
+    pub(crate) fn show(&mut self, done: u64, what: &str) {
         const WIDTH: u64 = 30;
         const PLAIN_EVERY_S: u64 = 15;
         let elapsed_s = self.began.elapsed().as_secs();
@@ -224,7 +202,7 @@ impl Progress {
         }
     }
 
-    fn clear() {
+    pub(crate) fn clear() {
         if std::io::stderr().is_terminal() {
             eprint!("\r\x1b[K");
         }

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod commands;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
             true
         }
         Command::One => commands::one(&arguments),
-        Command::Sweep => commands::sweep(&arguments),
+        Command::Sweep => sweep::sweep(&arguments),
         Command::Twice => commands::twice(&arguments),
         Command::Mutations => commands::mutations(&arguments),
         Command::Levels => commands::levels(&arguments),
