@@ -21,8 +21,6 @@ pub(crate) enum Later {
     #[command(hide = true)]
     Namespace(Rest),
     #[command(hide = true)]
-    Bench(Rest),
-    #[command(hide = true)]
     Backup(Rest),
     #[command(hide = true)]
     Export(Rest),
@@ -50,7 +48,6 @@ impl Later {
             Self::Node(rest) => ("node", rest),
             Self::Repair(rest) => ("repair", rest),
             Self::Namespace(rest) => ("namespace", rest),
-            Self::Bench(rest) => ("bench", rest),
             Self::Backup(rest) => ("backup", rest),
             Self::Export(rest) => ("export", rest),
             Self::Import(rest) => ("import", rest),

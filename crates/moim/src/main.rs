@@ -3,6 +3,7 @@
 //! Commands of clients speak HTTP and nothing else (INV-10). Standard output carries what was asked for, standard
 //! error everything else; the exit code says how it ended (see `ending.rs`).
 
+mod bench;
 mod client;
 mod dev;
 mod ending;
@@ -49,6 +50,8 @@ enum Command {
     Nodes(client::status::Nodes),
     /// Show who owns what, or with --key what each owner holds of a key.
     Ring(client::ring::Ring),
+    /// Put load on the cluster and measure.
+    Bench(bench::Bench),
     /// Show the versions of program and protocol.
     Version(version::Version),
     #[command(flatten)]
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => arguments.run(),
         Command::Nodes(arguments) => arguments.run(),
         Command::Ring(arguments) => arguments.run(),
+        Command::Bench(arguments) => arguments.run(),
         Command::Version(arguments) => Ok(arguments.run()),
         Command::Later(later) => later.run(),
     };

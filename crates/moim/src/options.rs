@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::ending::Trouble;
+
 /// Where the node is, if nobody says.
 pub(crate) const ADDRESS_DEFAULT: &str = "127.0.0.1:7379";
 
@@ -33,6 +35,17 @@ pub(crate) struct Connection {
     pub(crate) password: Option<String>,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+impl Connection {
+    /// The password, from wherever it is.
+    pub(crate) fn secret(&self) -> Result<Option<String>, Trouble> {
+        let Some(path) = &self.password_file else { return Ok(self.password.clone()) };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Trouble::usage(format!("--password-file {}: {error}", path.display()))
+        })?;
+        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
 }
 
 /// Which namespace.

@@ -81,6 +81,22 @@ fn serve() -> Server {
 }
 
 #[test]
+fn a_benchmark_measures_what_was_asked_for() {
+    let server = serve();
+    let load =
+        ["--keys", "100", "--connections", "3", "--value-size", "64", "--fill", "--json", "-"];
+    let fixed = ["--rate", "400", "--duration", "500ms"];
+    let printed = done(&[&["bench", "--addr", &server.address][..], &load, &fixed].concat());
+    let figures: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let count = |kind: &str| figures[kind]["count"].as_u64().unwrap();
+    let answered = count("reads") + count("writes");
+    assert!(count("reads") > count("writes") && count("writes") > 0, "{printed}");
+    assert!(answered <= 210, "more than the rate allows: {printed}");
+    assert_eq!((figures["misses"].as_u64(), &figures["errors"]), (Some(0), &serde_json::json!({})));
+    assert_eq!(code(&run(&["bench", "--zipf", "1.5"])), 2);
+}
+
+#[test]
 fn values_come_and_go() {
     let server = serve();
     let at = ["--addr", server.address.as_str()];

@@ -54,15 +54,7 @@ pub(crate) struct Call<'a> {
 impl Node {
     /// The node that the command line names, or the one that is there.
     pub(crate) fn choose(connection: &Connection) -> Result<Self, Trouble> {
-        let password = match &connection.password_file {
-            None => connection.password.clone(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| {
-                    Trouble::usage(format!("--password-file {}: {error}", path.display()))
-                })?;
-                Some(text.trim_end_matches(['\r', '\n']).to_owned())
-            }
-        };
+        let password = connection.secret()?;
         let address = connection.addr.clone().unwrap_or_else(whoever_is_there);
         Ok(Self { password, json: connection.output.json, ..Self::at(address, REQUEST_PATIENCE) })
     }

@@ -1,0 +1,63 @@
+//! Replies of a Redis server, as far as a benchmark looks at them: good, nothing there, or an error and its first word.
+
+/// What one reply says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// Anything that is no error and not nothing.
+    Good,
+    /// No such key.
+    Nothing,
+    /// An error; its first word.
+    Error(String),
+}
+
+/// What was sent is no reply of a Redis server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoReply;
+
+/// Takes the first reply off `bytes`: the reply and its length, or `None` if it is not all there yet. Only the kinds
+/// that answer what a benchmark asks.
+pub(crate) fn take(bytes: &[u8]) -> Result<Option<(Reply, usize)>, NoReply> {
+    let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
+        return if bytes.len() > LINE_BYTES_MAX { Err(NoReply) } else { Ok(None) };
+    };
+    let (line, after) = (&bytes[1..end], end + 2);
+    match bytes[0] {
+        b'+' | b':' | b'#' | b',' => Ok(Some((Reply::Good, after))),
+        b'_' => Ok(Some((Reply::Nothing, after))),
+        b'-' => {
+            let word = line.split(|&byte| byte == b' ').next().unwrap_or_default();
+            Ok(Some((Reply::Error(String::from_utf8_lossy(word).into_owned()), after)))
+        }
+        b'$' if line == b"-1" => Ok(Some((Reply::Nothing, after))),
+        b'$' => {
+            let text = std::str::from_utf8(line).map_err(|_error| NoReply)?;
+            let length: usize = text.parse().map_err(|_error| NoReply)?;
+            let whole = after.checked_add(length).and_then(|end| end.checked_add(2));
+            let whole = whole.ok_or(NoReply)?;
+            Ok((bytes.len() >= whole).then_some((Reply::Good, whole)))
+        }
+        _ => Err(NoReply),
+    }
+}
+
+/// Bytes of a line at the most: errors are sentences.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_told_apart_and_measured() {
+        let whole = |bytes: &[u8]| take(bytes).unwrap().unwrap();
+        assert_eq!(whole(b"+OK\r\n+OK\r\n"), (Reply::Good, 5));
+        assert_eq!(whole(b"$3\r\nabc\r\n"), (Reply::Good, 9));
+        assert_eq!(whole(b"$-1\r\n"), (Reply::Nothing, 5));
+        assert_eq!(whole(b"-OVERLOADED too much\r\n"), (Reply::Error("OVERLOADED".into()), 22));
+        assert_eq!(take(b"$3\r\nab"), Ok(None));
+        assert_eq!(take(b""), Ok(None));
+        assert_eq!(take(b"HTTP/1.1 400\r\n"), Err(NoReply));
+        assert_eq!(take(b"$99999999999999999999\r\n"), Err(NoReply));
+    }
+}
