@@ -7,6 +7,7 @@
 //! Invariants:
 //! - A log damaged anywhere but at its torn end refuses to open ([`StorageError::Corruption`]). RocksDB's own default
 //!   drops everything after the damage in silence, acknowledged writes included.
+//! - Nor does a damaged length pass for such a torn end (see the `tail` module).
 //! - The same holds when the file that names the current state is gone while data are there: RocksDB would start afresh.
 //! - A damaged table fails the reads that meet the damage, and never answers with a wrong value.
 //! - The rule of reclaiming never unwinds into C++ and never overwrites a newer value (see the `reclaim` module).
@@ -20,6 +21,7 @@ mod figures;
 mod options;
 mod reclaim;
 mod scan;
+mod tail;
 
 use std::fs;
 use std::ops::Range;
@@ -64,6 +66,7 @@ impl RocksEngine {
         rule: Option<ReclaimRule>,
     ) -> Result<Self, StorageError> {
         refuse_headless(directory)?;
+        refuse_damaged_ends(directory)?;
         let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
         let reclaimer = rule.map(|rule| Arc::new(Reclaimer::new(rule)));
         let database = options::database(options, &cache);
@@ -238,6 +241,18 @@ fn refuse_headless(directory: &Path) -> Result<(), StorageError> {
             data.display()
         ))),
     }
+}
+
+/// Refuses what RocksDB would take for a log that a crash cut off.
+fn refuse_damaged_ends(directory: &Path) -> Result<(), StorageError> {
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("MANIFEST-") || name.ends_with(".log") {
+            tail::check(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// About what the batches will take in the log, so that its buffer is allocated once.
