@@ -185,6 +185,24 @@ pub struct Figures {
     pub keys_estimate: u64,
     /// Bytes waiting to be compacted now.
     pub compaction_pending_bytes: u64,
+    /// Bytes that compactions and flushes have written since the start.
+    pub compaction_written_bytes: u64,
+    /// Bytes of what compaction would leave of the tables now, roughly: the rest is overwritten or deleted.
+    pub live_bytes: u64,
+    /// Bytes of all tables on disk now, those included that only readers or snapshots still hold.
+    pub files_bytes: u64,
+    /// Microseconds that writers were made to wait for flushes and compactions since the start.
+    pub stall_micros: u64,
+    /// 1 while all writes must wait, 0 otherwise.
+    pub writes_stopped: u64,
+    /// Bytes a second that writers are slowed down to now; 0 when they are not.
+    pub delayed_write_bytes_per_second: u64,
+    /// Reads and writes since the start that met a checksum which does not hold, or files that do not fit together.
+    pub corruptions: u64,
+    /// Reads and writes since the start that failed with an error of the operating system.
+    pub io_errors: u64,
+    /// Writes since the start that had no room.
+    pub full_errors: u64,
     /// Faults in the background since the start.
     pub background_errors: u64,
 }

@@ -115,7 +115,11 @@ struct Seen {
 }
 
 /// Flips all over a file, its very ends included.
-fn flip_all(home: &tempfile::TempDir, file: &Path, judge: impl FnMut(&mut Seen, usize, Opened)) -> Seen {
+fn flip_all(
+    home: &tempfile::TempDir,
+    file: &Path,
+    judge: impl FnMut(&mut Seen, usize, Opened),
+) -> Seen {
     let bytes = size(file);
     let bits = (0..FLIPS).map(|flip| (flip * (bytes - 1) / (FLIPS - 1), 1 << (flip % 8)));
     flip_each(home, file, bits, judge)

@@ -16,7 +16,7 @@ use moim_node::api::BatchId;
 use moim_storage::{Batch, Durability, Engine, StorageError, Write};
 use tracing::{error, info, warn};
 
-use super::room::Room;
+use super::{Faults, Room};
 use crate::figures::DiskFigures;
 use crate::inbox::Mailbox;
 
@@ -31,6 +31,13 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 
 /// Longest wait: what clients notice of a disk that has room again.
 const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Whom the committer tells how it goes.
+pub(super) struct Witnesses {
+    pub(super) room: Arc<Room>,
+    pub(super) faults: Arc<Faults>,
+    pub(super) figures: Arc<DiskFigures>,
+}
 
 /// The loop's side. The queue needs no bound of its own: the node stops writing at `unsynced_bytes_max`.
 pub(super) struct Committer {
@@ -60,11 +67,10 @@ impl Committer {
     pub(super) fn start(
         engine: Arc<dyn Engine>,
         mailbox: Arc<Mailbox>,
-        room: Arc<Room>,
-        figures: Arc<DiskFigures>,
+        witnesses: Witnesses,
     ) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
-        let worker = Worker { engine, mailbox, room, shared: Arc::clone(&shared), figures };
+        let worker = Worker { engine, mailbox, witnesses, shared: Arc::clone(&shared) };
         let thread =
             std::thread::Builder::new().name("moim-commit".into()).spawn(move || worker.run())?;
         Ok(Self { shared, turn: Vec::new(), thread: Some(thread) })
@@ -170,9 +176,8 @@ fn batch_bytes(batch: &Batch) -> usize {
 struct Worker {
     engine: Arc<dyn Engine>,
     mailbox: Arc<Mailbox>,
-    room: Arc<Room>,
+    witnesses: Witnesses,
     shared: Arc<Shared>,
-    figures: Arc<DiskFigures>,
 }
 
 impl Worker {
@@ -182,14 +187,14 @@ impl Worker {
             let mut applied = self.engine.apply(&group, Durability::Synced);
             if let Err(StorageError::Full(why)) = &applied {
                 warn!(why, "the disk is full: writes wait for room");
-                self.room.set_stuck(true);
+                self.witnesses.room.set_stuck(true);
                 applied = self.insist(&group);
                 // Also when it failed: reads must not be let past a barrier that has fallen for good.
-                self.room.set_stuck(false);
+                self.witnesses.room.set_stuck(false);
             }
             match applied {
                 Ok(()) => {
-                    self.figures.committed(group.len(), begun.elapsed());
+                    self.witnesses.figures.committed(group.len(), begun.elapsed());
                     self.shared.applied.store(last.0, Ordering::Release);
                     self.mailbox.push(Input::Durable(last));
                 }
@@ -199,7 +204,10 @@ impl Worker {
                         "stopping with writes that had no room and were never acknowledged"
                     );
                 }
-                Err(error) => return self.fail(&error.to_string()),
+                Err(error) => {
+                    self.witnesses.faults.write(&error);
+                    return self.fail(&error.to_string());
+                }
             }
         }
     }
@@ -210,7 +218,7 @@ impl Worker {
         let mut wait = RETRY_FIRST;
         loop {
             let closing = self.shared.pause(wait);
-            self.figures.retried();
+            self.witnesses.figures.retried();
             match self.engine.apply(group, Durability::Synced) {
                 Err(StorageError::Full(_)) if !closing => wait = (2 * wait).min(RETRY_MAX),
                 Ok(()) => {

@@ -11,6 +11,7 @@
 
 mod barrier;
 mod committer;
+mod faults;
 mod readers;
 mod room;
 
@@ -26,7 +27,8 @@ use moim_node::api::{BatchId, ListedPage, ReadId};
 use moim_storage::{Batch, Cached, Durability, Engine, Family, PageLimit, StorageError};
 
 use self::barrier::Barrier;
-use self::committer::Committer;
+use self::committer::{Committer, Witnesses};
+pub(crate) use self::faults::{Damage, Faults};
 use self::readers::Readers;
 pub(crate) use self::room::Room;
 use crate::figures::DiskFigures;
@@ -41,6 +43,7 @@ pub(crate) struct Disk {
     inbox: Rc<Inbox>,
     threads: Option<Threads>,
     room: Arc<Room>,
+    faults: Arc<Faults>,
     figures: Arc<DiskFigures>,
 }
 
@@ -70,30 +73,37 @@ impl Disk {
     /// For an engine that never waits.
     pub(crate) fn inline(engine: Arc<dyn Engine>, inbox: Rc<Inbox>) -> Self {
         let room = Arc::new(Room::new(inbox.mailbox()));
-        Self { engine, inbox, threads: None, room, figures: Arc::default() }
+        let (faults, figures) = (Arc::default(), Arc::default());
+        Self { engine, inbox, threads: None, room, faults, figures }
     }
 
     /// For an engine that does. Starts the threads; dropping the disk commits what is queued and ends them.
     pub(crate) fn threaded(engine: Arc<dyn Engine>, inbox: Rc<Inbox>) -> std::io::Result<Self> {
         let figures = Arc::<DiskFigures>::default();
         let room = Arc::new(Room::new(inbox.mailbox()));
+        let faults = Arc::<Faults>::default();
+        let witnesses = Witnesses {
+            room: Arc::clone(&room),
+            faults: Arc::clone(&faults),
+            figures: Arc::clone(&figures),
+        };
         let threads = Threads {
-            committer: Committer::start(
-                Arc::clone(&engine),
-                inbox.mailbox(),
-                Arc::clone(&room),
-                Arc::clone(&figures),
-            )?,
-            readers: Readers::start(&engine, &inbox.mailbox())?,
+            committer: Committer::start(Arc::clone(&engine), inbox.mailbox(), witnesses)?,
+            readers: Readers::start(&engine, &inbox.mailbox(), &faults)?,
             barrier: Barrier::default(),
             held: Vec::new(),
         };
-        Ok(Self { engine, inbox, threads: Some(threads), room, figures })
+        Ok(Self { engine, inbox, threads: Some(threads), room, faults, figures })
     }
 
     /// Counters that outlive the disk.
     pub(crate) fn figures(&self) -> Arc<DiskFigures> {
         Arc::clone(&self.figures)
+    }
+
+    /// What goes wrong with it; outlives the disk.
+    pub(crate) fn faults(&self) -> Arc<Faults> {
+        Arc::clone(&self.faults)
     }
 
     /// What is known of the room on it; outlives the disk.
@@ -135,46 +145,59 @@ impl Disk {
         }
         let (applied, stuck) = (threads.committer.applied(), self.room.is_stuck());
         for (_, read) in threads.held.extract_if(.., |(after, _)| stuck || *after <= applied) {
-            start(&*self.engine, &self.inbox, &threads.readers, read);
+            let answered = at_once(&*self.engine, &self.faults, read);
+            deliver(&self.inbox, &threads.readers, answered);
         }
     }
 
     fn read(&mut self, read: Read) {
         let Some(threads) = &mut self.threads else {
-            return self.inbox.push(read.run(&*self.engine));
+            return self.inbox.push(read.run(&*self.engine, &self.faults));
         };
         let after = threads.barrier.before(&read);
         if after > threads.committer.applied() && !self.room.is_stuck() {
             threads.held.push((after, read));
         } else {
-            start(&*self.engine, &self.inbox, &threads.readers, read);
+            let answered = at_once(&*self.engine, &self.faults, read);
+            deliver(&self.inbox, &threads.readers, answered);
         }
     }
 }
 
-/// Answers from memory if that can be done, otherwise asks a thread.
-fn start(engine: &dyn Engine, inbox: &Inbox, readers: &Readers, read: Read) {
-    match read {
-        Read::Load { id, family, key } => match engine.get_cached(family, &key) {
-            Ok(Cached::Known(value)) => inbox.push(Input::Loaded(id, Ok(value))),
-            Ok(Cached::NeedsDisk) => readers.push(Read::Load { id, family, key }),
-            Err(error) => inbox.push(Input::Loaded(id, Err(error.to_string()))),
-        },
-        Read::List { .. } => readers.push(read),
+/// Answers from memory if that can be done; otherwise the read is for a thread.
+fn at_once(engine: &dyn Engine, faults: &Faults, read: Read) -> Result<Input, Read> {
+    let Read::Load { id, family, key } = read else { return Err(read) };
+    match engine.get_cached(family, &key) {
+        Ok(Cached::Known(value)) => Ok(Input::Loaded(id, Ok(value))),
+        Ok(Cached::NeedsDisk) => Err(Read::Load { id, family, key }),
+        Err(error) => Ok(Input::Loaded(id, Err(told(&error, faults)))),
     }
+}
+
+fn deliver(inbox: &Inbox, readers: &Readers, answered: Result<Input, Read>) {
+    match answered {
+        Ok(input) => inbox.push(input),
+        Err(read) => readers.push(read),
+    }
+}
+
+/// Takes note of a failed read, and says it in words.
+fn told(error: &StorageError, faults: &Faults) -> String {
+    faults.read(error);
+    error.to_string()
 }
 
 impl Read {
     /// May block.
-    fn run(&self, engine: &dyn Engine) -> Input {
+    fn run(&self, engine: &dyn Engine, faults: &Faults) -> Input {
+        let told = |error: StorageError| told(&error, faults);
         match self {
             Self::Load { id, family, key } => {
-                Input::Loaded(*id, engine.get(*family, key).map_err(|error| error.to_string()))
+                Input::Loaded(*id, engine.get(*family, key).map_err(told))
             }
-            Self::List { id, from, to, limit } => Input::Listed(
-                *id,
-                page(engine, from, to, *limit).map_err(|error| error.to_string()),
-            ),
+            Self::List { id, from, to, limit } => {
+                Input::Listed(*id, page(engine, from, to, *limit).map_err(told))
+            }
         }
     }
 }

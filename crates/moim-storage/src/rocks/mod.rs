@@ -7,7 +7,7 @@
 //! Invariants:
 //! - A log damaged anywhere but at its torn end refuses to open ([`StorageError::Corruption`]). RocksDB's own default
 //!   drops everything after the damage in silence, acknowledged writes included.
-//! - Nor does a damaged length pass for such a torn end (see the `tail` module).
+//! - Nor does a damaged length pass for such a torn end (see the `log_check` module).
 //! - The same holds when the file that names the current state is gone while data are there: RocksDB would start afresh.
 //! - A damaged table fails the reads that meet the damage, and never answers with a wrong value.
 //! - The rule of reclaiming never unwinds into C++ and never overwrites a newer value (see the `reclaim` module).
@@ -18,10 +18,10 @@
 
 mod error;
 mod figures;
+mod log_check;
 mod options;
 mod reclaim;
 mod scan;
-mod tail;
 
 use std::fs;
 use std::ops::Range;
@@ -34,7 +34,7 @@ use rocksdb::{Cache, ColumnFamily, DB, Options, ReadOptions, ReadTier, WriteBatc
 
 pub use self::options::RocksOptions;
 
-use self::error::storage_error;
+use self::error::{Faults, reading_error};
 use self::reclaim::Reclaimer;
 use crate::{
     Batch, Cached, Durability, Engine, Family, Figures, Page, PageLimit, ReclaimRule, Snapshot,
@@ -47,6 +47,7 @@ pub struct RocksEngine {
     db: DB,
     reclaimer: Option<Arc<Reclaimer>>,
     cache: Cache,
+    faults: Faults,
     /// The options that the database was opened with: they hold its counters.
     database: Options,
     options: RocksOptions,
@@ -66,13 +67,13 @@ impl RocksEngine {
         rule: Option<ReclaimRule>,
     ) -> Result<Self, StorageError> {
         refuse_headless(directory)?;
-        refuse_damaged_ends(directory)?;
+        refuse_damaged_logs(directory)?;
         let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
         let reclaimer = rule.map(|rule| Arc::new(Reclaimer::new(rule)));
         let database = options::database(options, &cache);
         let families = options::families(options, &cache, reclaimer.as_ref());
         let db = DB::open_cf_descriptors(&database, directory, families)
-            .map_err(|error| storage_error(&format!("open {}", directory.display()), error))?;
+            .map_err(|error| reading_error(&format!("open {}", directory.display()), error))?;
 
         let mut cached_reads = ReadOptions::default();
         cached_reads.set_read_tier(ReadTier::BlockCache);
@@ -82,6 +83,7 @@ impl RocksEngine {
             db,
             reclaimer,
             cache,
+            faults: Faults::default(),
             database,
             options: options.clone(),
             reads: ReadOptions::default(),
@@ -96,7 +98,7 @@ impl RocksEngine {
     pub fn compact(&self) -> Result<(), StorageError> {
         for family in Family::ALL {
             let handle = self.family(family);
-            self.db.flush_cf(handle).map_err(|error| storage_error("flush", error))?;
+            self.db.flush_cf(handle).map_err(|error| self.faults.note("flush", error))?;
             self.db.compact_range_cf(handle, None::<&[u8]>, None::<&[u8]>);
         }
         Ok(())
@@ -111,7 +113,7 @@ impl RocksEngine {
             Durability::Synced => &self.synced,
             Durability::Written => &self.written,
         };
-        self.db.write_opt(batch, how).map_err(|error| storage_error("write", error))
+        self.db.write_opt(batch, how).map_err(|error| self.faults.note("write", error))
     }
 
     fn erase(&self, family: Family, range: &Range<&[u8]>) -> Result<(), StorageError> {
@@ -143,7 +145,7 @@ impl Engine for RocksEngine {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
         match self.db.get_pinned_cf_opt(self.family(family), key, &self.reads) {
             Ok(value) => Ok(value.map(|value| Bytes::copy_from_slice(&value))),
-            Err(error) => Err(storage_error("read", error)),
+            Err(error) => Err(self.faults.note_read("read", error)),
         }
     }
 
@@ -151,7 +153,7 @@ impl Engine for RocksEngine {
         match self.db.get_pinned_cf_opt(self.family(family), key, &self.cached_reads) {
             Ok(value) => Ok(Cached::Known(value.map(|value| Bytes::copy_from_slice(&value)))),
             Err(error) if error.kind() == rocksdb::ErrorKind::Incomplete => Ok(Cached::NeedsDisk),
-            Err(error) => Err(storage_error("read", error)),
+            Err(error) => Err(self.faults.note_read("read", error)),
         }
     }
 
@@ -178,7 +180,7 @@ impl Engine for RocksEngine {
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.db.flush_wal(true).map_err(|error| storage_error("sync the log", error))
+        self.db.flush_wal(true).map_err(|error| self.faults.note("sync the log", error))
     }
 
     fn snapshot(&self) -> Box<dyn Snapshot + '_> {
@@ -198,7 +200,7 @@ impl Engine for RocksEngine {
         if range.start <= last.as_slice() {
             self.db
                 .delete_file_in_range_cf(self.family(family), range.start, &last)
-                .map_err(|error| storage_error("drop tables", error))?;
+                .map_err(|error| self.faults.note("drop tables", error))?;
         }
         self.erase(family, &range)
     }
@@ -206,7 +208,7 @@ impl Engine for RocksEngine {
     fn checkpoint(&self, directory: &Path) -> Result<(), StorageError> {
         Checkpoint::new(&self.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(directory))
-            .map_err(|error| storage_error(&format!("copy to {}", directory.display()), error))
+            .map_err(|error| self.faults.note(&format!("copy to {}", directory.display()), error))
     }
 
     fn reclaim(&self, entries_max: usize) -> Result<(), StorageError> {
@@ -243,13 +245,13 @@ fn refuse_headless(directory: &Path) -> Result<(), StorageError> {
     }
 }
 
-/// Refuses what RocksDB would take for a log that a crash cut off.
-fn refuse_damaged_ends(directory: &Path) -> Result<(), StorageError> {
+/// Refuses logs with damage that RocksDB does not notice.
+fn refuse_damaged_logs(directory: &Path) -> Result<(), StorageError> {
     let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
     for path in entries.flatten().map(|entry| entry.path()) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.starts_with("MANIFEST-") || name.ends_with(".log") {
-            tail::check(&path)?;
+            log_check::check(&path)?;
         }
     }
     Ok(())

@@ -1,9 +1,11 @@
 //! Names of the node's and the engine's figures. A figure that is added there does not compile here until it is named.
 
+use std::time::Duration;
+
 use moim_node::views::Figures;
 use moim_storage::Figures as EngineFigures;
 
-use super::{Metric, count};
+use super::{Metric, MetricKind, Sample, count};
 
 /// What the node counts.
 #[expect(clippy::too_many_lines, reason = "a table, one row a figure")]
@@ -113,6 +115,15 @@ pub(crate) fn of_engine(figures: &EngineFigures) -> Vec<Metric> {
         keys_estimate,
         compaction_pending_bytes,
         background_errors,
+        compaction_written_bytes,
+        live_bytes,
+        files_bytes,
+        stall_micros,
+        writes_stopped,
+        delayed_write_bytes_per_second,
+        corruptions,
+        io_errors,
+        full_errors,
     } = *figures;
     let counter = Metric::counter;
     let gauge = |name, help, value| Metric::gauge(name, help, count(value));
@@ -144,5 +155,54 @@ pub(crate) fn of_engine(figures: &EngineFigures) -> Vec<Metric> {
             "Faults in the background.",
             background_errors,
         ),
+        counter(
+            "moim_storage_compaction_written_bytes_total",
+            "Bytes that flushes and compactions wrote.",
+            compaction_written_bytes,
+        ),
+        gauge(
+            "moim_storage_live_bytes",
+            "What compaction would leave of the tables, roughly; the rest is overwritten or deleted.",
+            live_bytes,
+        ),
+        gauge(
+            "moim_storage_files_bytes",
+            "Bytes of all tables on disk, those included that only readers still hold.",
+            files_bytes,
+        ),
+        seconds(
+            "moim_storage_stall_seconds_total",
+            "Time that writers waited for flushes and compactions.",
+            stall_micros,
+        ),
+        gauge(
+            "moim_storage_writes_stopped",
+            "1 while all writes wait for flushes and compactions.",
+            writes_stopped,
+        ),
+        gauge(
+            "moim_storage_delayed_write_bytes_per_second",
+            "Rate that writers are slowed down to; 0 when they are not.",
+            delayed_write_bytes_per_second,
+        ),
+        faults(corruptions, io_errors, full_errors),
     ]
+}
+
+/// Microseconds so far, as seconds.
+fn seconds(name: &'static str, help: &'static str, micros: u64) -> Metric {
+    let spent = Duration::from_micros(micros).as_secs_f64();
+    Metric { kind: MetricKind::Counter, ..Metric::gauge(name, help, spent) }
+}
+
+fn faults(corruptions: u64, io_errors: u64, full_errors: u64) -> Metric {
+    let kinds = [("corruption", corruptions), ("io", io_errors), ("full", full_errors)];
+    let sample = |(kind, so_far)| Sample::new(count(so_far)).label("kind", kind);
+    Metric {
+        name: "moim_storage_faults_total",
+        help: "Reads and writes that the storage engine failed: a checksum that does not hold, an error of the system, or \
+               no room.",
+        kind: MetricKind::Counter,
+        samples: kinds.map(sample).to_vec(),
+    }
 }

@@ -1,49 +1,68 @@
-//! Tells a damaged end of a log from one that a crash cut off.
+//! Damage of a log that RocksDB would not notice, or worse.
 //!
 //! RocksDB's logs (the commit log and the manifest) are blocks of records, each `checksum (4) | length (2) | type (1) |
-//! payload`. A record that reaches beyond the end of the file is taken for one whose writer died, and is dropped in
-//! silence, with all that follows. But a flipped bit in a *length* looks just the same: RocksDB's checksum does not
-//! cover it. Then acknowledged writes vanish, or, in the manifest, whole tables.
+//! payload`. Two things it believes before it looks at the checksum:
 //!
-//! So this looks before RocksDB does: if the checksum of the cut-off record fits *some* shorter length, the record is
-//! whole and its length is wrong. (A write cut off by a crash fits none.) Only the last block can hide it: in all others
-//! RocksDB reports a length that does not fit.
+//! - the length. A record that reaches beyond the end of the file is taken for one whose writer died, and is dropped in
+//!   silence, with all that follows: acknowledged writes, or, in the manifest, whole tables. So if the checksum of the
+//!   cut-off record fits *some* shorter length, the record is whole and its length is wrong. (A write cut off by a crash
+//!   fits none.) Only the last block can hide it: in all others RocksDB reports a length that does not fit.
+//! - the type, when it says that the file is recycled and this record left over from its former life. This engine
+//!   recycles no logs; a single bit makes such a type of a common one, and RocksDB then reads on for ever.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::Read as _;
 use std::path::Path;
 
 use crate::StorageError;
 
 const BLOCK_BYTES: u64 = 32 << 10;
 const HEADER_BYTES: usize = 7;
+/// Types of records in recycled logs.
+const RECYCLED: [u8; 6] = [5, 6, 7, 8, 11, 131];
 /// What is stored is a checksum in disguise, so that checksums of what contains checksums stay good.
 const MASK_DELTA: u32 = 0xa282_ead8;
 /// Castagnoli's polynomial, reflected.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// Refuses a log whose last record is whole but for its length. Whatever else is wrong with it, RocksDB will find.
+/// Refuses a log with such damage. Whatever else is wrong with it, RocksDB will find.
 pub(super) fn check(log: &Path) -> Result<(), StorageError> {
-    let block = last_block(log).map_err(|error| {
-        StorageError::Io(format!("read the end of {}: {error}", log.display()))
-    })?;
-    match wrong_length(&block) {
+    let unreadable =
+        |error| StorageError::Io(format!("read {} to check it: {error}", log.display()));
+    let mut file = File::open(log).map_err(unreadable)?;
+    let (mut block, mut last, mut number) = (Vec::new(), Vec::new(), 0);
+    loop {
+        file.by_ref().take(BLOCK_BYTES).read_to_end(&mut block).map_err(unreadable)?;
+        if block.is_empty() {
+            break;
+        }
+        if let Some(at) = recycled(&block) {
+            return Err(damage(log, "the type", number * BLOCK_BYTES + at as u64));
+        }
+        std::mem::swap(&mut block, &mut last);
+        block.clear();
+        number += 1;
+    }
+    match wrong_length(&last) {
         None => Ok(()),
-        Some(at) => Err(StorageError::Corruption(format!(
-            "{}: the length of a record is damaged, {} bytes before the end",
-            log.display(),
-            block.len() - at
-        ))),
+        Some(at) => Err(damage(log, "the length", (number - 1) * BLOCK_BYTES + at as u64)),
     }
 }
 
-fn last_block(log: &Path) -> std::io::Result<Vec<u8>> {
-    let mut file = File::open(log)?;
-    let bytes = file.metadata()?.len();
-    file.seek(SeekFrom::Start(bytes.saturating_sub(1) / BLOCK_BYTES * BLOCK_BYTES))?;
-    let mut block = Vec::new();
-    file.take(BLOCK_BYTES).read_to_end(&mut block)?;
-    Ok(block)
+fn damage(log: &Path, what: &str, at: u64) -> StorageError {
+    StorageError::Corruption(format!("{}: {what} of the record at {at} is damaged", log.display()))
+}
+
+/// Where a record begins that claims to be of a recycled log.
+fn recycled(block: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(header) = block.get(at..at + HEADER_BYTES) {
+        if RECYCLED.contains(&header[HEADER_BYTES - 1]) {
+            return Some(at);
+        }
+        at += HEADER_BYTES + usize::from(u16::from_le_bytes([header[4], header[5]]));
+    }
+    None
 }
 
 /// Where a record begins that reaches beyond the block by its length, and by its checksum does not.
@@ -136,6 +155,14 @@ mod tests {
         let mut crc = Crc::default();
         b"123456789".iter().for_each(|byte| crc.add(*byte));
         assert_eq!(!crc.0, 0xe306_9283);
+    }
+
+    #[test]
+    fn a_record_of_a_recycled_log_is_found() {
+        let mut log = log();
+        assert_eq!(recycled(&log), None);
+        log[10 + HEADER_BYTES - 1] ^= 4;
+        assert_eq!(recycled(&log), Some(10));
     }
 
     #[test]
