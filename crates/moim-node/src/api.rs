@@ -182,6 +182,8 @@ pub enum Why {
     Unsupported,
     /// Its disk has no room for another value ([`DiskRoom`]).
     DiskFull,
+    /// The version is one that was replaced or deleted, and then forgotten by everybody who may hold it.
+    Forgotten,
 }
 
 impl fmt::Display for Why {
@@ -197,6 +199,7 @@ impl fmt::Display for Why {
             Self::Namespace => f.write_str("has no such namespace, or with another policy"),
             Self::Disk => f.write_str("its disk failed"),
             Self::DiskFull => f.write_str("its disk is full, it takes no new values"),
+            Self::Forgotten => f.write_str("refuses a version that was replaced long ago"),
             Self::Unsupported => f.write_str("does not understand the request (older version)"),
         }
     }
@@ -296,6 +299,10 @@ pub enum Queue {
     UnsyncedBytes,
     /// Updates that wait for one key.
     UpdatesPerKey,
+    /// Milliseconds that requests wait until the node gets round to them.
+    TurnDelay,
+    /// Milliseconds that writes wait for their sync.
+    SyncDelay,
     /// Pairs in the clock of one key, which puts without its whole context make longer.
     ClockPairs,
 }
@@ -306,6 +313,8 @@ impl fmt::Display for Queue {
             Self::Operations => "requests in progress",
             Self::UnsyncedBytes => "bytes waiting for the disk",
             Self::UpdatesPerKey => "updates waiting for one key",
+            Self::TurnDelay => "milliseconds of waiting for this node",
+            Self::SyncDelay => "milliseconds of waiting for the disk",
             Self::ClockPairs => {
                 "pairs in the key's clock (put with the context that a get returns)"
             }
@@ -354,6 +363,9 @@ impl fmt::Display for DiskRoom {
 /// What has happened since the last turn.
 #[derive(Debug)]
 pub enum Input {
+    /// The inputs that follow in this turn have waited for it, the oldest for so many milliseconds: requests had so much
+    /// less time left when the turn began. Need not be given when it is none.
+    Queued(u32),
     /// A client asks.
     Request(RequestId, Request),
     /// A peer says something.

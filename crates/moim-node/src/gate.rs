@@ -22,9 +22,17 @@ pub(crate) enum Outgoing {
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     durable: BatchId,
-    held: BTreeMap<BatchId, Vec<Outgoing>>,
+    held: BTreeMap<BatchId, Vec<Held>>,
+    count: usize,
     /// Switched on by the simulator only: lets everything through at once.
     open: bool,
+}
+
+/// Something that waits for its batch.
+#[derive(Debug)]
+struct Held {
+    since_mono_ms: u64,
+    outgoing: Outgoing,
 }
 
 /// Reveals nothing that a crash could take back.
@@ -35,29 +43,65 @@ impl Gate {
         Self { open, ..Self::default() }
     }
 
+    /// Whether what reveals this batch has to wait.
+    pub(crate) fn holds(&self, reveals: BatchId) -> bool {
+        !self.open && reveals > self.durable
+    }
+
     /// Returns the message if it may leave now, keeps it otherwise.
-    pub(crate) fn pass(&mut self, reveals: BatchId, outgoing: Outgoing) -> Option<Outgoing> {
-        if self.open || reveals <= self.durable {
+    pub(crate) fn pass(
+        &mut self,
+        mono_ms: u64,
+        reveals: BatchId,
+        outgoing: Outgoing,
+    ) -> Option<Outgoing> {
+        if !self.holds(reveals) {
             return Some(outgoing);
         }
-        self.held.entry(reveals).or_default().push(outgoing);
+        self.held.entry(reveals).or_default().push(Held { since_mono_ms: mono_ms, outgoing });
+        self.count += 1;
         None
     }
 
-    /// Everything up to `batch` is durable: returns what may leave now, in the order of batches.
-    pub(crate) fn durable_up_to(
-        &mut self,
-        batch: BatchId,
-    ) -> impl Iterator<Item = Outgoing> + use<> {
+    /// Everything up to `batch` is durable: returns what may leave now, in the order of batches, less what nobody waits
+    /// for any more; and how much that was.
+    pub(crate) fn durable_up_to(&mut self, mono_ms: u64, batch: BatchId) -> (Vec<Outgoing>, u64) {
         self.durable = self.durable.max(batch);
         let still_held = self.held.split_off(&BatchId(self.durable.0 + 1));
-        std::mem::replace(&mut self.held, still_held).into_values().flatten()
+        let released = std::mem::replace(&mut self.held, still_held).into_values().flatten();
+        let mut expired = 0;
+        let mut leaving = Vec::new();
+        for held in released {
+            self.count -= 1;
+            let waited_ms = mono_ms.saturating_sub(held.since_mono_ms);
+            match aged(held.outgoing, u32::try_from(waited_ms).unwrap_or(u32::MAX)) {
+                Some(outgoing) => leaving.push(outgoing),
+                None => expired += 1,
+            }
+        }
+        (leaving, expired)
+    }
+
+    /// How much is held.
+    pub(crate) fn len(&self) -> usize {
+        self.count
     }
 
     /// After a failed sync nothing that was held will ever be true.
     pub(crate) fn drop_held(&mut self) {
         self.held.clear();
+        self.count = 0;
     }
+}
+
+/// Takes the time that a request spent here off what its asker still waits; nothing is left of one that is too late.
+fn aged(mut outgoing: Outgoing, waited_ms: u32) -> Option<Outgoing> {
+    if let Outgoing::Peer(_, message) = &mut outgoing
+        && let Some(budget_ms) = message.budget_ms_mut()
+    {
+        *budget_ms = budget_ms.checked_sub(waited_ms).filter(|&left_ms| left_ms > 0)?;
+    }
+    Some(outgoing)
 }
 
 #[cfg(test)]
@@ -68,11 +112,29 @@ mod tests {
     fn nothing_passes_before_its_batch() {
         let mut gate = Gate::new(false);
         let ping = || Outgoing::Peer(NodeId(1), Message::Ping);
-        assert!(gate.pass(NOTHING, ping()).is_some());
-        assert!(gate.pass(BatchId(2), ping()).is_none());
-        assert!(gate.pass(BatchId(1), ping()).is_none());
-        assert_eq!(gate.durable_up_to(BatchId(1)).count(), 1);
-        assert_eq!(gate.durable_up_to(BatchId(3)).count(), 1);
-        assert!(gate.pass(BatchId(3), ping()).is_some());
+        assert!(gate.pass(0, NOTHING, ping()).is_some());
+        assert!(gate.pass(0, BatchId(2), ping()).is_none());
+        assert!(gate.pass(0, BatchId(1), ping()).is_none());
+        assert_eq!(gate.durable_up_to(0, BatchId(1)).0.len(), 1);
+        assert_eq!(gate.durable_up_to(0, BatchId(3)).0.len(), 1);
+        assert!(gate.pass(0, BatchId(3), ping()).is_some());
+    }
+    #[test]
+    fn what_waited_too_long_does_not_leave() {
+        let mut gate = Gate::new(false);
+        let founding = Outgoing::Peer(NodeId(1), Message::Founding { digest: 1 });
+        let read = |budget_ms| {
+            let (op, key) = (crate::message::OpId(1), bytes::Bytes::new());
+            let (namespace, want) = (moim_core::NamespaceId(0), crate::message::Want::Digest);
+            Outgoing::Peer(NodeId(1), Message::Read { op, namespace, key, want, budget_ms })
+        };
+        assert!(gate.pass(100, BatchId(1), read(50)).is_none());
+        assert!(gate.pass(100, BatchId(1), read(51)).is_none());
+        assert!(gate.pass(100, BatchId(1), founding).is_none());
+        assert_eq!(gate.len(), 3);
+        let (mut left, expired) = gate.durable_up_to(150, BatchId(1));
+        assert_eq!((left.len(), expired, gate.len()), (2, 1, 0));
+        let Outgoing::Peer(_, message) = &mut left[0] else { panic!("a message to a peer") };
+        assert_eq!(message.budget_ms_mut(), Some(&mut 1));
     }
 }

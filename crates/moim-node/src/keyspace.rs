@@ -42,6 +42,14 @@ pub fn data_range(partition: Partition, namespace: NamespaceId, from_hash: u32) 
     (from.freeze(), Bytes::copy_from_slice(&to))
 }
 
+/// The first key that can follow a persisted key.
+pub fn after(persisted: &Bytes) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(persisted.len() + 1);
+    bytes.put_slice(persisted);
+    bytes.put_u8(0);
+    bytes.freeze()
+}
+
 /// The namespace, hash and user's key of a persisted key; `None` if it is none.
 pub fn split_data_key(persisted: &Bytes) -> Option<(NamespaceId, u32, Bytes)> {
     let namespace = persisted.get(2..6)?.try_into().ok().map(u32::from_be_bytes)?;

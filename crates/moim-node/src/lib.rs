@@ -21,6 +21,7 @@
 //! | `room` | what goes on while the disk is full |
 //! | `lease` | the clock's persisted bound |
 //! | [`pace`] | background work yields to clients |
+//! | `overload` | requests refused because those before them keep the node busy |
 //! | `latency` | recent latencies and their quantiles |
 //! | `peers` | who can be reached |
 //! | `timer` | deadlines |
@@ -36,6 +37,7 @@ pub mod message;
 pub mod namespace;
 mod node;
 pub mod options;
+mod overload;
 pub mod pace;
 mod peers;
 mod replica;

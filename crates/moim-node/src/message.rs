@@ -90,6 +90,8 @@ pub enum Message {
         from_hash: u32,
         /// About so many.
         limit: u16,
+        /// Milliseconds that the asker still waits.
+        budget_ms: u32,
     },
     /// Keys of a partition.
     KeysReply {
@@ -103,6 +105,12 @@ pub enum Message {
         /// Hash of the founding record.
         digest: u64,
     },
+    /// In every partition that I own, I hold everything stamped up to this time that any owner held, or something newer.
+    /// Zero takes back what I said before.
+    Complete {
+        /// Up to when.
+        until: Hlc,
+    },
     /// The cluster record, for a node that has none or an older one.
     Record(Box<Record>),
     /// A message of a newer version; [`Message::Unsupported`] answers it if it carries an operation.
@@ -115,6 +123,19 @@ pub enum Message {
         /// The operation.
         op: OpId,
     },
+}
+
+impl Message {
+    /// How long the asker still waits, in milliseconds, if this asks for something that can come too late.
+    pub(crate) fn budget_ms_mut(&mut self) -> Option<&mut u32> {
+        match self {
+            Self::Write { budget_ms, .. }
+            | Self::Read { budget_ms, .. }
+            | Self::Forward { budget_ms, .. }
+            | Self::Keys { budget_ms, .. } => Some(budget_ms),
+            _ => None,
+        }
+    }
 }
 
 /// What became of a write at a replica.

@@ -11,17 +11,19 @@ use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
 use crate::api::{BatchId, DiskRoom, Effect, Failure, Input, NotReady, Now, ReadId, Why};
-use crate::coordinator::{Forwarded, Operation, Operations, Serial};
-use crate::gate::{Gate, Outgoing};
+use crate::coordinator::{Forwarded, Hedging, Operation, Operations, Serial};
+use crate::gate::{Gate, NOTHING, Outgoing};
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
-use crate::message::{Message, OpId};
+use crate::message::{Message, OpId, ReadResult, WriteResult};
 use crate::namespace::Namespaces;
 use crate::options::{Mutation, Options};
+use crate::overload::Shedding;
 use crate::pace::{Pace, PaceView};
 use crate::peers::Peers;
 use crate::replica::Asker;
 use crate::replication::Tasks;
+use crate::settled::Settling;
 use crate::store::{Found, Store, Stored};
 use crate::timer::{Timer, Timers};
 use crate::views::{Figures, PeerView, TaskView};
@@ -88,10 +90,15 @@ pub struct Node {
     pub(crate) peers: Peers,
     pub(crate) tasks: Tasks,
     pub(crate) pace: Pace,
+    pub(crate) shedding: Shedding,
+    /// How long the oldest input of this turn had waited for it, in milliseconds.
+    pub(crate) queued_ms: u32,
     pub(crate) operations: Operations,
     pub(crate) serial: Serial,
     pub(crate) forwarded: Forwarded,
+    pub(crate) hedging: Hedging,
     pub(crate) listings: BTreeMap<ReadId, Asker>,
+    pub(crate) settling: Settling,
     pub(crate) figures: Figures,
 
     /// Messages to this node's own replica and coordinator, within a turn.
@@ -122,10 +129,14 @@ impl Node {
             peers: Peers::default(),
             tasks: Tasks::default(),
             pace: Pace::new(now.mono_ms, &boot.options),
+            shedding: Shedding::default(),
+            queued_ms: 0,
             operations: Operations::new(boot.seed, boot.run),
             serial: Serial::default(),
             forwarded: Forwarded::default(),
+            hedging: Hedging::default(),
             listings: BTreeMap::new(),
+            settling: Settling::default(),
             figures: Figures::default(),
             local: VecDeque::new(),
             effects: Vec::new(),
@@ -144,12 +155,18 @@ impl Node {
         };
         node.know_members();
         node.timers.set(now.mono_ms, Timer::PeerTick);
+        node.timers.set(now.mono_ms, Timer::Settle);
         Ok(node)
     }
 
     /// Takes everything that has arrived (drains `inputs`) and appends what to do to `effects`, in order.
     pub fn turn(&mut self, now: Now, inputs: &mut Vec<Input>, effects: &mut Vec<Effect>) {
         self.now = now;
+        self.queued_ms = match inputs.first() {
+            Some(Input::Queued(oldest_ms)) => *oldest_ms,
+            _ => 0,
+        };
+        self.shedding.observe(now.mono_ms, self.queued_ms, &self.options);
         for input in inputs.drain(..) {
             self.on_input(input);
             self.run_local();
@@ -158,7 +175,7 @@ impl Node {
             self.on_timer(timer);
             self.run_local();
         }
-        self.store.commit(&mut self.effects, &mut self.figures);
+        self.store.commit(now.mono_ms, &mut self.effects, &mut self.figures);
         effects.append(&mut self.effects);
         assert!(self.local.is_empty(), "a turn ended with work left over");
     }
@@ -252,6 +269,7 @@ impl Node {
         Figures {
             cache_bytes: self.store.bytes(),
             cache_objects: self.store.objects(),
+            shed_per_mille: u64::from(self.shedding.share()),
             unsynced_bytes: self.store.unsynced_bytes(),
             operations: self.operations.len() as u64,
             tasks: self.tasks.count(),
@@ -272,6 +290,8 @@ impl Node {
             Input::DiskFailed(reason) => self.halt(reason),
             Input::DiskRoom(room) => self.disk_room = room,
             Input::Stop => self.stopping = true,
+            // Taken when the turn began.
+            Input::Queued(_) => {}
         }
     }
 
@@ -281,6 +301,7 @@ impl Node {
             Timer::ReadRetry(id) => self.on_read_retry(id),
             Timer::Restamp(id) => self.on_restamp(id),
             Timer::PeerTick => self.on_peer_tick(),
+            Timer::Settle => self.on_settle_tick(),
             Timer::TaskRetry(node) => {
                 self.tasks.disarm(node, self.now.mono_ms);
                 self.offer_tasks(node);
@@ -307,26 +328,36 @@ impl Node {
     fn on_message(&mut self, from: NodeId, message: Message) {
         match message {
             Message::Ping => self.send_plain(from, Message::Pong),
-            Message::Write { op, namespace, key, object, .. } => {
-                self.on_write(Asker { node: from, op }, namespace, &key, object);
+            Message::Write { op, namespace, key, object, budget_ms } => {
+                let asker = self.asker(from, op, budget_ms);
+                self.on_write(asker, namespace, &key, object);
             }
             Message::WriteReply { op, result } => self.on_write_reply(from, op, result),
-            Message::Read { op, namespace, key, want, .. } => {
-                self.on_read(Asker { node: from, op }, namespace, &key, want);
+            Message::Read { op, namespace, key, want, budget_ms } => {
+                self.on_read(self.asker(from, op, budget_ms), namespace, &key, want);
             }
             Message::ReadReply { op, result } => self.on_read_reply(from, op, result),
             Message::Forward { op, request, .. } => self.on_forward(from, op, request),
             Message::ForwardReply { op, outcome } => self.on_forward_reply(from, op, outcome),
-            Message::Keys { op, namespace, partition, from_hash, limit } => {
-                self.on_keys(Asker { node: from, op }, namespace, (partition, from_hash, limit));
+            Message::Keys { op, namespace, partition, from_hash, limit, budget_ms } => {
+                let asker = self.asker(from, op, budget_ms);
+                self.on_keys(asker, namespace, (partition, from_hash, limit));
             }
             Message::KeysReply { op, result } => self.on_keys_reply(from, op, result),
             Message::Founding { digest } => self.on_founding(from, digest),
             Message::Record(record) => self.on_record(*record),
             Message::Unsupported { op } => self.on_unsupported(from, op),
             Message::Unknown { op: Some(op) } => self.send_plain(from, Message::Unsupported { op }),
+            Message::Complete { until } => self.on_complete(from, until),
             Message::Pong | Message::Unknown { op: None } => {}
         }
+    }
+
+    /// Who asks, and until when it waits: what it gave less the time that its message waited here for its turn.
+    fn asker(&self, node: NodeId, op: OpId, budget_ms: u32) -> Asker {
+        let queued_ms = if node == self.info.member.node { 0 } else { self.queued_ms };
+        let left_ms = budget_ms.saturating_sub(queued_ms);
+        Asker { node, op, until_mono_ms: self.now.mono_ms + u64::from(left_ms) }
     }
 
     /// A peer runs an older version and does not know the message of this operation.
@@ -344,7 +375,10 @@ impl Node {
 
     /// Lets something leave now or when `reveals` is durable.
     pub(crate) fn send(&mut self, reveals: BatchId, outgoing: Outgoing) {
-        if let Some(outgoing) = self.gate.pass(reveals, outgoing) {
+        let full = self.gate.holds(reveals) && self.gate.len() >= self.options.held_max;
+        let (reveals, outgoing) =
+            if full { refused(reveals, outgoing) } else { (reveals, outgoing) };
+        if let Some(outgoing) = self.gate.pass(self.now.mono_ms, reveals, outgoing) {
             self.leave(outgoing);
         }
     }
@@ -365,7 +399,9 @@ impl Node {
             return;
         }
         self.store.durable_up_to(batch);
-        for outgoing in self.gate.durable_up_to(batch) {
+        let (leaving, expired) = self.gate.durable_up_to(self.now.mono_ms, batch);
+        self.figures.expired += expired;
+        for outgoing in leaving {
             self.leave(outgoing);
         }
     }
@@ -404,6 +440,21 @@ impl Node {
             self.on_deadline(id);
         }
         self.effects.push(Effect::Halted(reason));
+    }
+}
+
+/// Instead of a replica's answer, for want of room to hold it back: that it is overloaded. Anything else as it is.
+fn refused(reveals: BatchId, outgoing: Outgoing) -> (BatchId, Outgoing) {
+    match outgoing {
+        Outgoing::Peer(to, Message::WriteReply { op, .. }) => {
+            let result = WriteResult::Refused(Why::Overloaded);
+            (NOTHING, Outgoing::Peer(to, Message::WriteReply { op, result }))
+        }
+        Outgoing::Peer(to, Message::ReadReply { op, .. }) => {
+            let result = ReadResult::Refused(Why::Overloaded);
+            (NOTHING, Outgoing::Peer(to, Message::ReadReply { op, result }))
+        }
+        other => (reveals, other),
     }
 }
 

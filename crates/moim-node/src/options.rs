@@ -7,9 +7,11 @@ pub struct Options {
     pub request_timeout_ms: u32,
     /// The longest that a client may ask a request to take, in milliseconds: an operation that waits holds memory.
     pub request_timeout_max_ms: u32,
-    /// How long a read waits for a replica before it asks the next one as well, in milliseconds. Below
-    /// `request_timeout_ms`, or it would never.
+    /// How long a read waits at the most for a replica before it asks the next one as well, in milliseconds: sooner
+    /// after the p95 of that replica's recent answers. Below `request_timeout_ms`, or it would never.
     pub read_retry_ms: u32,
+    /// How long a read waits at least before it asks one more, in milliseconds. Below `read_retry_ms`.
+    pub read_hedge_ms_min: u32,
     /// How often a silent peer is asked whether it lives, in milliseconds.
     pub ping_interval_ms: u32,
     /// After how many milliseconds of silence a peer is asked last. Several `ping_interval_ms`.
@@ -30,11 +32,33 @@ pub struct Options {
     pub unsynced_bytes_max: u64,
     /// Requests that one node coordinates at once; beyond it they are refused as overload.
     pub operations_max: usize,
+    /// How long inputs may wait for their turn before requests are refused as overload, in milliseconds. Well above what
+    /// many clients with many requests each make of it, below `request_timeout_ms`.
+    pub turn_delay_target_ms: u32,
+    /// How long they must have waited longer than that, without a break, in milliseconds: a burst is no overload.
+    pub turn_delay_patience_ms: u32,
+    /// Work that may wait for reads from disk; beyond it replicas refuse it as overload.
+    pub reads_waiting_max: usize,
+    /// Pages of keys that may be read from disk at once; beyond it replicas refuse them as overload.
+    pub listings_max: usize,
+    /// Messages that may wait until what they reveal is durable; beyond it replicas refuse as overload. Above
+    /// `operations_max`: this node's own come on top of its peers'.
+    pub held_max: usize,
     /// Updates that may wait for one key; beyond it they are refused as overload.
     pub updates_per_key_max: usize,
     /// Pairs in the clock of one key; a put that would add one beyond is refused. Far below what a stored object may
     /// hold, so that no object becomes unreadable by growing.
     pub clock_pairs_refused: usize,
+    /// Pairs of a clock beyond which the oldest that are settled are removed (REQ-17). Below `clock_pairs_refused`.
+    pub clock_pairs_max: usize,
+    /// How often a node looks how far things have settled, in milliseconds.
+    pub settle_tick_ms: u32,
+    /// Keys that the sweep for forgettable objects reads in one page.
+    pub sweep_page_keys: usize,
+    /// Pages that the sweep reads in one `settle_tick_ms`.
+    pub sweep_pages_per_tick: u32,
+    /// The least time between the beginnings of two sweeps over everything, in milliseconds.
+    pub sweep_period_ms: u32,
     /// Copies owed to owners that did not answer, in bytes over all targets; the oldest are left to read repair.
     pub tasks_bytes_max: u64,
     /// Copies in flight to one owner at once.
@@ -59,6 +83,7 @@ impl Default for Options {
             request_timeout_ms: 1_000,
             request_timeout_max_ms: 60_000,
             read_retry_ms: 50,
+            read_hedge_ms_min: 3,
             ping_interval_ms: 100,
             silence_ms: 500,
             missed_deadlines_max: 3,
@@ -68,8 +93,18 @@ impl Default for Options {
             disk_used_percent_max: 90,
             unsynced_bytes_max: 64 << 20,
             operations_max: 100_000,
+            turn_delay_target_ms: 100,
+            turn_delay_patience_ms: 200,
+            reads_waiting_max: 100_000,
+            listings_max: 1_000,
+            held_max: 200_000,
             updates_per_key_max: 1_000,
             clock_pairs_refused: 2_000,
+            clock_pairs_max: 32,
+            settle_tick_ms: 1_000,
+            sweep_page_keys: 256,
+            sweep_pages_per_tick: 4,
+            sweep_period_ms: 10_000,
             tasks_bytes_max: 256 << 20,
             tasks_in_flight_max: 128,
             task_retry_ms: 100,
@@ -96,13 +131,19 @@ pub enum Mutation {
     DropConcurrentSibling,
     /// Replicas accept a write that they outrank without saying so.
     HideSuperseded,
+    /// Tombstones and headers go when they are a few seconds old, whoever may not have heard of them (breaks INV-7).
+    RetireTombstonesByAge,
+    /// Read repair writes a value that it met as if it were new, also where a deletion has outranked it (breaks INV-7).
+    RepairResurrects,
 }
 
 /// Every mutation, for the simulator's sweep.
-pub const MUTATIONS: [Mutation; 5] = [
+pub const MUTATIONS: [Mutation; 7] = [
     Mutation::AckBeforeSync,
     Mutation::ReuseEpoch,
     Mutation::WriteQuorumShort,
     Mutation::DropConcurrentSibling,
     Mutation::HideSuperseded,
+    Mutation::RetireTombstonesByAge,
+    Mutation::RepairResurrects,
 ];

@@ -103,6 +103,11 @@ impl Peers {
         matches!(self.state(node), PeerState::Up | PeerState::Silent)
     }
 
+    /// Whether a peer has said nothing since this moment of the monotonic clock.
+    pub(crate) fn is_silent_since(&self, node: NodeId, mono_ms: u64) -> bool {
+        self.by_id.get(&node).is_some_and(|peer| peer.heard_mono_ms <= mono_ms)
+    }
+
     pub(crate) fn is_connected(&self, node: NodeId) -> bool {
         self.by_id.get(&node).is_some_and(|peer| peer.connected)
     }

@@ -16,6 +16,7 @@ use crate::message::{Message, OpId, ReadResult, Want, WriteResult};
 use crate::namespace::Conflict;
 use crate::node::Node;
 use crate::options::Mutation;
+use crate::settled::Admission;
 use crate::store::{Looked, Stored};
 
 /// A key, and where it lies.
@@ -37,11 +38,12 @@ impl Target {
     }
 }
 
-/// Who asked this replica, and under which operation.
+/// Who asked this replica, under which operation, and how long it waits for the answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asker {
     pub(crate) node: NodeId,
     pub(crate) op: OpId,
+    pub(crate) until_mono_ms: u64,
 }
 
 /// Something to do with the local copy of one key, which may have to be read from disk first.
@@ -53,13 +55,26 @@ pub(crate) enum Work {
     Tell { asker: Asker, target: Target, want: Want },
     /// Make a new version of it.
     Mint(Box<Mint>),
+    /// Forget what may be forgotten of it.
+    Forget { target: Target },
 }
 
 impl Work {
     fn data_key(&self) -> &Bytes {
         match self {
-            Self::Join { target, .. } | Self::Tell { target, .. } => &target.data_key,
+            Self::Join { target, .. } | Self::Tell { target, .. } | Self::Forget { target } => {
+                &target.data_key
+            }
             Self::Mint(mint) => &mint.target.data_key,
+        }
+    }
+
+    /// When nobody waits for it any more, on the monotonic clock.
+    fn until_mono_ms(&self) -> u64 {
+        match self {
+            Self::Join { asker, .. } | Self::Tell { asker, .. } => asker.until_mono_ms,
+            Self::Mint(mint) => mint.until_mono_ms(),
+            Self::Forget { .. } => u64::MAX,
         }
     }
 }
@@ -73,7 +88,7 @@ impl Node {
         key: &[u8],
         object: Bytes,
     ) {
-        match self.admit_write(namespace, key, object) {
+        match self.admit_write(asker.until_mono_ms, (namespace, key), object) {
             Ok((target, incoming)) => self.work(Work::Join { asker, target, incoming }),
             Err(why) => self.answer_write(asker.node, asker.op, WriteResult::Refused(why), NOTHING),
         }
@@ -87,14 +102,31 @@ impl Node {
         }
     }
 
-    /// Does work now if the key is in memory, otherwise when it has been read.
+    /// Does work now if the key is in memory, otherwise when it has been read. Not at all when nobody waits for it any
+    /// more: the time that it spent in queues and on the disk counts.
     pub(crate) fn work(&mut self, work: Work) {
+        if work.until_mono_ms() <= self.now.mono_ms {
+            return self.expire(work);
+        }
         match self.store.look(work.data_key(), &mut self.figures) {
             Looked::Ready(stored, batch) => self.run(work, stored, batch),
+            Looked::Absent if self.store.waiting() >= self.options.reads_waiting_max => {
+                self.refuse(work, Why::Overloaded);
+            }
             Looked::Absent => {
                 let key = work.data_key().clone();
-                self.store.wait(&key, work, &mut self.effects, &mut self.figures);
+                self.figures.cache_misses += 1;
+                self.store.wait(&key, work, self.clock.last(), &mut self.effects);
             }
+        }
+    }
+
+    /// Drops work that comes too late. Who asked has given up by its own clock and needs no answer.
+    fn expire(&mut self, work: Work) {
+        self.figures.expired += 1;
+        if let Work::Mint(mint) = work {
+            let waited_ms = mint.waited_ms(self.now.mono_ms);
+            self.mint_failed(*mint, Why::NoAnswer(waited_ms));
         }
     }
 
@@ -108,6 +140,8 @@ impl Node {
                 self.answer_read(asker.node, asker.op, ReadResult::Refused(why), NOTHING);
             }
             Work::Mint(mint) => self.mint_failed(*mint, why),
+            // The next sweep tries again.
+            Work::Forget { .. } => {}
         }
     }
 
@@ -125,6 +159,7 @@ impl Node {
                 self.answer_read(asker.node, asker.op, result, batch);
             }
             Work::Mint(mint) => self.mint(*mint, stored, batch),
+            Work::Forget { target } => self.forget(&target, stored),
         }
     }
 
@@ -136,20 +171,26 @@ impl Node {
         incoming: Stored,
     ) -> (WriteResult, BatchId) {
         self.clock.observe(incoming.object.written());
-        let Some(held) = held else {
-            return (WriteResult::Stored, self.store.put(&target.data_key, incoming));
+        let held_object = held.as_ref().map(|held| &held.object);
+        let incoming = match self.admit_incoming(target, held_object, incoming) {
+            Admission::Join(incoming) => incoming,
+            Admission::Known => return (WriteResult::Stored, batch),
+            Admission::Refuse(why) => return (WriteResult::Refused(why), batch),
         };
+        let Some(held) = held else { return self.keep(target, incoming) };
         let joined = self.joined(&held.object, &incoming.object);
         match joined {
-            Ok(Joined::Incoming) => {
-                (WriteResult::Stored, self.store.put(&target.data_key, incoming))
-            }
-            Ok(Joined::Merged(both)) => {
-                (WriteResult::Stored, self.store.put(&target.data_key, Stored::new(both)))
-            }
+            Ok(Joined::Incoming) => self.keep(target, incoming),
+            Ok(Joined::Merged(both)) => self.keep(target, Stored::new(both)),
             Ok(Joined::Unchanged) => (self.unchanged(&held.object, &incoming.object), batch),
             Err(why) => (WriteResult::Refused(why), NOTHING),
         }
+    }
+
+    /// Stores what came of a join.
+    fn keep(&mut self, target: &Target, stored: Stored) -> (WriteResult, BatchId) {
+        let stored = self.pruned(target, stored);
+        (WriteResult::Stored, self.store.put(&target.data_key, stored))
     }
 
     fn joined(&self, held: &Object, incoming: &Object) -> Result<Joined, Why> {
@@ -179,14 +220,23 @@ impl Node {
         }
     }
 
+    /// Whether the disk is so far behind that a write which begins now will hardly be durable by then: the oldest batch
+    /// has waited for as long already.
+    pub(crate) fn sync_outlasts(&self, until_mono_ms: u64) -> bool {
+        let behind_ms = self.store.sync_behind_ms(self.now.mono_ms);
+        behind_ms > 0 && behind_ms >= until_mono_ms.saturating_sub(self.now.mono_ms)
+    }
+
     fn admit_write(
         &mut self,
-        namespace: NamespaceId,
-        key: &[u8],
+        until_mono_ms: u64,
+        (namespace, key): (NamespaceId, &[u8]),
         object: Bytes,
     ) -> Result<(Target, Stored), Why> {
         let target = self.local_target(namespace, key)?;
-        if self.store.unsynced_bytes() >= self.options.unsynced_bytes_max {
+        if self.store.unsynced_bytes() >= self.options.unsynced_bytes_max
+            || self.sync_outlasts(until_mono_ms)
+        {
             return Err(Why::Overloaded);
         }
         let incoming = Stored::decode(object).map_err(|_damaged| Why::Unsupported)?;

@@ -4,10 +4,11 @@
 //! has it. Bounded in bytes: beyond it the oldest are given up and counted, and read repair brings them. Tasks live in
 //! memory: a coordinator that restarts forgets them, and again read repair brings them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use moim_core::NodeId;
+use moim_core::clock::Hlc;
 use moim_core::object::Joined;
 
 use crate::coordinator::Operation;
@@ -31,6 +32,8 @@ struct Task {
     target: Target,
     stored: Stored,
     created_ms: u64,
+    /// When the request began that the copy is of.
+    begun: Hlc,
     attempts: u32,
     in_flight: bool,
 }
@@ -50,6 +53,8 @@ struct Owed {
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     owed: BTreeMap<NodeId, Owed>,
+    /// All tasks by when their requests began.
+    by_begun: BTreeSet<(Hlc, NodeId, TaskId)>,
     bytes: u64,
     count: u64,
     next: u64,
@@ -65,10 +70,15 @@ pub(crate) struct Offer {
 
 impl Tasks {
     /// Owes `node` this object; joins it with what is already owed of the key.
-    pub(crate) fn owe(&mut self, node: NodeId, target: &Target, stored: Stored, wall_ms: u64) {
+    fn owe(&mut self, node: NodeId, target: &Target, stored: Stored, (wall_ms, begun): (u64, Hlc)) {
         let owed = self.owed.entry(node).or_default();
-        if let Some(task) = owed.by_key.get(&target.data_key).and_then(|id| owed.tasks.get_mut(id))
-        {
+        let known = owed.by_key.get(&target.data_key).copied();
+        if let Some((id, task)) = known.and_then(|id| Some((id, owed.tasks.get_mut(&id)?))) {
+            if begun < task.begun {
+                self.by_begun.remove(&(task.begun, node, id));
+                self.by_begun.insert((begun, node, id));
+                task.begun = begun;
+            }
             let joined = match task.stored.object.join(&stored.object) {
                 Ok(Joined::Incoming) => stored,
                 Ok(Joined::Merged(object)) => Stored::new(object),
@@ -92,10 +102,17 @@ impl Tasks {
             target: target.clone(),
             stored,
             created_ms: wall_ms,
+            begun,
             attempts: 0,
             in_flight: false,
         };
         owed.tasks.insert(id, task);
+        self.by_begun.insert((begun, node, id));
+    }
+
+    /// When the oldest request began of which a copy is owed.
+    pub(crate) fn oldest(&self) -> Option<Hlc> {
+        self.by_begun.first().map(|&(begun, ..)| begun)
     }
 
     /// Gives up the oldest tasks until the bound holds.
@@ -210,6 +227,7 @@ impl Tasks {
         let Some(owed) = self.owed.get_mut(&node) else { return };
         let Some(task) = owed.tasks.remove(&id) else { return };
         owed.by_key.remove(&task.target.data_key);
+        self.by_begun.remove(&(task.begun, node, id));
         owed.in_flight -= usize::from(task.in_flight);
         self.bytes -= TASK_OVERHEAD_BYTES + task.stored.encoded.len() as u64;
         self.count -= 1;
@@ -228,8 +246,9 @@ fn view(node: NodeId, id: TaskId, task: &Task) -> TaskView {
 }
 
 impl Node {
-    pub(crate) fn owe(&mut self, node: NodeId, target: &Target, stored: Stored) {
-        self.tasks.owe(node, target, stored, self.now.wall_ms);
+    /// Owes `node` an object of a request that began at `begun`.
+    pub(crate) fn owe(&mut self, node: NodeId, target: &Target, stored: Stored, begun: Hlc) {
+        self.tasks.owe(node, target, stored, (self.now.wall_ms, begun));
         self.tasks.trim(&self.options, &mut self.figures);
         self.offer_later(node, self.options.task_retry_ms);
     }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
+use moim_core::clock::Hlc;
 use moim_core::codec::DecodeError;
 use moim_core::object::Object;
 use moim_storage::{Batch, Family, Write};
@@ -86,13 +87,24 @@ pub(crate) struct Store {
     bytes: u64,
     bytes_max: u64,
     loading: Map<VecDeque<Work>>,
-    reads: BTreeMap<ReadId, Bytes>,
+    /// The key that each reads, and when it began.
+    reads: BTreeMap<ReadId, (Bytes, Hlc)>,
     next_read: u64,
     batch: Batch,
     batch_bytes: u64,
     next_batch: BatchId,
-    unsynced: VecDeque<(BatchId, u64)>,
+    unsynced: VecDeque<Unsynced>,
     unsynced_bytes: u64,
+    /// Work that waits for reads, over all keys.
+    waiting: usize,
+}
+
+/// A batch on its way to the disk.
+#[derive(Debug)]
+struct Unsynced {
+    id: BatchId,
+    bytes: u64,
+    since_mono_ms: u64,
 }
 
 impl Store {
@@ -111,6 +123,7 @@ impl Store {
             next_batch: BatchId(1),
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
+            waiting: 0,
         }
     }
 
@@ -132,22 +145,21 @@ impl Store {
     }
 
     /// Queues work until `key` has been read; begins to read it if nobody has.
-    pub(crate) fn wait(
-        &mut self,
-        key: &Bytes,
-        work: Work,
-        effects: &mut Vec<Effect>,
-        figures: &mut Figures,
-    ) {
+    pub(crate) fn wait(&mut self, key: &Bytes, work: Work, now: Hlc, effects: &mut Vec<Effect>) {
+        self.waiting += 1;
         if let Some(queue) = self.loading.get_mut(key) {
             queue.push_back(work);
             return;
         }
-        figures.cache_misses += 1;
         let id = self.next_read();
-        self.reads.insert(id, key.clone());
+        self.reads.insert(id, (key.clone(), now));
         self.loading.insert(key.clone(), VecDeque::from([work]));
         effects.push(Effect::Load(id, Family::Data, key.clone()));
+    }
+
+    /// Since when something may wait for a key to be read. Reads are named in the order in which they begin.
+    pub(crate) fn oldest_read(&self) -> Option<Hlc> {
+        self.reads.first_key_value().map(|(_, &(_, begun))| begun)
     }
 
     /// Names a read that is not a load of a key.
@@ -159,8 +171,9 @@ impl Store {
 
     /// A read has ended: keeps what it brought and returns what waited for it.
     pub(crate) fn loaded(&mut self, id: ReadId, found: Found) -> VecDeque<Work> {
-        let Some(key) = self.reads.remove(&id) else { return VecDeque::new() };
+        let Some((key, _)) = self.reads.remove(&id) else { return VecDeque::new() };
         let waiting = self.loading.remove(&key).unwrap_or_default();
+        self.waiting -= waiting.len();
         if let Found::Read(stored) = found {
             assert!(!self.entries.contains_key(&key), "a key was written while it was being read");
             self.insert(key, stored, BatchId(0));
@@ -184,6 +197,19 @@ impl Store {
         batch
     }
 
+    /// Removes a key, from memory and with this turn's batch. Returns the batch.
+    pub(crate) fn remove(&mut self, key: &Bytes) -> BatchId {
+        self.write(Write::Delete { family: Family::Data, key: key.clone() });
+        let batch = self.next_batch;
+        if let Some(entry) = self.entries.get_mut(key) {
+            self.bytes -= object_bytes(entry.stored.as_ref());
+            *entry = Entry { stored: None, batch, used: false };
+        } else {
+            self.insert(key.clone(), None, batch);
+        }
+        batch
+    }
+
     /// Adds to this turn's batch. Returns the batch.
     pub(crate) fn write(&mut self, write: Write) -> BatchId {
         if let Write::Put { key, value, .. } = &write {
@@ -194,13 +220,19 @@ impl Store {
     }
 
     /// Ends the turn: hands over its batch, if there is one.
-    pub(crate) fn commit(&mut self, effects: &mut Vec<Effect>, figures: &mut Figures) {
+    pub(crate) fn commit(
+        &mut self,
+        mono_ms: u64,
+        effects: &mut Vec<Effect>,
+        figures: &mut Figures,
+    ) {
         if self.batch.is_empty() {
             return;
         }
         let batch = std::mem::take(&mut self.batch);
         let bytes = std::mem::take(&mut self.batch_bytes);
-        self.unsynced.push_back((self.next_batch, bytes));
+        let (id, since_mono_ms) = (self.next_batch, mono_ms);
+        self.unsynced.push_back(Unsynced { id, bytes, since_mono_ms });
         self.unsynced_bytes += bytes;
         effects.push(Effect::Commit(self.next_batch, batch));
         figures.commits += 1;
@@ -209,12 +241,10 @@ impl Store {
 
     /// Everything up to `batch` is durable: it may be evicted.
     pub(crate) fn durable_up_to(&mut self, batch: BatchId) {
-        while let Some(&(oldest, bytes)) =
-            self.unsynced.front().filter(|(oldest, _)| *oldest <= batch)
+        while self.unsynced.front().is_some_and(|oldest| oldest.id <= batch)
+            && let Some(oldest) = self.unsynced.pop_front()
         {
-            assert!(oldest <= batch, "batches become durable in order");
-            self.unsynced_bytes -= bytes;
-            self.unsynced.pop_front();
+            self.unsynced_bytes -= oldest.bytes;
         }
         self.evict();
     }
@@ -222,6 +252,16 @@ impl Store {
     /// Bytes of writes that wait for their sync.
     pub(crate) fn unsynced_bytes(&self) -> u64 {
         self.unsynced_bytes + self.batch_bytes
+    }
+
+    /// How long the oldest batch has waited for its sync, in milliseconds.
+    pub(crate) fn sync_behind_ms(&self, mono_ms: u64) -> u64 {
+        self.unsynced.front().map_or(0, |oldest| mono_ms.saturating_sub(oldest.since_mono_ms))
+    }
+
+    /// How much work waits for reads from disk.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -241,7 +281,7 @@ impl Store {
 
     /// Second chance (CLOCK): an entry goes when the hand meets it unused and durable.
     fn evict(&mut self) {
-        let durable = self.unsynced.front().map_or(self.next_batch, |&(oldest, _)| oldest);
+        let durable = self.unsynced.front().map_or(self.next_batch, |oldest| oldest.id);
         for _ in 0..EVICTION_STEPS_MAX {
             if self.bytes <= self.bytes_max {
                 return;

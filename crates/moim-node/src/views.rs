@@ -61,6 +61,10 @@ pub struct Figures {
     pub timeouts: u64,
     /// Requests refused as overload.
     pub overloaded: u64,
+    /// Share of requests that is refused now because others keep the node busy, in thousandths.
+    pub shed_per_mille: u64,
+    /// Requests, and work for peers, dropped because nobody waited for it any more.
+    pub expired: u64,
     /// Acknowledged `lww` writes that a concurrent write outranked.
     pub lww_discarded: u64,
     /// Writes that were stamped anew above a version they met.
@@ -71,6 +75,8 @@ pub struct Figures {
     pub read_repairs: u64,
     /// Reads that asked one more replica because another was late.
     pub read_retries: u64,
+    /// Of those, the ones in which the additional replica answered before the late one.
+    pub read_hedges_won: u64,
     /// Objects in memory that a request found there.
     pub cache_hits: u64,
     /// Objects that had to be read from disk.
@@ -95,6 +101,14 @@ pub struct Figures {
     pub tasks_done: u64,
     /// Messages refused because their stamp was too far ahead.
     pub clock_skew_refused: u64,
+    /// Objects without a value that were forgotten, because nothing that they replaced can come back.
+    pub forgotten: u64,
+    /// Versions refused because they were replaced and forgotten long ago.
+    pub forgotten_refused: u64,
+    /// Pairs removed from clocks beyond `clock_pairs_max`.
+    pub clock_pairs_pruned: u64,
+    /// Times a clock stayed beyond `clock_pairs_max`, because its oldest pairs were not settled.
+    pub clocks_above_max: u64,
     /// Stored objects that could not be decoded.
     pub undecodable: u64,
     /// Reads that the disk could not answer.

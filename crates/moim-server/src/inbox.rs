@@ -2,13 +2,16 @@
 //! behind a lock. The first input of a pass wakes the turn; the others find it woken.
 //!
 //! Bounded without a limit of its own: a connection hands in what one read gave it and waits, the disk answers what
-//! was asked of it, and the node refuses requests beyond `operations_max`.
+//! was asked of it, and the node refuses requests beyond `operations_max`. What waits longer, waits in the kernel's
+//! buffers of connections that are not read while the loop is busy; [`Inbox::waited`] tells how long.
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use moim_node::Input;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Inputs for one node.
 #[derive(Debug, Default)]
@@ -16,7 +19,15 @@ pub(crate) struct Inbox {
     local: RefCell<Vec<Input>>,
     woken: Cell<bool>,
     mailbox: Arc<Mailbox>,
+    /// When this pass began to fill, and the one before it.
+    began: Cell<Option<Instant>>,
+    began_before: Cell<Option<Instant>>,
+    /// When the last pass ended.
+    ended: Cell<Option<Instant>>,
 }
+
+/// A pass that begins to fill sooner than this after the last one found its inputs waiting.
+const IDLE: Duration = Duration::from_micros(500);
 
 /// The side of an [`Inbox`] that other threads may use.
 #[derive(Debug, Default)]
@@ -43,8 +54,18 @@ impl Inbox {
     /// Asks for a turn although nothing has arrived.
     pub(crate) fn wake(&self) {
         if !self.woken.replace(true) {
+            self.began.set(Some(Instant::now()));
             self.mailbox.arrived.notify_one();
         }
+    }
+
+    /// How long the oldest input of this pass may have waited. Connections are not read during a pass: when the loop
+    /// did not rest since the last one, something may have arrived as soon as that began to fill.
+    pub(crate) fn waited(&self, now: Instant) -> Duration {
+        let Some(began) = self.began.get() else { return Duration::ZERO };
+        let rested = self.ended.get().is_none_or(|ended| began.duration_since(ended) > IDLE);
+        let since = if rested { began } else { self.began_before.get().unwrap_or(began) };
+        now.duration_since(since)
     }
 
     /// Moves everything that has arrived behind `inputs`.
@@ -61,6 +82,8 @@ impl Inbox {
     /// A pass of the loop is over: what it left here, or what came of it, is for the next. Until then nothing wakes
     /// the turn, which is running anyway.
     pub(crate) fn end_pass(&self) {
+        self.ended.set(Some(Instant::now()));
+        self.began_before.set(self.began.take());
         self.woken.set(false);
         if !self.is_empty() {
             self.wake();

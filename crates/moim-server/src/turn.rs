@@ -101,6 +101,10 @@ impl TurnTask {
         let handle = self.handle.clone();
         let shared = handle.shared();
         self.now = shared.clock.now();
+        let waited_ms = shared.inbox.waited(Instant::now()).as_millis();
+        if waited_ms > 0 {
+            self.inputs.push(Input::Queued(u32::try_from(waited_ms).unwrap_or(u32::MAX)));
+        }
         for _ in 0..ROUNDS_MAX {
             shared.inbox.take(&mut self.inputs);
             shared.figures.turned(self.inputs.len());

@@ -62,6 +62,30 @@ pub enum Use {
     Counter,
 }
 
+/// A key, and by which rules its namespace keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// What it is used for.
+    pub usage: Use,
+    /// Whether others stand in for owners that cannot be reached.
+    pub sloppy: bool,
+    /// Its name.
+    pub name: String,
+}
+
+impl Key {
+    /// A key of a strict namespace.
+    pub fn strict(usage: Use, name: impl Into<String>) -> Self {
+        Self { usage, sloppy: false, name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.sloppy { "~" } else { "" }, self.name)
+    }
+}
+
 /// What a client asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -160,10 +184,8 @@ pub struct Operation {
     pub id: u64,
     /// Which client.
     pub client: usize,
-    /// What the key is used for.
-    pub usage: Use,
     /// The key.
-    pub key: String,
+    pub key: Key,
     /// The node that was asked.
     pub coordinator: usize,
     /// Replicas that a read needs (also the reading half of an update).

@@ -12,6 +12,7 @@
 //! | `workload` | what clients do |
 //! | [`history`] | what clients asked and were told |
 //! | [`check`] | what must hold, and who says so |
+//! | [`freshness`] | how often readers meet several versions |
 //! | [`run`], `audit` | the acts of a run; what is looked at after everything has healed |
 //! | [`random`] | chance, from the seed |
 //!
@@ -20,8 +21,10 @@
 //! fails. Left out: changes of the ring, hints and anti-entropy, until nodes have them; so a node that lost its disk is
 //! refilled here as an operator would, by reading everything.
 
+mod abilities;
 mod audit;
 pub mod check;
+pub mod freshness;
 pub mod history;
 pub mod nemesis;
 pub mod plan;

@@ -45,10 +45,11 @@ pub struct Pace {
 pub const QUICK: Pace = Pace { gap_ms: (200, 1_500), lasts_ms: (50, 2_500), think_ms: (20, 80) };
 
 /// Trouble of seconds: nodes that are skipped, stood in for, and come back.
-const STEADY: Pace = Pace { gap_ms: (500, 4_000), lasts_ms: (500, 8_000), think_ms: (50, 200) };
+pub const STEADY: Pace = Pace { gap_ms: (500, 4_000), lasts_ms: (500, 8_000), think_ms: (50, 200) };
 
 /// Trouble of half a minute: members are declared down and repair runs on its schedule.
-const SLOW: Pace = Pace { gap_ms: (1_500, 9_000), lasts_ms: (3_000, 30_000), think_ms: (150, 500) };
+pub const SLOW: Pace =
+    Pace { gap_ms: (1_500, 9_000), lasts_ms: (3_000, 30_000), think_ms: (150, 500) };
 
 /// The trouble of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +64,7 @@ impl Nemesis {
     /// Draws the trouble of a run.
     pub fn draw(profile: Profile, shape: &Shape, random: &mut Random) -> Self {
         if profile != Profile::Nemesis {
-            let pace = Pace { gap_ms: shape.fault_gap_ms, ..QUICK };
-            return Self { faults: shape.faults.to_vec(), pace };
+            return Self { faults: shape.faults.to_vec(), pace: shape.pace };
         }
         let share = *random.pick(&[250, 400, 600, 1_000]);
         let kept: Vec<_> = EVERYTHING.iter().copied().filter(|_| random.chance(share)).collect();

@@ -44,6 +44,8 @@ pub struct Plan {
     pub registers: usize,
     /// Keys with siblings.
     pub carts: usize,
+    /// Which namespaces are used: strict ones (false), sloppy ones (true). So many clients in each.
+    pub spaces: &'static [bool],
     /// A client's usual pause between requests, in microseconds.
     pub think_us: u64,
     /// Each node's clock: milliseconds ahead of true time, and microseconds that it gains in a second.
@@ -67,6 +69,7 @@ impl Plan {
         let shape = profile.shape();
         let nemesis = Nemesis::draw(profile, &shape, &mut random.fork("nemesis"));
         let (think_least_ms, think_most_ms) = nemesis.pace.think_ms;
+        let spaces = profile.draw_spaces(&mut random.fork("spaces"));
         let nodes = *random.pick(shape.nodes);
         let clock = |random: &mut Random| {
             (random.around_zero(shape.clock_reach_ms), random.around_zero(200))
@@ -77,7 +80,9 @@ impl Plan {
             clients: usize::from(*random.pick(&[6_u8, 7, 9])),
             registers: usize::from(*random.pick(&[3_u8, 5, 8])),
             carts: usize::from(*random.pick(&[2_u8, 3, 5])),
-            think_us: random.between(think_least_ms * 1_000, think_most_ms * 1_000),
+            spaces,
+            think_us: random.between(think_least_ms * 1_000, think_most_ms * 1_000)
+                * spaces.len() as u64,
             clocks: (0..nodes).map(|_| clock(random)).collect(),
             latency_us: *random.pick(&[
                 (200, 3_000),
@@ -97,6 +102,12 @@ impl Plan {
     pub fn keeps_owed(&self) -> bool {
         let forgets = [Fault::Crash, Fault::Restart, Fault::Blackout, Fault::DiskFailure];
         self.shape.lost_disks == 0 && !self.nemesis.has_any(&forgets)
+    }
+
+    /// Disks that may be lost at the same time. A write is acknowledged by W copies, so with fewer lost than that one
+    /// is left, and the lost ones can be refilled from it (from N-W+1 others, of which one has it).
+    pub fn disks_lost_max(&self) -> u8 {
+        if self.shape.lost_disks > 0 { self.shape.w - 1 } else { 0 }
     }
 
     /// What nodes are told.

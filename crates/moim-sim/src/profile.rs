@@ -6,7 +6,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::abilities;
 use crate::check::Property;
+use crate::nemesis::{Pace, QUICK, STEADY};
 use crate::random::Random;
 
 /// A kind of run.
@@ -28,6 +30,8 @@ pub enum Profile {
     Clocks,
     /// Disks are lost or replaced by old copies, one at a time.
     LostDisks,
+    /// Several owners of a key at once cannot be reached for seconds, and others stand in for them.
+    StandIns,
     /// A bit of everything.
     Mixed,
     /// Every kind of trouble, some of it in each run, at a pace that the run draws.
@@ -47,7 +51,7 @@ pub enum Profile {
 }
 
 /// Every profile.
-pub const PROFILES: [Profile; 16] = [
+pub const PROFILES: [Profile; 17] = [
     Profile::Calm,
     Profile::Lossy,
     Profile::Partitions,
@@ -56,6 +60,7 @@ pub const PROFILES: [Profile; 16] = [
     Profile::Hanging,
     Profile::Clocks,
     Profile::LostDisks,
+    Profile::StandIns,
     Profile::Mixed,
     Profile::Nemesis,
     Profile::N5W3R3,
@@ -116,8 +121,8 @@ pub struct Shape {
     pub w: u8,
     /// Faults and their weights; none for a calm run, or where they are drawn.
     pub faults: &'static [(u32, Fault)],
-    /// The pause between faults, in milliseconds.
-    pub fault_gap_ms: (u64, u64),
+    /// How fast clients and faults follow each other, where that is not drawn.
+    pub pace: Pace,
     /// Messages of a thousand that are lost, repeated, overtaken.
     pub manners: [u32; 3],
     /// How far clocks are from true time at the most, in milliseconds.
@@ -150,13 +155,23 @@ const MIXED_FAULTS: &[(u32, Fault)] = &[
     (1, Fault::ClockSet),
 ];
 
+const STAND_IN_FAULTS: &[(u32, Fault)] = &[
+    (4, Fault::Split),
+    (2, Fault::Bridge),
+    (2, Fault::OneWay),
+    (5, Fault::Crash),
+    (4, Fault::Pause),
+    (1, Fault::FullDisk),
+    (1, Fault::Blackout),
+];
+
 const USUAL: Shape = Shape {
     nodes: &[3, 3, 4, 5],
     n: 3,
     r: 2,
     w: 2,
     faults: &[],
-    fault_gap_ms: (200, 1_500),
+    pace: QUICK,
     manners: [0, 0, 0],
     clock_reach_ms: 2_000,
     lost_disks: 0,
@@ -164,16 +179,8 @@ const USUAL: Shape = Shape {
     own_levels: 40,
 };
 
-const FIVE: Shape = Shape {
-    nodes: &[5],
-    n: 5,
-    r: 3,
-    w: 3,
-    faults: LEVEL_FAULTS,
-    fault_gap_ms: (200, 1_500),
-    own_levels: 0,
-    ..USUAL
-};
+const FIVE: Shape =
+    Shape { nodes: &[5], n: 5, r: 3, w: 3, faults: LEVEL_FAULTS, own_levels: 0, ..USUAL };
 
 impl Shape {
     /// What these levels promise or not, of what depends on levels.
@@ -200,6 +207,7 @@ impl Profile {
             (8, Self::Hanging),
             (8, Self::Clocks),
             (10, Self::LostDisks),
+            (10, Self::StandIns),
             (12, Self::Mixed),
             (30, Self::Nemesis),
             (4, Self::N5W3R3),
@@ -209,6 +217,16 @@ impl Profile {
             (1, Self::N5W1R1),
             (3, Self::Weak),
         ])
+    }
+
+    /// Chooses which namespaces a run uses.
+    pub fn draw_spaces(self, random: &mut Random) -> &'static [bool] {
+        const STRICT: &[bool] = &[false];
+        const SLOPPY: &[bool] = &[true];
+        const BOTH: &[bool] = &[false, true];
+        let all: [&'static [bool]; 3] =
+            [if self == Self::StandIns { SLOPPY } else { STRICT }, SLOPPY, BOTH];
+        if abilities::STAND_INS { random.pick::<&'static [bool]>(&all) } else { STRICT }
     }
 
     /// What it asks for.
@@ -231,7 +249,7 @@ impl Profile {
             },
             Self::Blackouts => Shape {
                 faults: &[(4, Fault::Blackout), (1, Fault::Crash), (1, Fault::SlowDisk)],
-                fault_gap_ms: (500, 3_000),
+                pace: Pace { gap_ms: (500, 3_000), ..QUICK },
                 ..USUAL
             },
             Self::Hanging => Shape {
@@ -250,6 +268,13 @@ impl Profile {
             },
             // A write that asked for one copy may lose it with the disk: nobody is promised otherwise.
             Self::LostDisks => Shape { nodes: &[3, 3, 4], lost_disks: 4, own_levels: 0, ..USUAL },
+            Self::StandIns => Shape {
+                nodes: &[5, 5, 6, 7],
+                faults: STAND_IN_FAULTS,
+                pace: STEADY,
+                own_levels: 300,
+                ..USUAL
+            },
             Self::Mixed => {
                 Shape { faults: MIXED_FAULTS, manners: [2, 2, 2], read_errors: 2, ..USUAL }
             }
@@ -275,6 +300,7 @@ impl Profile {
             Self::Hanging => "hanging",
             Self::Clocks => "clocks",
             Self::LostDisks => "lost-disks",
+            Self::StandIns => "stand-ins",
             Self::Mixed => "mixed",
             Self::Nemesis => "nemesis",
             Self::N5W3R3 => "n5-w3-r3",

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::abilities;
 use crate::check::{Conditions, Findings, Levels, Property, Violation, judge};
-use crate::history::Use;
+use crate::history::Key;
 use crate::plan::Settings;
 use crate::profile::{Fault, Profile};
 use crate::workload::Client;
@@ -71,6 +72,8 @@ pub fn mutation_name(mutation: moim_node::options::Mutation) -> &'static str {
         Mutation::WriteQuorumShort => "write-quorum-short",
         Mutation::DropConcurrentSibling => "drop-concurrent-sibling",
         Mutation::HideSuperseded => "hide-superseded",
+        Mutation::RetireTombstonesByAge => "retire-tombstones-by-age",
+        Mutation::RepairResurrects => "repair-resurrects",
     }
 }
 
@@ -91,7 +94,7 @@ pub fn run(settings: Settings) -> Report {
 pub(crate) struct Stage {
     pub(crate) world: World,
     pub(crate) findings: Findings,
-    pub(crate) keys: Vec<(Use, String)>,
+    pub(crate) keys: Vec<Key>,
     /// The first request after the work: from here on everything has healed.
     pub(crate) audit_from: u64,
 }
@@ -100,11 +103,11 @@ impl Stage {
     pub(crate) fn new(settings: &Settings) -> Self {
         let world = World::new(settings);
         let keys = Client::keys(&world.plan);
-        Self { world, findings: Findings::default(), keys, audit_from: 0 }
+        Self { world, findings: Findings::default(), keys, audit_from: u64::MAX }
     }
 
     /// The acts, until one fails.
-    fn play(&mut self) {
+    pub(crate) fn play(&mut self) {
         let acts = [Self::found, Self::work, Self::heal, Self::audit, Self::check_listings];
         let played = acts.into_iter().all(|act| act(self).is_some());
         if let Some(why) = self.world.broken.take() {
@@ -128,7 +131,12 @@ impl Stage {
 
     fn conditions(&self) -> Conditions {
         let shape = self.world.plan.shape;
-        let levels = Levels { n: shape.n, r: shape.r, w: shape.w };
+        let levels = Levels {
+            healed_from: self.audit_from,
+            disks_lost: self.world.plan.disks_lost_max(),
+            forgets: abilities::FORGETS,
+            ..Levels::strict(shape.n, shape.r, shape.w)
+        };
         let carts_from = if shape.lost_disks > 0 { self.audit_from } else { 0 };
         Conditions { levels, calm: self.world.plan.profile == Profile::Calm, carts_from }
     }

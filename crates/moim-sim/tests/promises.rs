@@ -93,13 +93,16 @@ fn every_rule_that_is_switched_off_is_noticed() {
         (Mutation::WriteQuorumShort, Profile::Mixed),
         (Mutation::DropConcurrentSibling, Profile::Mixed),
         (Mutation::HideSuperseded, Profile::Mixed),
+        (Mutation::RetireTombstonesByAge, Profile::Crashes),
+        (Mutation::RepairResurrects, Profile::Partitions),
     ] {
         let caught = (1..=20).any(|seed| {
-            let report = run(Settings { mutation: Some(mutation), ..short(seed, profile) });
+            let settings = Settings { operations: 1_000, ..short(seed, profile) };
+            let report = run(Settings { mutation: Some(mutation), ..settings });
             let told = |property| property != Property::AcknowledgedIsHeld;
             report.violations.iter().any(|violation| told(violation.property))
         });
         assert!(caught, "{mutation:?} went unnoticed");
     }
-    assert_eq!(MUTATIONS.len(), 5, "a mutation without a test");
+    assert_eq!(MUTATIONS.len(), 7, "a mutation without a test");
 }

@@ -55,6 +55,11 @@ impl VersionVector {
         debug_assert!(self.descends(other), "a merged vector lost history");
     }
 
+    /// Forgets actors altogether. Only whoever knows that nobody holds a write of theirs any more may do so.
+    pub fn retain(&mut self, mut keep: impl FnMut(Actor) -> bool) {
+        self.entries.retain(|&(actor, _)| keep(actor));
+    }
+
     /// Whether everything `other` has seen is seen here.
     pub fn descends(&self, other: &Self) -> bool {
         other.entries.iter().all(|&(actor, counter)| self.get(actor) >= counter)

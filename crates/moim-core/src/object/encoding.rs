@@ -22,7 +22,9 @@ const FORMAT: u8 = 1;
 const KIND_VALUE: u8 = 1;
 const KIND_DELETED: u8 = 2;
 const KIND_DROPPED: u8 = 3;
-const KIND_SIBLINGS: u8 = 16;
+/// Siblings without the ages of pairs, as the first version wrote them; read, no longer written.
+const KIND_SIBLINGS_AGELESS: u8 = 16;
+const KIND_SIBLINGS: u8 = 17;
 
 const LWW_HEADER_BYTES: usize = 54;
 
@@ -35,6 +37,11 @@ pub fn expiry_of(encoded: &[u8]) -> u64 {
 /// The time of the newest write of an encoded object. Reads the fixed place only.
 pub fn hlc_of(encoded: &[u8]) -> Hlc {
     Hlc::from_u64(fixed_u64(encoded, 10))
+}
+
+/// Whether an encoded object is one value and nothing else: no tombstone, header or siblings. Reads the fixed place only.
+pub fn is_plain_value(encoded: &[u8]) -> bool {
+    encoded.get(1) == Some(&KIND_VALUE)
 }
 
 fn fixed_u64(encoded: &[u8], at: usize) -> u64 {
@@ -67,7 +74,7 @@ impl Object {
             KIND_VALUE | KIND_DELETED | KIND_DROPPED => {
                 decode_lww(reader, kind, expires_ms, written)
             }
-            KIND_SIBLINGS => decode_siblings(reader, written),
+            KIND_SIBLINGS | KIND_SIBLINGS_AGELESS => decode_siblings(reader, kind, written),
             _ => Err(DecodeError::Invalid("object kind")),
         }
     }
@@ -124,6 +131,9 @@ fn encode_siblings(siblings: &Siblings) -> Bytes {
     bytes.put_u64(first_expiry(siblings));
     bytes.put_u64(siblings.written().as_u64());
     put_vector(&mut bytes, siblings.context());
+    for age in siblings.ages() {
+        bytes.put_u64(age.as_u64());
+    }
     bytes.put_varint(siblings.versions().len() as u64);
     for version in siblings.versions() {
         put_identity(&mut bytes, version);
@@ -145,8 +155,9 @@ fn first_expiry(siblings: &Siblings) -> u64 {
         .unwrap_or(0)
 }
 
-fn decode_siblings(mut reader: Reader, written: Hlc) -> Result<Object, DecodeError> {
+fn decode_siblings(mut reader: Reader, kind: u8, written: Hlc) -> Result<Object, DecodeError> {
     let context = vector(&mut reader)?;
+    let ages = if kind == KIND_SIBLINGS { Some(ages(&mut reader, context.len())?) } else { None };
     let count = reader.count("sibling count", SIBLINGS_MAX * ACTORS_MAX)?;
     let mut versions = Vec::with_capacity(count.min(SIBLINGS_MAX));
     for _ in 0..count {
@@ -165,10 +176,14 @@ fn decode_siblings(mut reader: Reader, written: Hlc) -> Result<Object, DecodeErr
         });
     }
     reader.finish()?;
-    let siblings = Siblings::from_parts(context, versions, written);
+    let siblings = Siblings::from_parts(context, ages, versions, written);
     siblings
         .map(Object::Siblings)
         .ok_or(DecodeError::Invalid("siblings (a dot outside the context)"))
+}
+
+fn ages(reader: &mut Reader, pairs: usize) -> Result<Vec<Hlc>, DecodeError> {
+    (0..pairs).map(|_| reader.u64("age of a pair").map(Hlc::from_u64)).collect()
 }
 
 /// Time and dot: what tells one version from every other.

@@ -17,9 +17,11 @@ mod version;
 
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod pruning;
 
 pub use context::Context;
-pub use encoding::{OBJECT_BYTES_MAX, expiry_of, hlc_of};
+pub use encoding::{OBJECT_BYTES_MAX, expiry_of, hlc_of, is_plain_value};
 pub use siblings::{SIBLINGS_MAX, Siblings};
 pub use version::{Content, Version};
 

@@ -12,13 +12,26 @@ pub const SIBLINGS_MAX: usize = 64;
 
 /// A set of versions and one context. Every version's dot is in the context; a dot in the context without a version
 /// was overwritten, deleted or has expired.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Siblings {
     context: VersionVector,
+    /// Of each pair of the context, in its order: the time of the last write that changed what the pair says (see
+    /// [`Siblings::prune`]).
+    ages: Vec<Hlc>,
     /// Sorted by dot.
     versions: Vec<Version>,
     written: Hlc,
 }
+
+/// Ages are bookkeeping: replicas may disagree on them for a while and still hold the same.
+impl PartialEq for Siblings {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.context, &self.versions, self.written)
+            == (&other.context, &other.versions, other.written)
+    }
+}
+
+impl Eq for Siblings {}
 
 impl Siblings {
     /// Never written.
@@ -26,21 +39,30 @@ impl Siblings {
         Self::default()
     }
 
-    /// From decoded parts, if they keep the invariant that every dot is in the context, each once.
+    /// From decoded parts, if they keep the invariant that every dot is in the context, each once. `ages` is one for
+    /// each pair of the context; without them every pair counts as old as the newest write, which keeps it longest.
     pub(super) fn from_parts(
         context: VersionVector,
+        ages: Option<Vec<Hlc>>,
         versions: Vec<Version>,
         written: Hlc,
     ) -> Option<Self> {
+        let ages = ages.unwrap_or_else(|| vec![written; context.len()]);
         let covered = versions.iter().all(|version| context.contains(version.dot));
         let sorted = versions.windows(2).all(|pair| pair[0].dot < pair[1].dot);
         let valued = versions.iter().all(|version| version.value().is_some());
-        (covered && sorted && valued).then_some(Self { context, versions, written })
+        let aged = ages.len() == context.len();
+        (covered && sorted && valued && aged).then_some(Self { context, ages, versions, written })
     }
 
     /// Everything seen.
     pub fn context(&self) -> &VersionVector {
         &self.context
+    }
+
+    /// The age of each pair of the context, in its order.
+    pub(super) fn ages(&self) -> &[Hlc] {
+        &self.ages
     }
 
     /// The concurrent versions, in the order of their dots.
@@ -116,10 +138,74 @@ impl Siblings {
         kept
     }
 
+    /// Keeps the clock small (REQ-17): removes the oldest pairs whose age is at or below `settled` and of which no
+    /// version is held, until `pairs_max` remain or none qualifies. Returns how many went.
+    ///
+    /// The age of a pair is not when its dot was issued but when the last write changed what the pair says: issued a
+    /// dot of it, overwrote or deleted a version of it, or brought it in a client's context. Once that write is settled
+    /// every owner has it, none holds a version of the pair, and none is on its way; then there is nothing left that the
+    /// pair could tell from a new write. Cutting by the dots' own age would not do: a version of long ago may have been
+    /// overwritten a moment ago, and come back as a false sibling from a replica that has not heard of it.
+    ///
+    /// Ties go by actor, so that replicas that know the same prune the same.
+    pub fn prune(&mut self, settled: Hlc, pairs_max: usize) -> usize {
+        let excess = self.context.len().saturating_sub(pairs_max);
+        if excess == 0 {
+            return 0;
+        }
+        let holds = |actor: Actor| self.versions.iter().any(|version| version.dot.actor == actor);
+        let pairs = self.context.entries().iter().zip(&self.ages);
+        let mut going: Vec<_> = pairs
+            .filter(|((actor, _), age)| **age <= settled && !holds(*actor))
+            .map(|((actor, _), age)| (*age, *actor))
+            .collect();
+        going.sort_unstable();
+        going.truncate(excess);
+        self.retain_actors(|actor| !going.iter().any(|(_, gone)| *gone == actor));
+        going.len()
+    }
+
+    /// Versions that somebody who holds `known` of this key, and everything that was written up to `complete`, has not
+    /// heard of although it would have: they were removed and forgotten (INV-7). Returns this without them, and whether
+    /// there were any; the context stays, so that whoever still holds them learns that they are gone.
+    pub fn without_forgotten(&self, known: Option<&Self>, complete: Hlc) -> (Self, bool) {
+        let mut kept = self.clone();
+        kept.versions.retain(|version| {
+            version.written > complete
+                || known.is_some_and(|known| known.context.contains(version.dot))
+        });
+        let any = kept.versions.len() < self.versions.len();
+        (kept, any)
+    }
+
+    fn retain_actors(&mut self, keep: impl Fn(Actor) -> bool) {
+        let actors: Vec<_> = self.context.entries().iter().map(|&(actor, _)| actor).collect();
+        let mut kept = actors.iter().map(|&actor| keep(actor));
+        self.ages.retain(|_| kept.next().unwrap_or(true));
+        self.context.retain(keep);
+        assert_eq!(self.ages.len(), self.context.len(), "every pair has an age");
+    }
+
+    fn age(&self, actor: Actor) -> Hlc {
+        let entries = self.context.entries();
+        let at = entries.binary_search_by_key(&actor, |&(known, _)| known);
+        at.map_or(Hlc::ZERO, |at| self.ages[at])
+    }
+
     fn forget(&mut self, seen: &VersionVector, dot: Dot, written: Hlc) {
+        let before = self.clone();
         self.versions.retain(|held| !seen.contains(held.dot));
         self.context.merge(seen);
         self.context.insert(dot);
+        let removed = |actor: Actor| {
+            let mut gone = before.versions.iter().filter(|version| seen.contains(version.dot));
+            gone.any(|version| version.dot.actor == actor)
+        };
+        let aged = |&(actor, counter): &(Actor, u64)| match before.age(actor) {
+            age if counter > before.context.get(actor) || removed(actor) => age.max(written),
+            age => age,
+        };
+        self.ages = self.context.entries().iter().map(aged).collect();
         self.written = self.written.max(written);
     }
 
@@ -139,7 +225,9 @@ impl Siblings {
         versions.dedup_by_key(|version| version.dot);
         let mut context = self.context.clone();
         context.merge(&other.context);
-        Self { context, versions, written: self.written.max(other.written) }
+        let older = |&(actor, _): &(Actor, u64)| self.age(actor).max(other.age(actor));
+        let ages = context.entries().iter().map(older).collect();
+        Self { context, ages, versions, written: self.written.max(other.written) }
     }
 
     /// Has seen it, and holds it no more: it was overwritten, deleted or has expired.

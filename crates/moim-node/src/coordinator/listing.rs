@@ -62,12 +62,12 @@ impl Node {
         let answers = owners.iter().map(|&owner| (owner, None)).collect();
         let id = self.register(deadline, Operation::Listing(ListingOp { job, answers }));
         let limit = limit.clamp(1, PAGE_KEYS_MAX);
+        let budget_ms = self.budget_ms(deadline);
         for owner in owners {
             if self.can_ask(owner) {
-                self.send_plain(
-                    owner,
-                    Message::Keys { op: id, namespace, partition, from_hash, limit },
-                );
+                let page =
+                    Message::Keys { op: id, namespace, partition, from_hash, limit, budget_ms };
+                self.send_plain(owner, page);
             } else {
                 self.on_keys_reply(owner, id, Err(self.why_not(owner)));
             }
@@ -82,9 +82,19 @@ impl Node {
         page: (Partition, u32, u16),
     ) {
         let (partition, from_hash, limit) = page;
-        if self.record.is_none() || self.halted.is_some() {
-            let result = Err(if self.halted.is_some() { Why::Disk } else { Why::NotReady });
-            return self.send_plain(asker.node, Message::KeysReply { op: asker.op, result });
+        if asker.until_mono_ms <= self.now.mono_ms {
+            self.figures.expired += 1;
+            return;
+        }
+        let refusal = match () {
+            () if self.halted.is_some() => Some(Why::Disk),
+            () if self.record.is_none() => Some(Why::NotReady),
+            () if self.listings.len() >= self.options.listings_max => Some(Why::Overloaded),
+            () => None,
+        };
+        if let Some(why) = refusal {
+            let reply = Message::KeysReply { op: asker.op, result: Err(why) };
+            return self.send_plain(asker.node, reply);
         }
         let id = self.store.next_read();
         self.listings.insert(id, asker);
@@ -95,8 +105,15 @@ impl Node {
 
     /// A page has been read from disk.
     pub(crate) fn on_listed(&mut self, id: ReadId, page: Result<ListedPage, String>) {
+        if self.on_swept(id, &page) {
+            return;
+        }
         let Some(asker) = self.listings.remove(&id) else { return };
         self.figures.disk_reads_failed += u64::from(page.is_err());
+        if asker.until_mono_ms <= self.now.mono_ms {
+            self.figures.expired += 1;
+            return;
+        }
         let result = page.map(|page| self.key_entries(page)).map_err(|_unreadable| Why::Disk);
         self.send(NOTHING, Outgoing::Peer(asker.node, Message::KeysReply { op: asker.op, result }));
     }

@@ -85,7 +85,7 @@ impl Node {
         }
         let mut context = seen;
         context.insert(dot);
-        let stored = Stored::new(Object::Siblings(siblings));
+        let stored = self.pruned(&admitted.target, Stored::new(Object::Siblings(siblings)));
         let batch = self.store.put(&admitted.target.data_key, stored.clone());
         self.begin_write(Job { origin, admitted }, stored, Context::Siblings(context), Some(batch));
     }
@@ -107,6 +107,17 @@ impl Node {
 }
 
 impl Mint {
+    /// When its client stops waiting, on the monotonic clock.
+    pub(crate) fn until_mono_ms(&self) -> u64 {
+        self.admitted.deadline_mono_ms
+    }
+
+    /// How long its client has waited.
+    pub(crate) fn waited_ms(&self, mono_ms: u64) -> u32 {
+        let waited_ms = mono_ms.saturating_sub(self.admitted.started_mono_ms);
+        u32::try_from(waited_ms).unwrap_or(u32::MAX)
+    }
+
     fn new(job: Job, fresh: Fresh, seen: VersionVector) -> Self {
         let Job { origin, admitted } = job;
         Self { target: admitted.target.clone(), origin, admitted, fresh, seen }

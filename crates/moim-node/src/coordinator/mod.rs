@@ -9,12 +9,14 @@
 //! |---|---|
 //! | `write` | send to all owners, acknowledge at W, stamp anew when outranked |
 //! | `read` | value from one, digests from the rest, join, write back, repair |
+//! | `hedge` | when a read asks one more replica, and how often reads may |
 //! | `mint` | a new version of a `siblings` object, at a replica |
 //! | `serial` | updates, one after the other per key |
 //! | `forward` | requests that another node must coordinate |
 //! | `listing` | pages of keys, and every replica's copy for people |
 
 mod forward;
+mod hedge;
 mod listing;
 mod mint;
 mod read;
@@ -22,12 +24,14 @@ mod serial;
 mod write;
 
 pub(crate) use forward::Forwarded;
+pub(crate) use hedge::Hedging;
 pub(crate) use mint::Mint;
 pub(crate) use serial::Serial;
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 use moim_core::NodeId;
+use moim_core::clock::Hlc;
 use moim_core::object::{Content, Context, Object};
 use moim_core::quorum::Level;
 
@@ -69,6 +73,17 @@ pub(crate) enum Operation {
     Task(NodeId, TaskId),
 }
 
+impl Operation {
+    /// When it began, if it may send objects. Owed copies are counted where they are kept.
+    fn begun(&self) -> Option<Hlc> {
+        match self {
+            Self::Write(write) => Some(write.begun()),
+            Self::Read(read) => Some(read.begun()),
+            Self::Forward(_) | Self::Listing(_) | Self::Inspect(_) | Self::Task(..) => None,
+        }
+    }
+}
+
 #[expect(
     clippy::disallowed_types,
     reason = "the hasher is seeded by an argument; whoever iterates sorts"
@@ -105,6 +120,11 @@ impl Operations {
         self.by_id.get_mut(&id)
     }
 
+    /// When the oldest request began that may still send objects.
+    pub(crate) fn oldest(&self) -> Option<Hlc> {
+        self.by_id.values().filter_map(Operation::begun).min()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
     }
@@ -130,6 +150,8 @@ pub(crate) struct Admitted {
     pub(crate) write_back: u8,
     pub(crate) deadline_mono_ms: u64,
     pub(crate) started_mono_ms: u64,
+    /// When it began in hybrid time: whatever it sends was stamped or read later (see [`Node::pending_floor`]).
+    pub(crate) begun: Hlc,
 }
 
 /// An admitted request and who waits for it.
@@ -170,6 +192,11 @@ impl Admitted {
 impl Node {
     /// A client asks.
     pub(crate) fn on_request(&mut self, id: RequestId, request: Request) {
+        if self.shedding.refuses() {
+            let limit = u64::from(self.options.turn_delay_target_ms);
+            let failure = Failure::Overloaded { queue: Queue::TurnDelay, limit };
+            return self.finish(Origin::Client(id), Outcome::Failed(failure));
+        }
         self.coordinate(Origin::Client(id), request);
     }
 
@@ -228,17 +255,22 @@ impl Node {
 
     fn admit(&mut self, request: &Request) -> Result<Admitted, Failure> {
         self.readiness()?;
-        if self.operations.len() >= self.options.operations_max {
+        if self.operations.len() + self.serial.waiting() >= self.options.operations_max {
             let limit = self.options.operations_max as u64;
             return Err(Failure::Overloaded { queue: Queue::Operations, limit });
         }
         let policy = self.namespaces.get(request.namespace).ok_or(Failure::NoSuchNamespace)?;
         check_size(policy, request)?;
-        if !matches!(request.action, Action::Get | Action::Inspect | Action::Keys { .. })
-            && self.store.unsynced_bytes() >= self.options.unsynced_bytes_max
-        {
-            let limit = self.options.unsynced_bytes_max;
-            return Err(Failure::Overloaded { queue: Queue::UnsyncedBytes, limit });
+        let started_mono_ms = self.now.mono_ms.saturating_sub(u64::from(self.queued_ms));
+        let timeout_ms = request.timeout_ms.unwrap_or(self.options.request_timeout_ms);
+        let timeout_ms = timeout_ms.min(self.options.request_timeout_max_ms);
+        let deadline_mono_ms = started_mono_ms + u64::from(timeout_ms);
+        if timeout_ms > 0 && deadline_mono_ms <= self.now.mono_ms {
+            let limit = u64::from(timeout_ms);
+            return Err(Failure::Overloaded { queue: Queue::TurnDelay, limit });
+        }
+        if !matches!(request.action, Action::Get | Action::Inspect | Action::Keys { .. }) {
+            self.admit_change(deadline_mono_ms)?;
         }
         let record = self.record.as_ref().ok_or(Failure::NotReady(NotReady::Stopping))?;
         let partition = match request.action {
@@ -246,8 +278,6 @@ impl Node {
             _ => record.ring.partition_of(&request.key),
         };
         let owners: Vec<_> = record.ring.owners_of(partition, policy.n).collect();
-        let timeout_ms = request.timeout_ms.unwrap_or(self.options.request_timeout_ms);
-        let timeout_ms = timeout_ms.min(self.options.request_timeout_max_ms);
         let (r, w) = (request.r.unwrap_or(policy.r), request.w.unwrap_or(policy.w));
         Ok(Admitted {
             write_back: write_back(policy, r, owners.len()),
@@ -256,9 +286,23 @@ impl Node {
             conflict: policy.conflict,
             r,
             w,
-            deadline_mono_ms: self.now.mono_ms + u64::from(timeout_ms),
-            started_mono_ms: self.now.mono_ms,
+            deadline_mono_ms,
+            started_mono_ms,
+            begun: self.clock.last(),
         })
+    }
+
+    /// Refuses what would have to wait too long for the disk.
+    fn admit_change(&self, deadline_mono_ms: u64) -> Result<(), Failure> {
+        if self.store.unsynced_bytes() >= self.options.unsynced_bytes_max {
+            let limit = self.options.unsynced_bytes_max;
+            return Err(Failure::Overloaded { queue: Queue::UnsyncedBytes, limit });
+        }
+        if self.sync_outlasts(deadline_mono_ms) {
+            let limit = deadline_mono_ms.saturating_sub(self.now.mono_ms);
+            return Err(Failure::Overloaded { queue: Queue::SyncDelay, limit });
+        }
+        Ok(())
     }
 
     /// Gives an operation its outcome.

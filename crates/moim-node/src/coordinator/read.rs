@@ -2,12 +2,14 @@
 //! before the answer where levels promise strong reads; the rest repaired afterwards (REQ-18).
 
 use moim_core::NodeId;
-use moim_core::object::{Joined, Object};
+use moim_core::clock::Hlc;
+use moim_core::object::{Joined, Object, Version};
 
 use super::{Job, Operation, unavailable};
 use crate::api::{Intent, Why};
 use crate::message::{Message, OpId, ReadResult, Want};
 use crate::node::Node;
+use crate::options::Mutation;
 use crate::store::Stored;
 use crate::timer::Timer;
 use crate::views::PeerState;
@@ -51,6 +53,10 @@ pub(crate) struct ReadOp {
     job: Job,
     /// In the order in which they are asked.
     copies: Vec<(NodeId, Copy)>,
+    /// Who was asked, and when last, on the monotonic clock.
+    asked: Vec<(NodeId, u64)>,
+    /// Who was asked because another was late.
+    hedge: Option<NodeId>,
     mismatch: bool,
 }
 
@@ -67,6 +73,10 @@ enum Step {
 }
 
 impl ReadOp {
+    pub(super) fn begun(&self) -> Hlc {
+        self.job.admitted.begun
+    }
+
     pub(crate) fn waits_for(&self, node: NodeId) -> bool {
         self.copies.iter().any(|(owner, copy)| *owner == node && matches!(copy, Copy::Asked(_)))
     }
@@ -75,6 +85,21 @@ impl ReadOp {
         if let Some(slot) = self.copies.iter_mut().find(|(owner, _)| *owner == node) {
             slot.1 = copy;
         }
+    }
+
+    /// When this replica was asked.
+    fn asked_mono_ms(&self, node: NodeId) -> Option<u64> {
+        self.asked.iter().find(|(asked, _)| *asked == node).map(|(_, at)| *at)
+    }
+
+    /// Who was asked and has not answered, and when.
+    fn late(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
+        self.asked.iter().filter(|(node, _)| self.waits_for(*node)).copied()
+    }
+
+    /// Whether the replica that was asked in addition answered while another is still awaited.
+    fn hedge_won(&self) -> bool {
+        self.hedge.is_some_and(|node| !self.waits_for(node)) && self.late().next().is_some()
     }
 
     fn count(&self, wanted: impl Fn(&Copy) -> bool) -> usize {
@@ -151,24 +176,36 @@ impl Node {
     pub(crate) fn begin_read(&mut self, job: Job) {
         let owners = self.read_order(&job.admitted.owners);
         let copies = owners.into_iter().map(|owner| (owner, Copy::Unasked)).collect();
-        let (deadline, started) = (job.admitted.deadline_mono_ms, job.admitted.started_mono_ms);
-        let id = self.register(deadline, Operation::Read(ReadOp { job, copies, mismatch: false }));
-        let retry_at = started + u64::from(self.options.read_retry_ms);
-        if retry_at < deadline {
-            self.timers.set(retry_at, Timer::ReadRetry(id));
-        }
+        let deadline = job.admitted.deadline_mono_ms;
+        let read = ReadOp { job, copies, asked: Vec::new(), hedge: None, mismatch: false };
+        let id = self.register(deadline, Operation::Read(read));
+        self.hedging.earn();
         self.drive_read(id);
+        self.hedge_later(id);
     }
 
-    /// This node first, then those that talk, then the silent. Who cannot be reached is not asked.
+    /// Sets the timer at which the slowest of those that were asked is late.
+    fn hedge_later(&mut self, id: OpId) {
+        let Some(Operation::Read(read)) = self.operations.get_mut(id) else { return };
+        let now_ms = self.now.mono_ms;
+        let delays =
+            read.late().map(|(node, _)| self.hedging.delay_ms(node, now_ms, &self.options));
+        let at = now_ms + u64::from(delays.max().unwrap_or(self.options.read_retry_ms));
+        if at < read.job.admitted.deadline_mono_ms {
+            self.timers.set(at, Timer::ReadRetry(id));
+        }
+    }
+
+    /// This node first, then those that talk, then the silent, then those that have been slow of late. Who cannot be reached is not asked.
     fn read_order(&self, owners: &[NodeId]) -> Vec<NodeId> {
         let own = self.info.member.node;
         let distance = |node: NodeId| match self.peers.state(node) {
+            _ if self.hedging.is_slow(node, self.now.mono_ms, &self.options) => 3,
             _ if node == own => 0,
             PeerState::Up => 1,
             PeerState::Silent => 2,
-            PeerState::Skipped => 3,
-            PeerState::Unreachable => 4,
+            PeerState::Skipped => 4,
+            PeerState::Unreachable => 5,
         };
         let mut order = owners.to_vec();
         order.sort_by_key(|&node| distance(node));
@@ -179,6 +216,10 @@ impl Node {
     pub(crate) fn on_read_reply(&mut self, from: NodeId, id: OpId, result: ReadResult) {
         match self.operations.get_mut(id) {
             Some(Operation::Read(read)) if read.waits_for(from) => {
+                if let Some(asked_ms) = read.asked_mono_ms(from) {
+                    let took_ms = self.now.mono_ms.saturating_sub(asked_ms);
+                    self.hedging.observe(from, self.now.mono_ms, took_ms);
+                }
                 match copy_of(result) {
                     Ok(copy) => read.set(from, copy),
                     Err(why) => return self.read_refused(id, from, why),
@@ -197,13 +238,39 @@ impl Node {
         }
     }
 
-    /// A read has waited long enough: it asks one more.
+    /// A read has waited long enough: it asks one more, if it may.
     pub(crate) fn on_read_retry(&mut self, id: OpId) {
+        let Some(Operation::Read(read)) = self.operations.get_mut(id) else { return };
+        let now_ms = self.now.mono_ms;
+        let (started, deadline) =
+            (read.job.admitted.started_mono_ms, read.job.admitted.deadline_mono_ms);
+        let (retry_at, last_at) =
+            (started + u64::from(self.options.read_retry_ms), started.midpoint(deadline));
+        let silent = read.late().any(|(node, asked_ms)| self.peers.is_silent_since(node, asked_ms));
+        let (allowed, next_at) = match () {
+            () if now_ms < retry_at => (self.hedging.take_hedge(), retry_at),
+            () if now_ms < last_at => (silent || self.hedging.take_retry(), last_at),
+            () => (true, deadline),
+        };
+        if next_at > now_ms && next_at < deadline {
+            self.timers.set(next_at, Timer::ReadRetry(id));
+        }
+        if allowed {
+            self.hedge(id);
+        }
+    }
+
+    /// Asks one more: for the object, if that has not come yet.
+    fn hedge(&mut self, id: OpId) {
         let Some(Operation::Read(read)) = self.operations.get_mut(id) else { return };
         let object_missing = read.count(|copy| matches!(copy, Copy::Object(_))) == 0;
         let want = if object_missing { Want::Object } else { Want::Digest };
-        if self.ask_more(id, want) {
-            self.figures.read_retries += 1;
+        if !self.ask_more(id, want) {
+            return;
+        }
+        self.figures.read_retries += 1;
+        if let Some(Operation::Read(read)) = self.operations.get_mut(id) {
+            read.hedge = read.asked.last().map(|(node, _)| *node);
         }
     }
 
@@ -242,6 +309,11 @@ impl Node {
     fn ask(&mut self, id: OpId, node: NodeId, want: Want) {
         let Some(Operation::Read(read)) = self.operations.get_mut(id) else { return };
         read.set(node, Copy::Asked(want));
+        let now_ms = self.now.mono_ms;
+        match read.asked.iter_mut().find(|(asked, _)| *asked == node) {
+            Some((_, at_ms)) => *at_ms = now_ms,
+            None => read.asked.push((node, now_ms)),
+        }
         let (namespace, key) =
             (read.job.admitted.target.namespace, read.job.admitted.target.key.clone());
         let deadline = read.job.admitted.deadline_mono_ms;
@@ -268,7 +340,12 @@ impl Node {
     fn read_done(&mut self, id: OpId) {
         let Some(Operation::Read(read)) = self.operations.remove(id) else { return };
         self.observe_latency(&read.job.origin, read.job.admitted.started_mono_ms);
-        let joined = read.joined();
+        self.figures.read_hedges_won += u64::from(read.hedge_won());
+        self.observe_late(&read);
+        let joined = match self.options.mutation {
+            Some(Mutation::RepairResurrects) => self.resurrected(&read).or_else(|| read.joined()),
+            _ => read.joined(),
+        };
         let state = State::of(joined.as_ref());
         let holds = |copy: &Copy| copy.state() == state;
         let agreed =
@@ -293,6 +370,34 @@ impl Node {
         self.begin_write_back(repair, stored, stale, 1);
     }
 
+    /// The planted fault: of copies that differ, one with a value wins, as if it were written now.
+    fn resurrected(&mut self, read: &ReadOp) -> Option<Stored> {
+        let wall_ms = self.now.wall_ms;
+        let known = read.copies.iter().filter(|(_, copy)| copy.state() != State::Unknown);
+        let states: Vec<_> = known.map(|(_, copy)| copy.state()).collect();
+        let live = read.copies.iter().find_map(|(_, copy)| match copy {
+            Copy::Object(Some(Stored { object: Object::Lww(version), .. }))
+                if version.is_live(wall_ms) =>
+            {
+                Some(version.clone())
+            }
+            _ => None,
+        })?;
+        if states.windows(2).all(|pair| pair[0] == pair[1]) {
+            return None;
+        }
+        let written = self.stamp();
+        Some(Stored::new(Object::Lww(Version { written, ..live })))
+    }
+
+    /// Who is still awaited takes at least as long as it has taken so far.
+    fn observe_late(&mut self, read: &ReadOp) {
+        for (node, asked_ms) in read.late() {
+            let took_ms = self.now.mono_ms.saturating_sub(asked_ms);
+            self.hedging.observe(node, self.now.mono_ms, took_ms);
+        }
+    }
+
     fn read_failed(&mut self, id: OpId) {
         if let Some(Operation::Read(read)) = self.operations.remove(id) {
             self.answer_unread(read, 0);
@@ -301,6 +406,7 @@ impl Node {
 
     pub(crate) fn read_deadline(&mut self, read: ReadOp) {
         let waited_ms = self.waited_ms(&read.job.admitted);
+        self.observe_late(&read);
         for (node, copy) in &read.copies {
             if let Copy::Asked(_) = copy {
                 self.missed_deadline(*node);

@@ -36,6 +36,14 @@ struct Pending {
 #[derive(Debug, Default)]
 pub(crate) struct Serial {
     by_key: BTreeMap<Bytes, VecDeque<Pending>>,
+    count: usize,
+}
+
+impl Serial {
+    /// Updates over all keys that wait behind others; the first of each key is an operation.
+    pub(crate) fn waiting(&self) -> usize {
+        self.count - self.by_key.len()
+    }
 }
 
 impl Node {
@@ -49,6 +57,7 @@ impl Node {
             let failure = Failure::Overloaded { queue: Queue::UpdatesPerKey, limit };
             return self.finish(origin, Outcome::Failed(failure));
         }
+        self.serial.count += 1;
         queue.push_back(Pending {
             origin,
             admitted,
@@ -71,6 +80,7 @@ impl Node {
         let admitted = pending.admitted.clone();
         // Its turn may come after its time: an operation that cannot end is not begun.
         if admitted.deadline_mono_ms <= self.now.mono_ms || pending.attempts > ATTEMPTS_MAX {
+            self.figures.expired += u64::from(admitted.deadline_mono_ms <= self.now.mono_ms);
             let waited_ms = self.waited_ms(&admitted);
             let node = self.info.member.node;
             return self.end_serial(key, Outcome::Failed(Failure::Timeout { node, waited_ms }));
@@ -177,6 +187,7 @@ impl Node {
     fn end_serial(&mut self, key: &Bytes, outcome: Outcome) {
         let Some(queue) = self.serial.by_key.get_mut(key) else { return };
         let ended = queue.pop_front();
+        self.serial.count -= usize::from(ended.is_some());
         if queue.is_empty() {
             self.serial.by_key.remove(key);
         }

@@ -51,6 +51,10 @@ impl WriteOp {
         Self { origin, admitted, stored, context, tally, votes, intent: Intent::Write }
     }
 
+    pub(super) fn begun(&self) -> Hlc {
+        self.admitted.begun
+    }
+
     pub(crate) fn waits_for(&self, node: NodeId) -> bool {
         self.votes.iter().any(|(voter, vote)| *voter == node && *vote == Vote::Waiting)
     }
@@ -237,7 +241,9 @@ impl Node {
                 let task = *task;
                 self.operations.remove(id);
                 match result {
-                    WriteResult::Stored | WriteResult::Superseded(_) => {
+                    WriteResult::Stored
+                    | WriteResult::Superseded(_)
+                    | WriteResult::Refused(Why::Forgotten) => {
                         self.task_delivered(from, task);
                     }
                     WriteResult::Refused(_) => self.task_failed(from, task),
@@ -352,8 +358,12 @@ impl Node {
             self.figures.lww_discarded += 1;
         }
         for (node, vote) in &op.votes {
-            if let Vote::Failed(_) | Vote::Waiting = vote {
-                self.owe(*node, &op.admitted.target, op.stored.clone());
+            match vote {
+                // One that refuses a forgotten version knows better.
+                Vote::Stored | Vote::Superseded | Vote::Failed(Why::Forgotten) => {}
+                Vote::Failed(_) | Vote::Waiting => {
+                    self.owe(*node, &op.admitted.target, op.stored.clone(), op.admitted.begun);
+                }
             }
         }
     }

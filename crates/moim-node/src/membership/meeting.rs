@@ -24,6 +24,7 @@ impl Node {
             // What was asked on the connection that this one replaces may never be answered.
             self.give_up_on(node);
         }
+        self.forget_completeness_of(node);
         self.peers.up(&hello.info, self.now.mono_ms, &self.options);
         if let Some(founding) = &mut self.founding {
             let step = founding.meet(&hello.info);
@@ -55,6 +56,7 @@ impl Node {
 
     pub(crate) fn on_peer_down(&mut self, node: NodeId) {
         self.peers.down(node, self.now.mono_ms, &self.options);
+        self.forget_completeness_of(node);
         self.give_up_on(node);
     }
 

@@ -57,6 +57,7 @@ mod kind {
     pub(super) const PONG: u8 = 0x82;
     pub(super) const FOUNDING: u8 = 0x83;
     pub(super) const RECORD: u8 = 0x84;
+    pub(super) const COMPLETE: u8 = 0x90;
 }
 
 /// Appends a whole frame.
@@ -77,6 +78,7 @@ pub fn decode(body: Bytes) -> Result<Message, DecodeError> {
         kind::PONG => Ok(Message::Pong),
         kind::FOUNDING => Ok(Message::Founding { digest: reader.u64("digest")? }),
         kind::RECORD => Ok(Message::Record(Box::new(cluster::record(&mut reader)?))),
+        kind::COMPLETE => Ok(Message::Complete { until: Hlc::from_u64(reader.u64("time")?) }),
         _ => Ok(Message::Unknown { op: None }),
     }
 }
@@ -172,12 +174,13 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
             put_head(out, kind::FORWARD_REPLY, *op);
             outcome::put(out, outcome);
         }
-        Message::Keys { op, namespace, partition, from_hash, limit } => {
+        Message::Keys { op, namespace, partition, from_hash, limit, budget_ms } => {
             put_head(out, kind::KEYS, *op);
             out.put_u32(namespace.0);
             out.put_u16(partition.get());
             out.put_u32(*from_hash);
             out.put_u16(*limit);
+            out.put_u32(*budget_ms);
         }
         Message::KeysReply { op, result } => {
             put_head(out, kind::KEYS_REPLY, *op);
@@ -186,6 +189,10 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
         Message::Founding { digest } => {
             out.put_u8(kind::FOUNDING);
             out.put_u64(*digest);
+        }
+        Message::Complete { until } => {
+            out.put_u8(kind::COMPLETE);
+            out.put_u64(until.as_u64());
         }
         Message::Record(record) => {
             out.put_u8(kind::RECORD);
@@ -224,7 +231,8 @@ fn operation(kind: u8, op: OpId, mut reader: Reader) -> Result<Message, DecodeEr
             let partition = widest.ok().and_then(|count| count.partition(number));
             let partition = partition.ok_or(DecodeError::Invalid("partition"))?;
             let (from_hash, limit) = (reader.u32("hash")?, reader.u16("limit")?);
-            Ok(Message::Keys { op, namespace, partition, from_hash, limit })
+            let budget_ms = reader.u32("budget")?;
+            Ok(Message::Keys { op, namespace, partition, from_hash, limit, budget_ms })
         }
         kind::KEYS_REPLY => Ok(Message::KeysReply { op, result: keys_result(&mut reader)? }),
         kind::UNSUPPORTED => Ok(Message::Unsupported { op }),

@@ -53,6 +53,7 @@ fn failures() -> Vec<Failure> {
         Why::Disk,
         Why::Unsupported,
         Why::DiskFull,
+        Why::Forgotten,
     ];
     let missing = whys.into_iter().map(|why| (NodeId(7), why)).collect();
     vec![
@@ -124,10 +125,11 @@ fn messages() -> Vec<Message> {
         Message::ReadReply { op, result: ReadResult::Digest(None) },
         Message::ReadReply { op, result: ReadResult::Digest(Some(u128::MAX)) },
         Message::ReadReply { op, result: ReadResult::Refused(Why::NotReady) },
-        Message::Keys { op, namespace, partition, from_hash: 1, limit: 10 },
+        Message::Keys { op, namespace, partition, from_hash: 1, limit: 10, budget_ms: 7 },
         Message::KeysReply { op, result: Ok(entries) },
         Message::KeysReply { op, result: Err(Why::Namespace) },
         Message::Founding { digest: 8 },
+        Message::Complete { until: Hlc::from_millis(1 << 40) },
         Message::Record(record),
         Message::Unsupported { op },
     ];

@@ -19,7 +19,7 @@ pub mod register;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::history::{Operation, Use};
+use crate::history::{Key, Operation, Use};
 
 /// Something that holds, under the conditions that its checker states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,7 +124,15 @@ impl Findings {
     }
 }
 
-/// What the levels of requests promise each other.
+/// A deletion, and what a clock remembers, is kept at least this long, in microseconds: the clocks of all nodes have
+/// to pass it by as much as clocks may differ, and then owners are compared twice.
+const FORGOTTEN_AFTER_US: u64 = 6_000_000;
+
+/// What requests promise each other, by their levels and by what has happened.
+///
+/// In a strict namespace a read promises to see a write when the two meet in an owner. In a sloppy one it promises
+/// nothing while others stand in, and everything when all has healed and been handed over. An acknowledged write
+/// outlasts the loss of fewer disks than it asked for copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Levels {
     /// Copies.
@@ -133,23 +141,59 @@ pub struct Levels {
     pub r: u8,
     /// Replicas that the namespace's writes need.
     pub w: u8,
+    /// Whether others stand in for owners.
+    pub sloppy: bool,
+    /// From this request on everything has healed, and all owners hold the same.
+    pub healed_from: u64,
+    /// Disks that were lost at the same time, at the most.
+    pub disks_lost: u8,
+    /// Whether nodes forget deletions that everybody knows of.
+    pub forgets: bool,
 }
 
 impl Levels {
+    /// Strict, and nothing lost or forgotten.
+    pub const fn strict(n: u8, r: u8, w: u8) -> Self {
+        Self { n, r, w, sloppy: false, healed_from: u64::MAX, disks_lost: 0, forgets: false }
+    }
+
+    /// Whether `later` may find that what `earlier` left has been forgotten: nothing is that young.
+    pub fn may_forget(self, later: &Operation, earlier: &Operation) -> bool {
+        let age_us = earlier.end.map(|end| later.start.at_us.saturating_sub(end.at_us));
+        self.forgets && age_us.is_some_and(|age_us| age_us >= FORGOTTEN_AFTER_US)
+    }
+
+    /// Whether a request like `later` meets what `copies` replicas held before it, if it asks `asked` of them.
+    fn meet(self, later: &Operation, asked: u8, copies: u8) -> bool {
+        let left = copies > self.disks_lost;
+        left && ((!self.sloppy && asked + copies > self.n) || later.id >= self.healed_from)
+    }
+
     /// Whether every read like this meets every acknowledged write like that in a replica (R + W > N).
     pub fn reads(self, read: &Operation, write: &Operation) -> bool {
-        read.r + write.w > self.n
+        self.meet(read, read.r, write.w)
     }
 
     /// Whether every write like this meets every acknowledged write like that in a replica (W + W > N).
     pub fn meets(self, write: &Operation, earlier: &Operation) -> bool {
-        write.w + earlier.w > self.n
+        self.meet(write, write.w, earlier.w)
+    }
+
+    /// Whether every read like this meets what that one returned in a replica.
+    pub fn rereads(self, read: &Operation, earlier: &Operation) -> bool {
+        self.meet(read, read.r, self.left_by(earlier))
+    }
+
+    /// Whether every write like this meets what that read returned in a replica.
+    pub fn outranks(self, write: &Operation, read: &Operation) -> bool {
+        self.meet(write, write.w, self.left_by(read))
     }
 
     /// How many replicas certainly hold what a read returned: those that agreed, or if they did not, as many as it
     /// wrote it back to, which is enough to meet every later read where levels promise strong reads at all.
-    pub fn left_by(self, read: &Operation) -> u8 {
-        let written_back = if self.r + self.w > self.n { self.n - self.r + 1 } else { 1 };
+    fn left_by(self, read: &Operation) -> u8 {
+        let written_back =
+            if self.r + self.w > self.n && !self.sloppy { self.n - self.r + 1 } else { 1 };
         read.r.min(written_back)
     }
 }
@@ -167,13 +211,15 @@ pub struct Conditions {
 
 /// Judges a whole history, key by key.
 pub fn judge(history: &[Operation], conditions: Conditions) -> Findings {
-    let mut keys: BTreeMap<(Use, &str), Vec<&Operation>> = BTreeMap::new();
+    let mut keys: BTreeMap<&Key, Vec<&Operation>> = BTreeMap::new();
     for operation in history {
-        keys.entry((operation.usage, &operation.key)).or_default().push(operation);
+        keys.entry(&operation.key).or_default().push(operation);
     }
     let mut findings = Findings::default();
-    for ((usage, _), operations) in keys {
-        match usage {
+    for (key, operations) in keys {
+        let levels = Levels { sloppy: key.sloppy, ..conditions.levels };
+        let conditions = Conditions { levels, ..conditions };
+        match key.usage {
             Use::Register => {
                 register::check(&operations, conditions.levels, &mut findings);
                 deadline::check(&operations, conditions.levels, &mut findings);
@@ -216,8 +262,7 @@ pub(crate) mod tests {
             self.operations.push(Operation {
                 id: self.operations.len() as u64,
                 client: 0,
-                usage: Use::Register,
-                key: "k".to_owned(),
+                key: Key::strict(Use::Register, "k"),
                 coordinator: 0,
                 r: 2,
                 w: 2,
@@ -259,7 +304,7 @@ pub(crate) mod tests {
         ) -> (Vec<Property>, Vec<Property>) {
             let mut findings = Findings::default();
             let operations: Vec<_> = self.operations.iter().collect();
-            check(&operations, Levels { n: 3, r: 2, w: 2 }, &mut findings);
+            check(&operations, Levels::strict(3, 2, 2), &mut findings);
             let broken = findings.violations.iter().map(|violation| violation.property).collect();
             (broken, findings.unpromised.into_keys().collect())
         }

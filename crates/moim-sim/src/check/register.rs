@@ -32,18 +32,19 @@ pub fn check_versions(operations: &[&Operation], levels: Levels, findings: &mut 
         let mut broken: Option<(bool, Property, &Operation)> = None;
         for &earlier in operations.iter().filter(|earlier| earlier.before(later)) {
             let Some((before, was_read)) = reported(earlier) else { continue };
-            if before <= version {
+            // That nothing is there at all may be because a deletion was forgotten; `deadline` judges whether there was
+            // one.
+            let forgotten = version == Hlc::ZERO
+                && Observed::by(later) == Observed::Nothing
+                && levels.may_forget(later, earlier);
+            if before <= version || forgotten {
                 continue;
             }
             let (property, promised) = match (was_read, is_read) {
                 (false, true) => (Property::ReadsSeeWrites, levels.reads(later, earlier)),
-                (true, true) => {
-                    (Property::ReadsNeverGoBack, levels.left_by(earlier) + later.r > levels.n)
-                }
+                (true, true) => (Property::ReadsNeverGoBack, levels.rereads(later, earlier)),
                 (false, false) => (Property::LaterWritesWin, levels.meets(later, earlier)),
-                (true, false) => {
-                    (Property::LaterWritesWin, levels.left_by(earlier) + later.w > levels.n)
-                }
+                (true, false) => (Property::LaterWritesWin, levels.outranks(later, earlier)),
             };
             // One finding a request is enough; a broken promise is the one to show.
             if broken.is_none_or(|(known, ..)| promised && !known) {
@@ -297,6 +298,23 @@ mod tests {
             |above: u64| judge(|story| story.put((0, 1), 1, 10).above = Hlc::from_u64(above));
         assert_eq!(above(9), []);
         assert_eq!(above(10), [Property::LaterWritesWin]);
+    }
+
+    #[test]
+    fn a_deletion_may_be_forgotten_when_it_is_old() {
+        let seen_after = |start: u64, forgets: bool| {
+            let mut story = Story::default();
+            story.put((0, 1), 1, 10);
+            story.tell((2, 3), Call::Delete { covers: None }, written(20));
+            story.read((start, start + 1), 0, 0);
+            let check = |operations: &[&Operation], levels: Levels, findings: &mut Findings| {
+                check(operations, Levels { forgets, ..levels }, findings);
+            };
+            story.judge(check).0
+        };
+        assert_eq!(seen_after(7_000_000, true), []);
+        assert_eq!(seen_after(7_000_000, false), [Property::ReadsSeeWrites]);
+        assert_eq!(seen_after(4, true), [Property::ReadsSeeWrites]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use moim_core::object::Context;
 
 use super::{Intention, PLACEHOLDER, View};
-use crate::history::{Answer, Call, Operation, Use, Value};
+use crate::history::{Answer, Call, Key, Operation, Use, Value};
 use crate::random::Random;
 
 /// A key by its number.
@@ -48,7 +48,7 @@ impl Cart {
             (87, Some(_)) => (Call::Delete { covers: None }, None),
             _ => (blind, None),
         };
-        Intention { context, ..Intention::new(Use::Cart, key, coordinator, call) }
+        Intention { context, ..Intention::new(Key::strict(Use::Cart, key), coordinator, call) }
     }
 
     pub(super) fn learns(&mut self, operation: &Operation) {
@@ -63,6 +63,6 @@ impl Cart {
             }
             _ => return,
         };
-        self.known.insert(operation.key.clone(), (Context::Siblings(context.clone()), covers));
+        self.known.insert(operation.key.name.clone(), (Context::Siblings(context.clone()), covers));
     }
 }

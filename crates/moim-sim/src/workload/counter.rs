@@ -1,7 +1,7 @@
 //! A number that several clients add to.
 
 use super::{Intention, View};
-use crate::history::{Call, Use};
+use crate::history::{Call, Key, Use};
 use crate::random::Random;
 
 /// The key.
@@ -19,6 +19,6 @@ impl Counter {
         } else {
             Call::Add(i64::try_from(random.between(1, 5)).unwrap_or(1))
         };
-        Intention::new(Use::Counter, KEY, coordinator, call)
+        Intention::new(Key::strict(Use::Counter, KEY), coordinator, call)
     }
 }

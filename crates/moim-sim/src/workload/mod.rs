@@ -6,10 +6,11 @@ mod cart;
 mod counter;
 mod register;
 mod sequence;
+mod shopper;
 
 use moim_core::object::Context;
 
-use crate::history::{Call, Operation, Use, Value};
+use crate::history::{Call, Key, Operation, Use, Value};
 use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::random::Random;
@@ -19,6 +20,8 @@ use crate::random::Random;
 pub(crate) struct Client {
     habit: Habit,
     random: Random,
+    /// Its keys live in a namespace where others stand in for owners.
+    sloppy: bool,
     waits_for: Option<u64>,
     /// Copies, for requests that ask for all.
     n: u8,
@@ -36,6 +39,7 @@ enum Habit {
     Cart(cart::Cart),
     Sequence(sequence::Sequence),
     Counter(counter::Counter),
+    Shopper(shopper::Shopper),
 }
 
 /// What a client knows of the cluster.
@@ -50,8 +54,7 @@ pub(crate) struct View {
 /// A request about to be made. A value in it is a placeholder: whoever makes the request puts a new one in.
 #[derive(Clone, Debug)]
 pub(crate) struct Intention {
-    pub(crate) usage: Use,
-    pub(crate) key: String,
+    pub(crate) key: Key,
     pub(crate) coordinator: usize,
     pub(crate) call: Call,
     pub(crate) context: Option<Context>,
@@ -62,9 +65,8 @@ pub(crate) struct Intention {
 
 impl Intention {
     /// At the namespace's levels, without a context.
-    pub(crate) fn new(usage: Use, key: impl Into<String>, coordinator: usize, call: Call) -> Self {
-        let key = key.into();
-        Self { usage, key, coordinator, call, context: None, r: None, w: None, timeout_ms: None }
+    pub(crate) fn new(key: Key, coordinator: usize, call: Call) -> Self {
+        Self { key, coordinator, call, context: None, r: None, w: None, timeout_ms: None }
     }
 }
 
@@ -72,35 +74,69 @@ impl Intention {
 const PLACEHOLDER: Value = Value(0);
 
 impl Client {
-    /// The clients of a run: with six or more, each habit is there.
+    /// The clients of a run: with six or more in a kind of namespace, each habit is there.
     pub(crate) fn crew(plan: &Plan, random: &Random) -> Vec<Self> {
-        let client = |index: usize| {
-            let habit = match index % 9 {
-                0 => Habit::Register(register::Register::new(plan.registers)),
-                1 | 2 | 8 => Habit::Cart(cart::Cart::new(plan.carts)),
-                3 => Habit::Sequence(sequence::Sequence::default()),
-                4 => Habit::Session(register::Session),
-                5 | 7 => Habit::Counter(counter::Counter),
-                // A second one on a single key, so that requests for it overlap.
-                _ => Habit::Register(register::Register::new(1)),
-            };
-            let random = random.fork(&format!("client {index}"));
-            let (n, own_levels) = (plan.shape.n, plan.shape.own_levels);
-            let own_timeouts = if plan.profile == Profile::Calm { 0 } else { 50 };
-            Self { habit, random, waits_for: None, n, own_levels, own_timeouts }
+        let of_space = |&sloppy: &bool| {
+            (0..plan.clients).map(move |index| Self::new(plan, random, (index, sloppy)))
         };
-        (0..plan.clients).map(client).collect()
+        plan.spaces.iter().flat_map(of_space).collect()
+    }
+
+    /// Somebody with a cart of its own, or one of several with the same.
+    pub(crate) fn shopper(plan: &Plan, random: &Random, (index, cart): (usize, usize)) -> Self {
+        let habit = Habit::Shopper(shopper::Shopper::new(cart));
+        let random = random.fork(&format!("shopper {index}"));
+        let sloppy = plan.spaces.contains(&true);
+        Self {
+            habit,
+            random,
+            sloppy,
+            waits_for: None,
+            n: plan.shape.n,
+            own_levels: 0,
+            own_timeouts: 0,
+        }
+    }
+
+    /// The name of a shopper's cart.
+    pub(crate) fn cart(at: usize) -> String {
+        cart::key(at)
+    }
+
+    fn new(plan: &Plan, random: &Random, (index, sloppy): (usize, bool)) -> Self {
+        let habit = match index % 9 {
+            0 => Habit::Register(register::Register::new(plan.registers)),
+            1 | 2 | 8 => Habit::Cart(cart::Cart::new(plan.carts)),
+            3 => Habit::Sequence(sequence::Sequence::default()),
+            4 => Habit::Session(register::Session),
+            5 | 7 => Habit::Counter(counter::Counter),
+            // A second one on a single key, so that requests for it overlap.
+            _ => Habit::Register(register::Register::new(1)),
+        };
+        let space = if sloppy { "sloppy client" } else { "client" };
+        let random = random.fork(&format!("{space} {index}"));
+        let (n, own_levels) = (plan.shape.n, plan.shape.own_levels);
+        let own_timeouts = if plan.profile == Profile::Calm { 0 } else { 50 };
+        Self { habit, random, sloppy, waits_for: None, n, own_levels, own_timeouts }
     }
 
     /// Every key that clients of this plan use.
-    pub(crate) fn keys(plan: &Plan) -> Vec<(Use, String)> {
-        let mut keys: Vec<_> =
+    pub(crate) fn keys(plan: &Plan) -> Vec<Key> {
+        let mut names: Vec<_> =
             (0..plan.registers).map(|at| (Use::Register, register::key(at))).collect();
-        keys.extend((0..plan.carts).map(|at| (Use::Cart, cart::key(at))));
-        keys.extend((0..sequence::KEYS).map(|at| (Use::Register, sequence::key(at))));
-        keys.extend((0..register::SESSIONS).map(|at| (Use::Register, register::session_key(at))));
-        keys.push((Use::Counter, counter::KEY.to_owned()));
-        keys
+        names.extend((0..plan.carts).map(|at| (Use::Cart, cart::key(at))));
+        names.extend((0..sequence::KEYS).map(|at| (Use::Register, sequence::key(at))));
+        names.extend((0..register::SESSIONS).map(|at| (Use::Register, register::session_key(at))));
+        names.push((Use::Counter, counter::KEY.to_owned()));
+        let in_space = |&sloppy: &bool| {
+            let key = move |(usage, name): &(Use, String)| Key {
+                usage: *usage,
+                sloppy,
+                name: name.clone(),
+            };
+            names.iter().map(key)
+        };
+        plan.spaces.iter().flat_map(in_space).collect()
     }
 
     /// Whether it has a request under way.
@@ -110,7 +146,7 @@ impl Client {
 
     /// Whether it works on carts.
     pub(crate) fn minds_carts(&self) -> bool {
-        matches!(self.habit, Habit::Cart(_))
+        matches!(self.habit, Habit::Cart(_) | Habit::Shopper(_))
     }
 
     /// Its request is under way.
@@ -121,14 +157,12 @@ impl Client {
 
     /// What it asks next.
     pub(crate) fn next(&mut self, view: &View) -> Intention {
+        let mut intention = self.habitual(view);
+        intention.key.sloppy = self.sloppy;
+        if matches!(self.habit, Habit::Sequence(_) | Habit::Counter(_) | Habit::Shopper(_)) {
+            return intention;
+        }
         let random = &mut self.random;
-        let mut intention = match &mut self.habit {
-            Habit::Register(register) => register.next(view, random),
-            Habit::Session(session) => session.next(view, random),
-            Habit::Cart(cart) => cart.next(view, random),
-            Habit::Sequence(sequence) => return sequence.next(view, random),
-            Habit::Counter(_) => return counter::Counter::next(view, random),
-        };
         if random.chance(self.own_levels) {
             let level = *random.pick(&[1, self.n]);
             match intention.call {
@@ -142,6 +176,18 @@ impl Client {
         intention
     }
 
+    fn habitual(&mut self, view: &View) -> Intention {
+        let random = &mut self.random;
+        match &mut self.habit {
+            Habit::Register(register) => register.next(view, random),
+            Habit::Session(session) => session.next(view, random),
+            Habit::Cart(cart) => cart.next(view, random),
+            Habit::Sequence(sequence) => sequence.next(view, random),
+            Habit::Shopper(shopper) => shopper.next(view, random),
+            Habit::Counter(_) => counter::Counter::next(view, random),
+        }
+    }
+
     /// Its request has ended.
     pub(crate) fn learns(&mut self, operation: &Operation) {
         assert_eq!(self.waits_for.take(), Some(operation.id), "an answer to somebody else");
@@ -149,6 +195,7 @@ impl Client {
             Habit::Cart(cart) => cart.learns(operation),
             Habit::Sequence(sequence) => sequence.learns(operation),
             Habit::Register(register) => register.learns(operation),
+            Habit::Shopper(shopper) => shopper.learns(operation),
             Habit::Session(_) | Habit::Counter(_) => {}
         }
     }

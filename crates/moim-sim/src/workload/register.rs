@@ -6,7 +6,7 @@ use moim_core::clock::Hlc;
 use moim_core::object::Context;
 
 use super::{Intention, PLACEHOLDER, View};
-use crate::history::{Answer, Call, Operation, Use};
+use crate::history::{Answer, Call, Key, Operation, Use};
 use crate::random::Random;
 
 /// A key by its number.
@@ -41,12 +41,12 @@ impl Register {
         let known = self.known.get(&key).filter(|_| random.chance(200));
         let takes_context = matches!(call, Call::Put { .. } | Call::Delete { .. });
         let context = known.filter(|_| takes_context).map(|&version| Context::Lww(version));
-        Intention { context, ..Intention::new(Use::Register, key, coordinator, call) }
+        Intention { context, ..Intention::new(Key::strict(Use::Register, key), coordinator, call) }
     }
 
     pub(super) fn learns(&mut self, operation: &Operation) {
         if let Answer::Read { version, .. } = operation.answer {
-            self.known.insert(operation.key.clone(), version);
+            self.known.insert(operation.key.name.clone(), version);
         }
     }
 }
@@ -73,7 +73,8 @@ impl Session {
             90..=94 => put(0),
             _ => Call::Delete { covers: None },
         };
-        Intention::new(Use::Register, session_key(random.index(SESSIONS)), coordinator, call)
+        let key = session_key(random.index(SESSIONS));
+        Intention::new(Key::strict(Use::Register, key), coordinator, call)
     }
 }
 

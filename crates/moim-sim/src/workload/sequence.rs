@@ -3,7 +3,7 @@
 
 use super::register::put;
 use super::{Intention, View};
-use crate::history::{Call, Operation, Use};
+use crate::history::{Call, Key, Operation, Use};
 use crate::random::Random;
 
 /// Keys that are written so.
@@ -49,7 +49,7 @@ impl Sequence {
             }
             Step::Read => (any, Call::Read),
         };
-        Intention::new(Use::Register, key(self.key), coordinator, call)
+        Intention::new(Key::strict(Use::Register, key(self.key)), coordinator, call)
     }
 
     /// Goes on when it succeeded, and begins anew when not.

@@ -9,8 +9,8 @@ use moim_node::api::{Action, Expiry, Failure, Found, Inspection, Intent};
 use moim_node::update::{Condition, Reply, Update};
 use moim_node::{Input, Outcome, Request, RequestId};
 
-use super::{CARTS, Event, World, request_id};
-use crate::history::{AUDITOR, Answer, Call, Clocks, Operation, Seen, Use, Value};
+use super::{CARTS, Event, SLOPPY, SLOPPY_CARTS, World, request_id};
+use crate::history::{AUDITOR, Answer, Call, Clocks, Key, Operation, Seen, Use, Value};
 use crate::workload::{Intention, View};
 
 /// A client that has no answer after this long, in microseconds, goes on without one. Well above the time that nodes
@@ -79,7 +79,7 @@ impl World {
 
     /// Writes a request down and sends it to its coordinator.
     pub(crate) fn ask_for(&mut self, client: usize, intention: Intention) -> u64 {
-        let Intention { usage, key, coordinator, call, context, r, w, timeout_ms } = intention;
+        let Intention { key, coordinator, call, context, r, w, timeout_ms } = intention;
         let id = self.history.len() as u64;
         // Whoever asks because of an answer asks after it.
         self.steps += 1;
@@ -88,8 +88,8 @@ impl World {
             Some(Context::Siblings(_)) | None => Hlc::ZERO,
         };
         let request = Request {
-            namespace: namespace(usage),
-            key: Bytes::from(key.clone()),
+            namespace: namespace(&key),
+            key: Bytes::from(key.name.clone()),
             action: action(&call, context),
             r: r.map(Level::Count),
             w: w.map(Level::Count),
@@ -98,7 +98,6 @@ impl World {
         self.history.push(Operation {
             id,
             client,
-            usage,
             key,
             coordinator,
             r: r.unwrap_or(self.plan.shape.r),
@@ -205,16 +204,11 @@ impl World {
     }
 
     /// Asks without leaving a trace in the history, and waits for the answer.
-    fn look(
-        &mut self,
-        coordinator: usize,
-        usage: Use,
-        key: Bytes,
-        action: Action,
-    ) -> Option<Outcome> {
+    fn look(&mut self, coordinator: usize, key: &Key, action: Action) -> Option<Outcome> {
         self.looks += 1;
         let look = LOOKS_FROM + self.looks;
-        let namespace = namespace(usage);
+        let namespace = namespace(key);
+        let key = Bytes::from(key.name.clone());
         let request = Request { namespace, key, action, r: None, w: None, timeout_ms: None };
         self.hand(coordinator, Input::Request(request_id(look), request));
         let answered = |world: &Self| world.looked.as_ref().is_some_and(|&(id, _)| id == look);
@@ -223,28 +217,25 @@ impl World {
     }
 
     /// What each owner of a key holds, as `coordinator` hears it.
-    pub(crate) fn inspect(
-        &mut self,
-        coordinator: usize,
-        usage: Use,
-        key: &str,
-    ) -> Option<Inspection> {
-        let key = Bytes::copy_from_slice(key.as_bytes());
-        match self.look(coordinator, usage, key, Action::Inspect) {
+    pub(crate) fn inspect(&mut self, coordinator: usize, key: &Key) -> Option<Inspection> {
+        match self.look(coordinator, key, Action::Inspect) {
             Some(Outcome::Inspected(inspection)) => Some(inspection),
             _ => None,
         }
     }
 
     /// All keys of the partition of `key`, as `coordinator` lists them, a few at a time.
-    pub(crate) fn list(&mut self, coordinator: usize, usage: Use, key: &str) -> Option<Vec<Bytes>> {
-        let partition =
-            self.servers[coordinator].node.as_ref()?.record()?.ring.partition_of(key.as_bytes());
+    pub(crate) fn list(&mut self, coordinator: usize, key: &Key) -> Option<Vec<Bytes>> {
+        let partition = self.servers[coordinator]
+            .node
+            .as_ref()?
+            .record()?
+            .ring
+            .partition_of(key.name.as_bytes());
         let (mut keys, mut from_hash) = (Vec::new(), 0);
         loop {
             let action = Action::Keys { partition, from_hash, limit: 2 };
-            let Some(Outcome::Keys(page)) = self.look(coordinator, usage, Bytes::new(), action)
-            else {
+            let Some(Outcome::Keys(page)) = self.look(coordinator, key, action) else {
                 return None;
             };
             keys.extend(page.keys);
@@ -257,10 +248,12 @@ impl World {
     }
 }
 
-pub(super) fn namespace(usage: Use) -> NamespaceId {
-    match usage {
-        Use::Register | Use::Counter => NamespaceId(0),
-        Use::Cart => NamespaceId::of_name(CARTS),
+pub(super) fn namespace(key: &Key) -> NamespaceId {
+    match (key.usage, key.sloppy) {
+        (Use::Register | Use::Counter, false) => NamespaceId(0),
+        (Use::Register | Use::Counter, true) => NamespaceId::of_name(SLOPPY),
+        (Use::Cart, false) => NamespaceId::of_name(CARTS),
+        (Use::Cart, true) => NamespaceId::of_name(SLOPPY_CARTS),
     }
 }
 

@@ -22,12 +22,13 @@ impl World {
         if self.disk_lost_us.is_some_and(|lost_us| lost_us >= entry.start.at_us) {
             return;
         }
-        let (usage, key, needed) = (entry.usage, Bytes::from(entry.key.clone()), entry.w);
+        let needed = entry.w;
+        let (namespace, key) = (namespace(&entry.key), Bytes::from(entry.key.name.clone()));
         let Some(ring) = self.servers[node].node.as_ref().and_then(|node| node.record()) else {
             return;
         };
         let partition = ring.ring.partition_of(&key);
-        let data_key = keyspace::data_key(partition, namespace(usage), &key);
+        let data_key = keyspace::data_key(partition, namespace, &key);
         let holds = |owner: &NodeId| {
             let disk = self.index_of(*owner).map(|index| &self.servers[index].disk);
             let held = disk.and_then(|disk| disk.get_synced(Family::Data, &data_key));
@@ -37,8 +38,13 @@ impl World {
                 _ => object.written() >= *version,
             })
         };
-        let owners = ring.ring.owners_of(partition, self.plan.shape.n);
-        let held = u8::try_from(owners.filter(holds).count()).unwrap_or(u8::MAX);
+        let mut owners: Vec<NodeId> = ring.ring.owners_of(partition, self.plan.shape.n).collect();
+        if entry.key.sloppy {
+            // Whoever stands in counts as well.
+            owners = self.servers.iter().map(super::server::Server::id).collect();
+        }
+        let held =
+            u8::try_from(owners.iter().filter(|owner| holds(owner)).count()).unwrap_or(u8::MAX);
         if held < needed {
             self.unheld.push((operation, held, needed));
         }

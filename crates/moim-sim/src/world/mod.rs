@@ -48,6 +48,10 @@ use server::{Common, Server};
 /// The name of the namespace that keeps siblings.
 pub(crate) const CARTS: &str = "carts";
 
+/// The names of the same, with others that stand in for owners.
+pub(crate) const SLOPPY: &str = "sloppy";
+pub(crate) const SLOPPY_CARTS: &str = "sloppy-carts";
+
 /// No run of a sane size needs more events; a node that asks to be woken without end would.
 const EVENTS_MAX: u64 = 50_000_000;
 
@@ -195,6 +199,11 @@ impl World {
         world
     }
 
+    /// Others than usual make the requests.
+    pub(crate) fn set_clients(&mut self, clients: Vec<Client>) {
+        self.clients = clients;
+    }
+
     /// Plans that every machine starts and every pair dials.
     fn begin(&mut self) {
         self.trace.line(0, format_args!("{:?}", self.plan));
@@ -321,13 +330,18 @@ impl World {
         self.chance.faults.between(100_000, 2_000_000)
     }
 
+    /// The most that any node's clock shows, in Unix milliseconds.
+    pub(crate) fn wall_ms_max(&self) -> u64 {
+        (0..self.servers.len()).map(|node| self.wall_ms(node)).max().unwrap_or(0)
+    }
+
     /// Unix milliseconds that a node's clock shows.
     pub(crate) fn wall_ms(&self, index: usize) -> u64 {
         self.servers[index].clock.wall_ms(self.now_us)
     }
 }
 
-/// The numbered namespaces, and one with siblings, all at the levels of the plan.
+/// The numbered namespaces, and one with siblings, and both once more but sloppy, all at the levels of the plan.
 fn namespaces(plan: &Plan) -> Namespaces {
     let numbered = Namespace {
         n: plan.shape.n,
@@ -335,9 +349,14 @@ fn namespaces(plan: &Plan) -> Namespaces {
         w: Level::Count(plan.shape.w),
         ..Namespace::new("0")
     };
-    let carts =
-        Namespace { name: CARTS.to_owned(), conflict: Conflict::Siblings, ..numbered.clone() };
-    Namespaces::new(&numbered, vec![carts]).expect("two namespaces that can be told apart")
+    let named =
+        |name: &str, conflict| Namespace { name: name.to_owned(), conflict, ..numbered.clone() };
+    let all = vec![
+        named(CARTS, Conflict::Siblings),
+        named(SLOPPY, Conflict::Lww),
+        named(SLOPPY_CARTS, Conflict::Siblings),
+    ];
+    Namespaces::new(&numbered, all).expect("namespaces that can be told apart")
 }
 
 /// A request by its number in the history.

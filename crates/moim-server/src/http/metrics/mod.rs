@@ -3,11 +3,13 @@
 //! Names begin with `moim_` and end in their base unit; counters end in `_total`. Other parts of the server hand in
 //! theirs as [`Metric`]s.
 
+mod background;
 mod catalog;
 mod histogram;
 mod process;
 mod rates;
 
+pub(super) use background::of_pace;
 pub(super) use catalog::{of_engine, of_node};
 pub use histogram::Histogram;
 pub(super) use process::{memory_bytes, of_process};

@@ -1,8 +1,10 @@
 //! Single stories, told with the world's own means instead of chance.
 
+mod named;
+
 use super::World;
 use super::clock::Clock;
-use crate::history::{Answer, Call, Operation, Use, Value};
+use crate::history::{Answer, Call, Key, Operation, Use, Value};
 use crate::plan::Settings;
 use crate::profile::Profile;
 use crate::workload::Intention;
@@ -23,14 +25,15 @@ fn founded(seed: u64) -> World {
 fn put(world: &mut World, node: usize, value: u64, ttl_ms: Option<u64>) -> Operation {
     let expires_ms = ttl_ms.map_or(0, |ttl_ms| world.wall_ms(node) + ttl_ms);
     let call = Call::Put { value: Value(value), expires_ms, covers: None };
-    let put = world.ask_and_wait(Intention::new(Use::Register, "k", node, call));
+    let put = world.ask_and_wait(Intention::new(Key::strict(Use::Register, "k"), node, call));
     assert!(put.is_acknowledged_write(), "{put}");
     put
 }
 
 /// What a node reads by itself and a quorum.
 fn read(world: &mut World, node: usize) -> Vec<Value> {
-    let read = world.ask_and_wait(Intention::new(Use::Register, "k", node, Call::Read));
+    let read =
+        world.ask_and_wait(Intention::new(Key::strict(Use::Register, "k"), node, Call::Read));
     match read.answer {
         Answer::Read { seen, .. } => seen.iter().filter_map(|seen| seen.value).collect(),
         _ => panic!("{read}"),
