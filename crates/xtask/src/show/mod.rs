@@ -18,12 +18,15 @@ mod process;
 mod redis;
 mod scratch;
 mod sessions;
+mod small_disk;
 mod stage;
 
 mod abuse;
+mod corrupt_table;
 mod expiry;
 mod first_run;
 mod fresh_clone;
+mod full_disk;
 mod kill_all;
 mod kill_one;
 mod levels;
@@ -67,7 +70,7 @@ impl Scenario {
     }
 }
 
-const SCENARIOS: [Scenario; 13] = [
+const SCENARIOS: [Scenario; 15] = [
     Scenario::new(
         "first-run",
         first_run::play,
@@ -89,6 +92,12 @@ const SCENARIOS: [Scenario; 13] = [
     Scenario::new("n5-levels", n5_levels::play, "what N=5 promises at which levels, simulated"),
     Scenario::new("expiry", expiry::play, "values end everywhere, also where a node was down"),
     Scenario::new("abuse", abuse::play, "what is too large, broken, or half there"),
+    Scenario::new("full-disk", full_disk::play, "a disk fills up, and has room again"),
+    Scenario::new(
+        "corrupt-table",
+        corrupt_table::play,
+        "flipped bytes on the disk of one node, at rest and under its feet",
+    ),
     Scenario::new("ring-key", ring_key::play, "what every replica holds of a key"),
     Scenario::new("simulation", simulation::play, "sweep, determinism and mutations"),
     Scenario {
@@ -128,7 +137,7 @@ pub(crate) fn run(checkout: &Path, arguments: &[&str]) -> Result<ExitCode> {
 fn list() {
     println!("{USAGE}\n");
     for Scenario { name, what, long, .. } in &SCENARIOS {
-        println!("  {name:<12} {what}{}", if *long { " (long)" } else { "" });
+        println!("  {name:<13} {what}{}", if *long { " (long)" } else { "" });
     }
 }
 
