@@ -195,8 +195,6 @@ pub struct Figures {
     pub stall_micros: u64,
     /// 1 while all writes must wait, 0 otherwise.
     pub writes_stopped: u64,
-    /// Bytes a second that writers are slowed down to now; 0 when they are not.
-    pub delayed_write_bytes_per_second: u64,
     /// Reads and writes since the start that met a checksum which does not hold, or files that do not fit together.
     pub corruptions: u64,
     /// Reads and writes since the start that failed with an error of the operating system.

@@ -3,6 +3,7 @@
 
 #![cfg(feature = "rocksdb")]
 #![expect(clippy::unwrap_used, reason = "a step that fails fails its test")]
+#![expect(clippy::print_stdout, reason = "how many flips did what is worth a look")]
 
 mod disk;
 

@@ -55,6 +55,11 @@ impl Faults {
         self.count(reading_error(doing, error))
     }
 
+    /// A write that waits for a background job which found no room, counted.
+    pub(super) fn note_stopped(&self) -> StorageError {
+        self.count(StorageError::Full("write: a flush or compaction found no room".to_owned()))
+    }
+
     fn count(&self, error: StorageError) -> StorageError {
         let counter = match &error {
             StorageError::Corruption(_) => &self.corrupt,

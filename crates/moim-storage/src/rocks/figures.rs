@@ -3,9 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use rocksdb::properties::{
-    ACTUAL_DELAYED_WRITE_RATE, BACKGROUND_ERRORS, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE,
-    ESTIMATE_NUM_KEYS, ESTIMATE_PENDING_COMPACTION_BYTES, IS_WRITE_STOPPED, PropName,
-    TOTAL_SST_FILES_SIZE,
+    BACKGROUND_ERRORS, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE, ESTIMATE_NUM_KEYS,
+    ESTIMATE_PENDING_COMPACTION_BYTES, IS_WRITE_STOPPED, PropName, TOTAL_SST_FILES_SIZE,
 };
 use rocksdb::statistics::Ticker;
 
@@ -27,10 +26,9 @@ pub(super) fn of(engine: &RocksEngine) -> Figures {
         background_errors: background_errors(engine),
         compaction_written_bytes: counter(Ticker::CompactWriteBytes)
             + counter(Ticker::FlushWriteBytes),
-        stall_micros: counter(Ticker::StallMicros),
-        // These two hold for the database as a whole, whichever family is asked.
+        stall_micros: engine.stall.micros(),
+        // Holds for the database as a whole, whichever family is asked.
         writes_stopped: property(engine, Family::Data, IS_WRITE_STOPPED),
-        delayed_write_bytes_per_second: property(engine, Family::Data, ACTUAL_DELAYED_WRITE_RATE),
         corruptions: engine.faults.corrupt.load(Ordering::Relaxed),
         io_errors: engine.faults.io.load(Ordering::Relaxed),
         full_errors: engine.faults.full.load(Ordering::Relaxed),

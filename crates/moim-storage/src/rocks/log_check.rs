@@ -137,7 +137,9 @@ mod tests {
     fn record(payload: &[u8]) -> Vec<u8> {
         let mut crc = Crc::default();
         crc.add(1);
-        payload.iter().for_each(|byte| crc.add(*byte));
+        for byte in payload {
+            crc.add(*byte);
+        }
         let length = u16::try_from(payload.len()).unwrap();
         let mut record = crc.masked().to_le_bytes().to_vec();
         record.extend(length.to_le_bytes());
@@ -153,7 +155,9 @@ mod tests {
     #[test]
     fn the_checksum_is_that_of_the_standard() {
         let mut crc = Crc::default();
-        b"123456789".iter().for_each(|byte| crc.add(*byte));
+        for byte in b"123456789" {
+            crc.add(*byte);
+        }
         assert_eq!(!crc.0, 0xe306_9283);
     }
 

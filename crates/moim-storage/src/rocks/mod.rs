@@ -22,6 +22,7 @@ mod log_check;
 mod options;
 mod reclaim;
 mod scan;
+mod stall;
 
 use std::fs;
 use std::ops::Range;
@@ -36,6 +37,7 @@ pub use self::options::RocksOptions;
 
 use self::error::{Faults, reading_error};
 use self::reclaim::Reclaimer;
+use self::stall::{Refused, Stall};
 use crate::{
     Batch, Cached, Durability, Engine, Family, Figures, Page, PageLimit, ReclaimRule, Snapshot,
     StorageError, Write,
@@ -48,6 +50,7 @@ pub struct RocksEngine {
     reclaimer: Option<Arc<Reclaimer>>,
     cache: Cache,
     faults: Faults,
+    stall: Stall,
     /// The options that the database was opened with: they hold its counters.
     database: Options,
     options: RocksOptions,
@@ -77,19 +80,23 @@ impl RocksEngine {
 
         let mut cached_reads = ReadOptions::default();
         cached_reads.set_read_tier(ReadTier::BlockCache);
-        let mut synced = WriteOptions::default();
+        let (mut synced, mut written) = (WriteOptions::default(), WriteOptions::default());
         synced.set_sync(true);
+        // Refuse rather than wait: waiting inside can last for ever (see the `stall` module).
+        synced.set_no_slowdown(true);
+        written.set_no_slowdown(true);
         Ok(Self {
             db,
             reclaimer,
             cache,
             faults: Faults::default(),
+            stall: Stall::default(),
             database,
             options: options.clone(),
             reads: ReadOptions::default(),
             cached_reads,
             synced,
-            written: WriteOptions::default(),
+            written,
         })
     }
 
@@ -108,18 +115,31 @@ impl RocksEngine {
         self.db.cf_handle(options::name(family)).expect("the engine opened every family")
     }
 
-    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StorageError> {
+    /// Writes what `build` makes. While RocksDB wants writers to wait, the waiting is done here (see the `stall` module).
+    fn write(
+        &self,
+        build: impl Fn() -> WriteBatch,
+        durability: Durability,
+    ) -> Result<(), StorageError> {
         let how = match durability {
             Durability::Synced => &self.synced,
             Durability::Written => &self.written,
         };
-        self.db.write_opt(batch, how).map_err(|error| self.faults.note("write", error))
+        self.stall.out_of_the_way(&self.db, || self.db.write_opt(build(), how)).map_err(|refused| {
+            match refused {
+                Refused::Failed(error) => self.faults.note("write", error),
+                Refused::Stopped => self.faults.note_stopped(),
+            }
+        })
     }
 
     fn erase(&self, family: Family, range: &Range<&[u8]>) -> Result<(), StorageError> {
-        let mut batch = WriteBatch::default();
-        batch.delete_range_cf(self.family(family), range.start, range.end);
-        self.write(batch, Durability::Synced)
+        let build = || {
+            let mut batch = WriteBatch::default();
+            batch.delete_range_cf(self.family(family), range.start, range.end);
+            batch
+        };
+        self.write(build, Durability::Synced)
     }
 
     fn collect(&self, batches: &[Batch]) -> WriteBatch {
@@ -168,13 +188,13 @@ impl Engine for RocksEngine {
     }
 
     fn apply(&self, batches: &[Batch], durability: Durability) -> Result<(), StorageError> {
-        let batch = self.collect(batches);
-        match (batch.is_empty(), durability) {
+        let is_empty = batches.iter().all(Vec::is_empty);
+        match (is_empty, durability) {
             (true, Durability::Synced) => self.sync(),
             (true, Durability::Written) => Ok(()),
             (false, _) => {
                 let _announced = self.reclaimer.as_ref().map(|it| it.announce(batches));
-                self.write(batch, durability)
+                self.write(|| self.collect(batches), durability)
             }
         }
     }
@@ -250,7 +270,8 @@ fn refuse_damaged_logs(directory: &Path) -> Result<(), StorageError> {
     let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
     for path in entries.flatten().map(|entry| entry.path()) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with("MANIFEST-") || name.ends_with(".log") {
+        let is_log = path.extension().is_some_and(|extension| extension == "log");
+        if is_log || name.starts_with("MANIFEST-") {
             log_check::check(&path)?;
         }
     }

@@ -162,7 +162,6 @@ pub(crate) fn of_engine(figures: &EngineFigures) -> Vec<Metric> {
         files_bytes,
         stall_micros,
         writes_stopped,
-        delayed_write_bytes_per_second,
         corruptions,
         io_errors,
         full_errors,
@@ -221,11 +220,6 @@ pub(crate) fn of_engine(figures: &EngineFigures) -> Vec<Metric> {
             "moim_storage_writes_stopped",
             "1 while all writes wait for flushes and compactions.",
             writes_stopped,
-        ),
-        gauge(
-            "moim_storage_delayed_write_bytes_per_second",
-            "Rate that writers are slowed down to; 0 when they are not.",
-            delayed_write_bytes_per_second,
         ),
         faults(corruptions, io_errors, full_errors),
     ]
