@@ -19,6 +19,12 @@ pub const META_RECORD: &[u8] = b"record";
 /// The bound below which this node's clock may have stamped, in the meta family.
 pub const META_CLOCK_BOUND: &[u8] = b"clock-bound";
 
+/// The generation of this node's latest start, in the meta family.
+pub const META_GENERATION: &[u8] = b"generation";
+
+/// The number of the latest batch, written with each, in the meta family.
+pub const META_BATCH: &[u8] = b"batch";
+
 /// The hash that orders keys within a partition and a namespace.
 pub fn key_hash(key: &[u8]) -> u32 {
     let [a, b, c, d, ..] = moim_core::fingerprint(key).to_be_bytes();
@@ -40,6 +46,12 @@ pub fn data_range(partition: Partition, namespace: NamespaceId, from_hash: u32) 
     let after = (u64::from(partition.get()) << 32 | u64::from(namespace.0)) + 1;
     let [_, _, to @ ..] = after.to_be_bytes();
     (from.freeze(), Bytes::copy_from_slice(&to))
+}
+
+/// The end (excluded) of all persisted keys of objects.
+pub fn data_end() -> Bytes {
+    // No cluster has this many partitions.
+    Bytes::from_static(&[0xff, 0xff])
 }
 
 /// The first key that can follow a persisted key.

@@ -11,6 +11,7 @@
 //! | [`message`], [`wire`] | what nodes say to each other, and its bytes |
 //! | [`namespace`], [`options`] | policies and limits |
 //! | [`membership`] | who is in the cluster: founding, the cluster record, hello |
+//! | [`gossip`] | who lives: heartbeats, phi, verdicts that two must share |
 //! | [`update`] | commands that read and write in one |
 //! | [`keyspace`] | persisted keys, and nowhere else |
 //! | `coordinator` | write path, read path, read repair |
@@ -19,6 +20,7 @@
 //! | `gate` | nothing leaves before what it reveals is durable |
 //! | `replication` | copies that are still owed to an owner |
 //! | `room` | what goes on while the disk is full |
+//! | `hint` | what this node keeps for owners that are away |
 //! | `lease` | the clock's persisted bound |
 //! | [`pace`] | background work yields to clients |
 //! | `overload` | requests refused because those before them keep the node busy |
@@ -29,6 +31,8 @@
 pub mod api;
 mod coordinator;
 mod gate;
+pub mod gossip;
+mod hint;
 pub mod keyspace;
 mod latency;
 mod lease;

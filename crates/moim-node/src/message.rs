@@ -4,11 +4,12 @@
 //! may be lost, repeated or come late: replicas join, so repeating is harmless, and a reply to an unknown id is dropped.
 
 use bytes::Bytes;
-use moim_core::NamespaceId;
 use moim_core::clock::Hlc;
 use moim_core::ring::Partition;
+use moim_core::{NamespaceId, NodeId};
 
 use crate::api::{Outcome, Request, Why};
+use crate::gossip::word::Line;
 use crate::membership::Record;
 
 /// Names an operation of the node that asks. Begins at random each run, so that answers to an earlier run match nothing.
@@ -35,7 +36,23 @@ pub enum Message {
         /// Milliseconds that the asker still waits.
         budget_ms: u32,
     },
-    /// What became of a [`Message::Write`].
+    /// Stand in for `owner`, who cannot be reached: join this object into your copy and hand it over to the owners when
+    /// they are back. Answered by a [`Message::WriteReply`].
+    Hint {
+        /// Answer to this.
+        op: OpId,
+        /// Where the key lives.
+        namespace: NamespaceId,
+        /// The key.
+        key: Bytes,
+        /// The owner to stand in for.
+        owner: NodeId,
+        /// An encoded object.
+        object: Bytes,
+        /// Milliseconds that the asker still waits.
+        budget_ms: u32,
+    },
+    /// What became of a [`Message::Write`] or [`Message::Hint`].
     WriteReply {
         /// The operation.
         op: OpId,
@@ -113,6 +130,8 @@ pub enum Message {
     },
     /// The cluster record, for a node that has none or an older one.
     Record(Box<Record>),
+    /// Part of what I know of all members. Joined, so order and repetition do not matter.
+    Gossip(Vec<Line>),
     /// A message of a newer version; [`Message::Unsupported`] answers it if it carries an operation.
     Unknown {
         /// The operation, if the message carries one.
@@ -156,6 +175,8 @@ pub enum Want {
     Object,
     /// [`moim_core::object::Object::digest`] only.
     Digest,
+    /// All of it, from a node that is no owner but may keep it for one.
+    Hinted,
 }
 
 /// What a replica holds.

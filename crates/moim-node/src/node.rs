@@ -11,8 +11,12 @@ use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
 use crate::api::{BatchId, DiskRoom, Effect, Failure, Input, NotReady, Now, ReadId, Why};
-use crate::coordinator::{Forwarded, Hedging, Operation, Operations, Serial};
+use crate::coordinator::{
+    Forwarded, Freshness, FreshnessView, Hedging, Operation, Operations, Serial,
+};
 use crate::gate::{Gate, NOTHING, Outgoing};
+use crate::gossip::{Gossip, first_generation};
+use crate::hint::{Ledger, Wish};
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
 use crate::message::{Message, OpId, ReadResult, WriteResult};
@@ -42,6 +46,10 @@ pub struct Boot {
     pub stored_record: Option<Bytes>,
     /// The value of [`crate::keyspace::META_CLOCK_BOUND`] on disk.
     pub stored_clock_bound: Option<Bytes>,
+    /// The value of [`crate::keyspace::META_GENERATION`] on disk.
+    pub stored_generation: Option<Bytes>,
+    /// The value of [`crate::keyspace::META_BATCH`] on disk.
+    pub stored_batch: Option<Bytes>,
     /// How many members found the cluster, this one included, when there is no record.
     pub founding_members: usize,
     /// Partitions of a cluster to be founded.
@@ -85,10 +93,14 @@ pub struct Node {
     pub(crate) epoch_serial: u32,
 
     pub(crate) store: Store,
-    gate: Gate,
+    pub(crate) gate: Gate,
+    pub(crate) gossip: Gossip,
+    /// The batch that persists the generation.
+    pub(crate) generation_batch: BatchId,
     pub(crate) timers: Timers,
     pub(crate) peers: Peers,
     pub(crate) tasks: Tasks,
+    pub(crate) hints: Ledger,
     pub(crate) pace: Pace,
     pub(crate) shedding: Shedding,
     /// How long the oldest input of this turn had waited for it, in milliseconds.
@@ -97,6 +109,7 @@ pub struct Node {
     pub(crate) serial: Serial,
     pub(crate) forwarded: Forwarded,
     pub(crate) hedging: Hedging,
+    pub(crate) freshness: Freshness,
     pub(crate) listings: BTreeMap<ReadId, Asker>,
     pub(crate) settling: Settling,
     pub(crate) figures: Figures,
@@ -104,7 +117,7 @@ pub struct Node {
     /// Messages to this node's own replica and coordinator, within a turn.
     local: VecDeque<Message>,
     pub(crate) effects: Vec<Effect>,
-    stopping: bool,
+    pub(crate) stopping: bool,
     pub(crate) halted: Option<String>,
     pub(crate) disk_room: DiskRoom,
 }
@@ -112,8 +125,19 @@ pub struct Node {
 impl Node {
     /// Begins from what the disk kept.
     pub fn new(now: Now, boot: Boot) -> Result<Self, BootError> {
-        let record = stored_record(&boot)?;
-        let bound_ms = stored_clock_bound(&boot)?;
+        let mut record = stored_record(&boot)?;
+        // It may have been started at other addresses than those that the record was made with.
+        for member in record.iter_mut().flat_map(|record| &mut record.members) {
+            if member.member.node == boot.info.member.node {
+                member.take_addresses(&boot.info);
+            }
+        }
+        let bound_ms = stored_number(boot.stored_clock_bound.as_ref(), "clock bound")?;
+        let stored_generation = stored_number(boot.stored_generation.as_ref(), "generation")?;
+        let stored_batch = BatchId(stored_number(boot.stored_batch.as_ref(), "batch number")?);
+        let generation = first_generation(stored_generation, now.wall_ms);
+        let gossip = Gossip::new(boot.info.clone(), generation, boot.run, boot.seed, &boot.options)
+            .with_durable(stored_batch);
         let copies = boot.namespaces.all().map(|namespace| namespace.n).max().unwrap_or(1);
         let founding = record.is_none().then(|| {
             Founding::new(boot.info.clone(), boot.founding_members.max(1), boot.partitions, copies)
@@ -123,11 +147,14 @@ impl Node {
             leases: vec![Lease::stored(bound_ms)],
             lww_counter: 0,
             epoch_serial: 0,
-            store: Store::new(boot.seed, boot.options.cache_bytes),
-            gate: Gate::new(boot.options.mutation == Some(Mutation::AckBeforeSync)),
+            store: Store::new(boot.seed, boot.options.cache_bytes, stored_batch),
+            gate: Gate::new(boot.options.mutation == Some(Mutation::AckBeforeSync), stored_batch),
+            gossip,
+            generation_batch: BatchId::default(),
             timers: Timers::default(),
             peers: Peers::default(),
             tasks: Tasks::default(),
+            hints: Ledger::new(),
             pace: Pace::new(now.mono_ms, &boot.options),
             shedding: Shedding::default(),
             queued_ms: 0,
@@ -135,6 +162,7 @@ impl Node {
             serial: Serial::default(),
             forwarded: Forwarded::default(),
             hedging: Hedging::default(),
+            freshness: Freshness::new(boot.seed),
             listings: BTreeMap::new(),
             settling: Settling::default(),
             figures: Figures::default(),
@@ -153,8 +181,13 @@ impl Node {
             options: boot.options,
             partitions: boot.partitions,
         };
+        node.keep_generation();
         node.know_members();
         node.timers.set(now.mono_ms, Timer::PeerTick);
+        // Spread over the period, so that nodes that started together do not all talk at once.
+        let period_ms = u64::from(node.options.gossip_period_ms.max(1));
+        node.timers.set(now.mono_ms + boot.seed % period_ms, Timer::Gossip);
+        node.read_hints();
         node.timers.set(now.mono_ms, Timer::Settle);
         Ok(node)
     }
@@ -162,6 +195,10 @@ impl Node {
     /// Takes everything that has arrived (drains `inputs`) and appends what to do to `effects`, in order.
     pub fn turn(&mut self, now: Now, inputs: &mut Vec<Input>, effects: &mut Vec<Effect>) {
         self.now = now;
+        let late_ms = self.wake_mono_ms().map_or(0, |due| now.mono_ms.saturating_sub(due));
+        if late_ms > u64::from(self.options.pause_ms) {
+            self.paused(late_ms);
+        }
         self.queued_ms = match inputs.first() {
             Some(Input::Queued(oldest_ms)) => *oldest_ms,
             _ => 0,
@@ -250,6 +287,7 @@ impl Node {
             state: peer.state(),
             since_mono_ms: peer.since_mono_ms,
             tasks: self.tasks.count_for(node),
+            hints: self.hints.count_for(node),
         };
         self.peers.iter().map(view).collect()
     }
@@ -264,6 +302,11 @@ impl Node {
         self.pace.view()
     }
 
+    /// How stale reads were.
+    pub fn freshness(&self) -> FreshnessView {
+        self.freshness.view
+    }
+
     /// Counters and levels.
     pub fn figures(&self) -> Figures {
         Figures {
@@ -274,6 +317,12 @@ impl Node {
             operations: self.operations.len() as u64,
             tasks: self.tasks.count(),
             tasks_bytes: self.tasks.bytes(),
+            hints: self.hints.count(),
+            hints_bytes: self.hints.bytes(),
+            hints_oldest_ms: self
+                .hints
+                .oldest_ms()
+                .map_or(0, |created_ms| self.now.wall_ms.saturating_sub(created_ms)),
             ..self.figures
         }
     }
@@ -289,7 +338,7 @@ impl Node {
             Input::Listed(id, page) => self.on_listed(id, page),
             Input::DiskFailed(reason) => self.halt(reason),
             Input::DiskRoom(room) => self.disk_room = room,
-            Input::Stop => self.stopping = true,
+            Input::Stop => self.on_stop(),
             // Taken when the turn began.
             Input::Queued(_) => {}
         }
@@ -301,11 +350,17 @@ impl Node {
             Timer::ReadRetry(id) => self.on_read_retry(id),
             Timer::Restamp(id) => self.on_restamp(id),
             Timer::PeerTick => self.on_peer_tick(),
+            Timer::Gossip => self.on_gossip_tick(),
             Timer::Settle => self.on_settle_tick(),
             Timer::TaskRetry(node) => {
                 self.tasks.disarm(node, self.now.mono_ms);
                 self.offer_tasks(node);
             }
+            Timer::HandOff(node) => {
+                self.hints.disarm(node, self.now.mono_ms);
+                self.hand_off(node);
+            }
+            Timer::StandIn(id) => self.on_owners_late(id),
         }
     }
 
@@ -321,6 +376,7 @@ impl Node {
         let skipped = self.peers.heard(from, self.now.mono_ms, &self.options);
         if skipped {
             self.offer_tasks(from);
+            self.hand_off(from);
         }
         self.on_message(from, message);
     }
@@ -331,6 +387,10 @@ impl Node {
             Message::Write { op, namespace, key, object, budget_ms } => {
                 let asker = self.asker(from, op, budget_ms);
                 self.on_write(asker, namespace, &key, object);
+            }
+            Message::Hint { op, namespace, key, owner, object, budget_ms } => {
+                let asker = self.asker(from, op, budget_ms);
+                self.on_hint(asker, Wish { namespace, key, owner, object });
             }
             Message::WriteReply { op, result } => self.on_write_reply(from, op, result),
             Message::Read { op, namespace, key, want, budget_ms } => {
@@ -346,6 +406,7 @@ impl Node {
             Message::KeysReply { op, result } => self.on_keys_reply(from, op, result),
             Message::Founding { digest } => self.on_founding(from, digest),
             Message::Record(record) => self.on_record(*record),
+            Message::Gossip(lines) => self.on_gossip(from, &lines),
             Message::Unsupported { op } => self.on_unsupported(from, op),
             Message::Unknown { op: Some(op) } => self.send_plain(from, Message::Unsupported { op }),
             Message::Complete { until } => self.on_complete(from, until),
@@ -368,7 +429,10 @@ impl Node {
             Some(Operation::Read(_)) => self.read_refused(id, from, why),
             Some(Operation::Listing(_)) => self.on_keys_reply(from, id, Err(why)),
             Some(Operation::Inspect(_)) => self.inspect_refused(id, from, why),
-            Some(Operation::Forward(_) | Operation::Task(..)) => self.on_deadline(id),
+            Some(Operation::Freshness(_)) => self.freshness_refused(id, from),
+            Some(Operation::Forward(_) | Operation::Task(..) | Operation::Handoff(_)) => {
+                self.on_deadline(id);
+            }
             None => {}
         }
     }
@@ -471,9 +535,9 @@ fn stored_record(boot: &Boot) -> Result<Option<Record>, BootError> {
     Ok(Some(record))
 }
 
-fn stored_clock_bound(boot: &Boot) -> Result<u64, BootError> {
-    let Some(bytes) = &boot.stored_clock_bound else { return Ok(0) };
+fn stored_number(stored: Option<&Bytes>, what: &str) -> Result<u64, BootError> {
+    let Some(bytes) = stored else { return Ok(0) };
     <[u8; 8]>::try_from(bytes.as_ref()).map(u64::from_be_bytes).map_err(|_length| {
-        BootError(format!("the stored clock bound has {} bytes instead of 8", bytes.len()))
+        BootError(format!("the stored {what} has {} bytes instead of 8", bytes.len()))
     })
 }

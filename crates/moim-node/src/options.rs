@@ -14,10 +14,33 @@ pub struct Options {
     pub read_hedge_ms_min: u32,
     /// How often a silent peer is asked whether it lives, in milliseconds.
     pub ping_interval_ms: u32,
-    /// After how many milliseconds of silence a peer is asked last. Several `ping_interval_ms`.
+    /// Pings to all peers together, a second; with more peers than fit each is asked less often.
+    pub pings_per_second_max: u32,
+    /// After how many milliseconds without an answer to a ping a peer is skipped. Several `ping_interval_ms`.
     pub silence_ms: u32,
     /// After how many requests in a row without an answer a peer is skipped until it says something again.
     pub missed_deadlines_max: u32,
+    /// A turn that comes this much later than it was due means that this node itself stood still, in milliseconds:
+    /// nobody is judged by that time. Below `silence_ms` plus `ping_interval_ms`, or a pause makes all peers silent.
+    pub pause_ms: u32,
+    /// How often the own heartbeat is raised and sent, in milliseconds.
+    pub gossip_period_ms: u32,
+    /// Peers that each heartbeat is sent to; from 2 on, news reaches n members in about log n periods.
+    pub gossip_fanout: usize,
+    /// A list is sent in messages of at most this many bytes, so that none keeps requests waiting.
+    pub gossip_message_bytes_max: usize,
+    /// Suspicions in one word.
+    pub gossip_suspects_max: usize,
+    /// Profiles in one list.
+    pub gossip_profiles_max: usize,
+    /// The phi at which a member is suspected: a heartbeat that comes so late or later has a chance of ten to the minus
+    /// this.
+    pub suspicion_phi: u32,
+    /// The same for a member whose connection is gone, which is evidence of its own. Below `suspicion_phi`.
+    pub suspicion_phi_lost: u32,
+    /// The smallest deviation of heartbeats' intervals that phi reckons with, in milliseconds. Above what scheduling and
+    /// garbage in the network do to a message.
+    pub suspicion_deviation_min_ms: u32,
     /// A stamp further ahead of this node's clock than this is refused, in milliseconds.
     pub max_clock_skew_ms: u64,
     /// How far ahead the clock's bound is persisted, in milliseconds: a restart may skip this much hybrid time. Well
@@ -37,6 +60,10 @@ pub struct Options {
     pub turn_delay_target_ms: u32,
     /// How long they must have waited longer than that, without a break, in milliseconds: a burst is no overload.
     pub turn_delay_patience_ms: u32,
+    /// One read in so many is looked at again to see whether it was stale, and at least one a second; 0 for none.
+    pub freshness_one_in: u32,
+    /// Reads that are looked at again at once.
+    pub freshness_checks_max: usize,
     /// Work that may wait for reads from disk; beyond it replicas refuse it as overload.
     pub reads_waiting_max: usize,
     /// Pages of keys that may be read from disk at once; beyond it replicas refuse them as overload.
@@ -67,6 +94,14 @@ pub struct Options {
     pub task_retry_ms: u32,
     /// Longest wait before a copy is offered again, in milliseconds.
     pub task_retry_max_ms: u32,
+    /// How long a request to a sloppy namespace waits for owners that can be reached but do not answer, in milliseconds,
+    /// before others stand in for them. Well below `request_timeout_ms`, or it would never.
+    pub stand_in_after_ms: u32,
+    /// Objects kept for owners that are away, in bytes; beyond it new ones are refused and none is dropped. Each costs
+    /// about half a kilobyte of it beside its size, because so much of it is in memory.
+    pub hints_bytes_max: u64,
+    /// Objects on their way to one owner at once, of those that were kept for it.
+    pub hints_in_flight_max: usize,
     /// What background work (hints, repair, refill, sweeps) may always send, in bytes a second over all of it: it gets on
     /// whatever clients do.
     pub background_bytes_per_second_min: u64,
@@ -85,8 +120,18 @@ impl Default for Options {
             read_retry_ms: 50,
             read_hedge_ms_min: 3,
             ping_interval_ms: 100,
-            silence_ms: 500,
+            pings_per_second_max: 1_000,
+            silence_ms: 300,
             missed_deadlines_max: 3,
+            pause_ms: 250,
+            gossip_period_ms: 1_000,
+            gossip_fanout: 3,
+            gossip_message_bytes_max: 32 << 10,
+            gossip_suspects_max: 16,
+            gossip_profiles_max: 32,
+            suspicion_phi: 8,
+            suspicion_phi_lost: 1,
+            suspicion_deviation_min_ms: 300,
             max_clock_skew_ms: 5_000,
             clock_lease_ms: 500,
             cache_bytes: 256 << 20,
@@ -95,6 +140,8 @@ impl Default for Options {
             operations_max: 100_000,
             turn_delay_target_ms: 100,
             turn_delay_patience_ms: 200,
+            freshness_one_in: 256,
+            freshness_checks_max: 64,
             reads_waiting_max: 100_000,
             listings_max: 1_000,
             held_max: 200_000,
@@ -109,6 +156,9 @@ impl Default for Options {
             tasks_in_flight_max: 128,
             task_retry_ms: 100,
             task_retry_max_ms: 10_000,
+            stand_in_after_ms: 300,
+            hints_bytes_max: 512 << 20,
+            hints_in_flight_max: 64,
             background_bytes_per_second_min: 256 << 10,
             background_bytes_per_second_max: 64 << 20,
             mutation: None,
@@ -131,6 +181,8 @@ pub enum Mutation {
     DropConcurrentSibling,
     /// Replicas accept a write that they outrank without saying so.
     HideSuperseded,
+    /// Stand-ins forget what they keep for owners instead of handing it over (breaks INV-5).
+    DropHints,
     /// Tombstones and headers go when they are a few seconds old, whoever may not have heard of them (breaks INV-7).
     RetireTombstonesByAge,
     /// Read repair writes a value that it met as if it were new, also where a deletion has outranked it (breaks INV-7).
@@ -138,12 +190,13 @@ pub enum Mutation {
 }
 
 /// Every mutation, for the simulator's sweep.
-pub const MUTATIONS: [Mutation; 7] = [
+pub const MUTATIONS: [Mutation; 8] = [
     Mutation::AckBeforeSync,
     Mutation::ReuseEpoch,
     Mutation::WriteQuorumShort,
     Mutation::DropConcurrentSibling,
     Mutation::HideSuperseded,
+    Mutation::DropHints,
     Mutation::RetireTombstonesByAge,
     Mutation::RepairResurrects,
 ];

@@ -17,10 +17,16 @@ pub(crate) enum Timer {
     Restamp(OpId),
     /// Look after the peers.
     PeerTick,
+    /// Raise the own heartbeat and tell a few.
+    Gossip,
     /// Look how far things have settled.
     Settle,
     /// Offer owed copies again.
     TaskRetry(NodeId),
+    /// Offer again what is kept for an owner.
+    HandOff(NodeId),
+    /// A request has waited long enough for owners: others stand in.
+    StandIn(OpId),
 }
 
 /// Timers by the millisecond at which they ring. Operations of one moment share a list, so that setting one costs a

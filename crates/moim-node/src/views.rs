@@ -1,8 +1,11 @@
 //! What a node shows of itself: to status pages, metrics and the simulator's checkers. Reading changes nothing.
 
 use bytes::Bytes;
+use moim_core::clock::Hlc;
 use moim_core::{NamespaceId, NodeId};
 
+use crate::api::BatchId;
+pub use crate::coordinator::{FreshnessView, LAG_BOUNDS_MS};
 use crate::membership::MemberInfo;
 
 /// How a peer looks from here. Local and quick; nothing moves because of it.
@@ -10,7 +13,7 @@ use crate::membership::MemberInfo;
 pub enum PeerState {
     /// Connected and talking.
     Up,
-    /// Connected, but silent for longer than `silence_ms`: asked last.
+    /// Connected, but a ping has gone unanswered for `silence_ms`: skipped until it speaks.
     Silent,
     /// Connected, but several requests in a row had no answer: skipped until it speaks.
     Skipped,
@@ -29,6 +32,53 @@ pub struct PeerView {
     pub since_mono_ms: u64,
     /// Copies owed to it.
     pub tasks: u64,
+    /// Objects kept for it as long as it is away.
+    pub hints: u64,
+}
+
+/// How members agree that a member is. Agreed by gossip, so slower than [`PeerState`], and shown to people and in slot
+/// tables; ownership never moves because of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberState {
+    /// Nothing was heard of it since this node started.
+    Unknown,
+    /// Its heartbeats come.
+    Alive,
+    /// It said that it takes no new requests and will be gone soon.
+    Stopping,
+    /// Somebody who lives suspects its latest heartbeat.
+    Suspect,
+    /// Two live reporters suspect its latest heartbeat; one, where no other could.
+    Down,
+}
+
+/// A member as gossip knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberView {
+    /// Who, with its latest addresses and attributes.
+    pub info: MemberInfo,
+    /// It is this node.
+    pub own: bool,
+    /// How it is.
+    pub state: MemberState,
+    /// Since when, on the monotonic clock of [`crate::Now`], in milliseconds.
+    pub since_mono_ms: u64,
+    /// How suspicious its silence is here: -log10 of the chance that a heartbeat comes even later; 0 to 99.
+    pub phi: f64,
+    /// Live members that suspect its latest heartbeat.
+    pub reporters: Vec<NodeId>,
+    /// Grows with each of its starts; 0 if nothing was heard of it.
+    pub generation: u64,
+    /// Its heartbeat counter.
+    pub heartbeat: u64,
+    /// How long ago that last grew here, in milliseconds.
+    pub heartbeat_age_ms: u64,
+    /// Requests that it coordinated when it said so.
+    pub load: u32,
+    /// It sends nothing stamped earlier than this.
+    pub floor: Hlc,
+    /// The highest batch that it ever called durable.
+    pub durable: Option<BatchId>,
 }
 
 /// A copy that is still owed to an owner (REQ-13).
@@ -99,6 +149,22 @@ pub struct Figures {
     pub tasks_dropped: u64,
     /// Copies owed that arrived.
     pub tasks_done: u64,
+    /// Objects kept for owners that are away now.
+    pub hints: u64,
+    /// Bytes of those objects now, and what is kept beside them.
+    pub hints_bytes: u64,
+    /// How long the oldest of them has been kept, in milliseconds.
+    pub hints_oldest_ms: u64,
+    /// Objects that were taken to be kept for owners.
+    pub hints_stored: u64,
+    /// Objects that every owner has got.
+    pub hints_delivered: u64,
+    /// Objects that were not taken, because there was no room.
+    pub hints_refused: u64,
+    /// Writes that were acknowledged with the help of stand-ins.
+    pub sloppy_writes: u64,
+    /// Reads that were answered with the help of stand-ins.
+    pub sloppy_reads: u64,
     /// Messages refused because their stamp was too far ahead.
     pub clock_skew_refused: u64,
     /// Objects without a value that were forgotten, because nothing that they replaced can come back.
@@ -115,4 +181,14 @@ pub struct Figures {
     pub disk_reads_failed: u64,
     /// Values refused because the disk is full, as replica or coordinator.
     pub disk_full_refused: u64,
+    /// Gossip lists sent.
+    pub gossip_sent: u64,
+    /// Gossip lists received.
+    pub gossip_received: u64,
+    /// Members that this node began to suspect.
+    pub suspicions: u64,
+    /// Times that this node stood still for so long that it takes the gap out of others' silence.
+    pub pauses: u64,
+    /// Times that another process spoke under this node's id.
+    pub rival_words: u64,
 }

@@ -48,6 +48,7 @@ struct World {
     next_request: u64,
     answers: BTreeMap<RequestId, Outcome>,
     contexts: BTreeMap<String, Context>,
+    options: Options,
     trace: bool,
     out: String,
 }
@@ -71,12 +72,13 @@ fn info(node: u64) -> MemberInfo {
 }
 
 fn namespaces() -> Namespaces {
-    let carts = Namespace { conflict: Conflict::Siblings, ..Namespace::new("carts") };
-    Namespaces::new(&Namespace::new("0"), vec![carts]).expect("two namespaces")
+    let carts = Namespace { conflict: Conflict::Siblings, sloppy: true, ..Namespace::new("carts") };
+    Namespaces::new(&Namespace::new("0"), vec![carts, Namespace::new("strict")])
+        .expect("names that can be told apart")
 }
 
 impl World {
-    fn new(count: u64) -> Self {
+    fn new(count: u64, options: Options) -> Self {
         let mut world = Self {
             machines: BTreeMap::new(),
             time_ms: START_MS,
@@ -85,6 +87,7 @@ impl World {
             next_request: 0,
             answers: BTreeMap::new(),
             contexts: BTreeMap::new(),
+            options,
             trace: false,
             out: String::new(),
         };
@@ -125,10 +128,12 @@ impl World {
             seed: id,
             stored_record: stored(moim_node::keyspace::META_RECORD),
             stored_clock_bound: stored(moim_node::keyspace::META_CLOCK_BOUND),
+            stored_generation: stored(moim_node::keyspace::META_GENERATION),
+            stored_batch: stored(moim_node::keyspace::META_BATCH),
             founding_members,
             partitions: PartitionCount::new(256).expect("a power of two"),
             namespaces: namespaces(),
-            options: Options::default(),
+            options: self.options.clone(),
         };
         machine.node = Some(Node::new(now, boot).expect("boots"));
         let others: Vec<u64> = self.machines.keys().copied().filter(|&other| other != id).collect();
@@ -171,12 +176,10 @@ impl World {
                 let found = machine.disk.get(family, &key).expect("memory does not fail");
                 machine.inputs.push(Input::Loaded(read, Ok(found)));
             }
-            Effect::List { id: read, from, to, limit } => {
+            Effect::List { id: read, family, from, to, limit } => {
                 let limit = PageLimit { entries_max: limit, bytes_max: 1 << 20 };
-                let page = machine
-                    .disk
-                    .scan(Family::Data, &from..&to, limit)
-                    .expect("memory does not fail");
+                let page =
+                    machine.disk.scan(family, &from..&to, limit).expect("memory does not fail");
                 let page = moim_node::api::ListedPage { entries: page.entries, more: page.more };
                 machine.inputs.push(Input::Listed(read, Ok(page)));
             }
@@ -204,7 +207,9 @@ impl World {
                 if self.cut.contains(&(from, to)) {
                     continue;
                 }
-                if self.trace && !matches!(message, Message::Ping | Message::Pong) {
+                if self.trace
+                    && !matches!(message, Message::Ping | Message::Pong | Message::Gossip(_))
+                {
                     writeln!(self.out, "  {from} -> {to} {}", name(&message)).unwrap();
                 }
                 self.input(to, Input::Peer(NodeId(from), message));
@@ -340,6 +345,10 @@ impl World {
                 self.start(node(1));
                 self.settle();
             }
+            "stop" => {
+                self.input(node(1), Input::Stop);
+                self.settle();
+            }
             "lose-disk" => {
                 self.machines.get_mut(&node(1)).expect("known").disk = MemoryEngine::new(None);
             }
@@ -377,6 +386,8 @@ impl World {
                     None => "(none)".to_owned(),
                 };
             }
+            "members" => return self.members(node(1)),
+            "hints" => return self.hints(node(1)),
             "tasks" => {
                 return format!(
                     "{} owed",
@@ -386,6 +397,40 @@ impl World {
             _ => return self.ask(&words, &option),
         }
         String::new()
+    }
+
+    /// What a node knows of the members: how each is, and who reports it.
+    fn members(&self, node: u64) -> String {
+        let node = self.machines[&node].node.as_ref().expect("up");
+        let describe = |member: moim_node::views::MemberView| {
+            let reporters: Vec<_> =
+                member.reporters.iter().map(|reporter| reporter.0.to_string()).collect();
+            let reported = if reporters.is_empty() { "" } else { ", reported by " };
+            let reporters = reporters.join(" and ");
+            format!("{} {:?}{reported}{reporters}", member.info.member.node.0, member.state)
+        };
+        node.members().into_iter().map(describe).collect::<Vec<_>>().join("; ")
+    }
+
+    /// What a node keeps for others, and how many records it has on disk.
+    fn hints(&self, id: u64) -> String {
+        let machine = &self.machines[&id];
+        let records = |family| {
+            let limit = PageLimit { entries_max: 100, bytes_max: 1 << 20 };
+            let (from, to) = (Bytes::new(), Bytes::from_static(&[0xff; 4]));
+            let page = machine.disk.scan(family, &from..&to, limit);
+            page.expect("memory does not fail").entries.len()
+        };
+        let (data, hints) = (records(Family::Data), records(Family::Hints));
+        let disk = format!("on disk {data} objects, {hints} hints");
+        let Some(node) = &machine.node else { return disk };
+        let waits = |peer: &moim_node::views::PeerView| {
+            let hints = peer.hints;
+            (hints > 0).then(|| format!("{hints} for {}", peer.info.member.node.0))
+        };
+        let waiting: Vec<_> = node.peers().iter().filter_map(waits).collect();
+        let kept = node.figures().hints;
+        format!("keeps {kept} ({}); {disk}", waiting.join(", "))
     }
 
     fn ask<'a>(&mut self, words: &[&str], option: &impl Fn(&str) -> Option<&'a str>) -> String {
@@ -461,7 +506,14 @@ fn run(script: &str) -> String {
         };
         writeln!(out, "> {command}").unwrap();
         if let Some(count) = command.strip_prefix("nodes ") {
-            world = Some(World::new(count.parse().expect("a number")));
+            let (count, hints_bytes_max) = count.split_once(" hints_bytes_max=").unzip();
+            // What is only looked at would stand between the messages that matter.
+            let mut options = Options { freshness_one_in: 0, ..Options::default() };
+            if let Some(bytes) = hints_bytes_max {
+                options.hints_bytes_max = bytes.parse().expect("a number");
+            }
+            let count = count.unwrap_or_else(|| &command["nodes ".len()..]);
+            world = Some(World::new(count.parse().expect("a number"), options));
             continue;
         }
         let world = world.as_mut().expect("a script begins with 'nodes'");

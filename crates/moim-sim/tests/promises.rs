@@ -93,10 +93,11 @@ fn every_rule_that_is_switched_off_is_noticed() {
         (Mutation::WriteQuorumShort, Profile::Mixed),
         (Mutation::DropConcurrentSibling, Profile::Mixed),
         (Mutation::HideSuperseded, Profile::Mixed),
+        (Mutation::DropHints, Profile::StandIns),
         (Mutation::RetireTombstonesByAge, Profile::Crashes),
         (Mutation::RepairResurrects, Profile::Partitions),
     ] {
-        let caught = (1..=20).any(|seed| {
+        let caught = (1..=200).any(|seed| {
             let settings = Settings { operations: 1_000, ..short(seed, profile) };
             let report = run(Settings { mutation: Some(mutation), ..settings });
             let told = |property| property != Property::AcknowledgedIsHeld;
@@ -104,5 +105,5 @@ fn every_rule_that_is_switched_off_is_noticed() {
         });
         assert!(caught, "{mutation:?} went unnoticed");
     }
-    assert_eq!(MUTATIONS.len(), 7, "a mutation without a test");
+    assert_eq!(MUTATIONS.len(), 8, "a mutation without a test");
 }

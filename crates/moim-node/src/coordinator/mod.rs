@@ -8,22 +8,29 @@
 //! | file | what |
 //! |---|---|
 //! | `write` | send to all owners, acknowledge at W, stamp anew when outranked |
+//! | `slots`, `stand_in` | who has voted; who stands in for owners |
 //! | `read` | value from one, digests from the rest, join, write back, repair |
 //! | `hedge` | when a read asks one more replica, and how often reads may |
+//! | `freshness` | how stale reads are: a few are looked at again |
 //! | `mint` | a new version of a `siblings` object, at a replica |
 //! | `serial` | updates, one after the other per key |
 //! | `forward` | requests that another node must coordinate |
 //! | `listing` | pages of keys, and every replica's copy for people |
 
 mod forward;
+mod freshness;
 mod hedge;
 mod listing;
 mod mint;
 mod read;
 mod serial;
+mod slots;
+mod stand_in;
 mod write;
 
 pub(crate) use forward::Forwarded;
+pub(crate) use freshness::Freshness;
+pub use freshness::{FreshnessView, LAG_BOUNDS_MS};
 pub(crate) use hedge::Hedging;
 pub(crate) use mint::Mint;
 pub(crate) use serial::Serial;
@@ -39,6 +46,7 @@ use crate::api::{
     Action, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId, Why,
 };
 use crate::gate::{NOTHING, Outgoing};
+use crate::hint::Handoff;
 use crate::message::{Message, OpId};
 use crate::namespace::{Conflict, Namespace};
 use crate::node::Node;
@@ -69,17 +77,25 @@ pub(crate) enum Operation {
     Forward(forward::ForwardOp),
     Listing(listing::ListingOp),
     Inspect(listing::InspectOp),
+    Freshness(freshness::FreshnessOp),
     /// An owed copy on its way.
     Task(NodeId, TaskId),
+    /// Something that was kept for an owner, on its way to it.
+    Handoff(Handoff),
 }
 
 impl Operation {
-    /// When it began, if it may send objects. Owed copies are counted where they are kept.
+    /// When it began, if it may send objects. Owed copies and hints are counted where they are kept.
     fn begun(&self) -> Option<Hlc> {
         match self {
             Self::Write(write) => Some(write.begun()),
             Self::Read(read) => Some(read.begun()),
-            Self::Forward(_) | Self::Listing(_) | Self::Inspect(_) | Self::Task(..) => None,
+            Self::Forward(_)
+            | Self::Listing(_)
+            | Self::Inspect(_)
+            | Self::Freshness(_)
+            | Self::Task(..)
+            | Self::Handoff(_) => None,
         }
     }
 }
@@ -116,6 +132,10 @@ impl Operations {
         self.by_id.remove(&id)
     }
 
+    pub(crate) fn get(&self, id: OpId) -> Option<&Operation> {
+        self.by_id.get(&id)
+    }
+
     pub(crate) fn get_mut(&mut self, id: OpId) -> Option<&mut Operation> {
         self.by_id.get_mut(&id)
     }
@@ -143,6 +163,8 @@ pub(crate) struct Admitted {
     pub(crate) target: Target,
     pub(crate) owners: Vec<NodeId>,
     pub(crate) conflict: Conflict,
+    /// Whether others may stand in for owners.
+    pub(crate) sloppy: bool,
     pub(crate) r: Level,
     pub(crate) w: Level,
     /// Copies that must hold what a read returned before it answers, so that no later read goes back; 1 where levels
@@ -234,8 +256,8 @@ impl Node {
     }
 
     /// Which other node must coordinate: for updates the key's first reachable owner, which serialises them; in
-    /// `siblings` any owner will do, and this node if it is one; another one if this node's disk is full. Forwarded
-    /// requests stay where they are.
+    /// `siblings` any owner will do, and this node if it is one; another one if this node's disk is full. Where no owner
+    /// can be reached, the first that may stand in. Forwarded requests stay where they are.
     fn must_forward(&self, job: &Job, request: &Request) -> Option<NodeId> {
         let (own, admitted) = (self.info.member.node, &job.admitted);
         let is_owner = admitted.owners.contains(&own);
@@ -247,10 +269,10 @@ impl Node {
         if has_room && !serialised && (admitted.conflict == Conflict::Lww || is_owner) {
             return None;
         }
-        let able = |node: &&NodeId| {
-            if **node == own { has_room } else { self.peers.is_reachable(**node) }
-        };
-        admitted.owners.iter().find(able).copied().filter(|&node| node != own)
+        let able = |node: NodeId| if node == own { has_room } else { self.can_ask(node) };
+        let owner = admitted.owners.iter().copied().find(|&node| able(node));
+        let chosen = owner.or_else(|| self.next_stand_in(admitted, |_| false));
+        chosen.filter(|&node| node != own)
     }
 
     fn admit(&mut self, request: &Request) -> Result<Admitted, Failure> {
@@ -284,6 +306,7 @@ impl Node {
             target: Target::new(request.namespace, &request.key, partition),
             owners,
             conflict: policy.conflict,
+            sloppy: policy.sloppy,
             r,
             w,
             deadline_mono_ms,
@@ -355,7 +378,9 @@ impl Node {
             Some(Operation::Forward(forward)) => self.forward_deadline(forward),
             Some(Operation::Listing(listing)) => self.listing_deadline(listing),
             Some(Operation::Inspect(inspect)) => self.inspect_deadline(inspect),
+            Some(Operation::Freshness(check)) => self.end_freshness(&check),
             Some(Operation::Task(node, task)) => self.task_failed(node, task),
+            Some(Operation::Handoff(handoff)) => self.handoff_failed(&handoff),
             None => {}
         }
     }
@@ -378,7 +403,11 @@ impl Node {
                 Some(Operation::Inspect(inspect)) if inspect.waits_for(node) => {
                     self.inspect_refused(id, node, why);
                 }
+                Some(Operation::Freshness(check)) if check.waits_for(node) => {
+                    self.freshness_refused(id, node);
+                }
                 Some(Operation::Task(target, _)) if *target == node => self.on_deadline(id),
+                Some(Operation::Handoff(handoff)) if handoff.owner == node => self.on_deadline(id),
                 _ => {}
             }
         }

@@ -14,7 +14,12 @@ impl Node {
     /// owed, hints, and objects that wait for the disk on their way in. What the gate still holds of a request that has
     /// ended does not leave any more (its time is over). Called about once a second; costs one look at the running requests.
     pub(crate) fn pending_floor(&self) -> Hlc {
-        let sources = [self.operations.oldest(), self.tasks.oldest(), self.store.oldest_read()];
+        let sources = [
+            self.operations.oldest(),
+            self.tasks.oldest(),
+            self.hints.oldest(),
+            self.store.oldest_read(),
+        ];
         sources.into_iter().flatten().fold(self.clock.last(), Hlc::min)
     }
 

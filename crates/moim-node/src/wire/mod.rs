@@ -10,6 +10,7 @@
 //! end, where older nodes do not look.
 
 mod cluster;
+mod gossip;
 mod outcome;
 mod request;
 
@@ -17,10 +18,10 @@ mod request;
 mod tests;
 
 use bytes::{BufMut, Bytes};
-use moim_core::NamespaceId;
 use moim_core::clock::Hlc;
 use moim_core::codec::{DecodeError, Put, Reader};
 use moim_core::ring::PartitionCount;
+use moim_core::{NamespaceId, NodeId};
 
 use crate::membership::Hello;
 use crate::message::{KeyEntries, Message, OpId, ReadResult, Want, WriteResult};
@@ -52,11 +53,13 @@ mod kind {
     pub(super) const KEYS: u8 = 0x07;
     pub(super) const KEYS_REPLY: u8 = 0x08;
     pub(super) const UNSUPPORTED: u8 = 0x09;
+    pub(super) const HINT: u8 = 0x0a;
     pub(super) const HELLO: u8 = 0x80;
     pub(super) const PING: u8 = 0x81;
     pub(super) const PONG: u8 = 0x82;
     pub(super) const FOUNDING: u8 = 0x83;
     pub(super) const RECORD: u8 = 0x84;
+    pub(super) const GOSSIP: u8 = 0x85;
     pub(super) const COMPLETE: u8 = 0x90;
 }
 
@@ -78,6 +81,7 @@ pub fn decode(body: Bytes) -> Result<Message, DecodeError> {
         kind::PONG => Ok(Message::Pong),
         kind::FOUNDING => Ok(Message::Founding { digest: reader.u64("digest")? }),
         kind::RECORD => Ok(Message::Record(Box::new(cluster::record(&mut reader)?))),
+        kind::GOSSIP => Ok(Message::Gossip(gossip::lines(&mut reader)?)),
         kind::COMPLETE => Ok(Message::Complete { until: Hlc::from_u64(reader.u64("time")?) }),
         _ => Ok(Message::Unknown { op: None }),
     }
@@ -145,11 +149,15 @@ fn checksum(bytes: &[u8]) -> u32 {
 
 fn put_message(out: &mut Vec<u8>, message: &Message) {
     match message {
-        Message::Ping => out.put_u8(kind::PING),
-        Message::Pong => out.put_u8(kind::PONG),
         Message::Write { op, namespace, key, object, budget_ms } => {
             put_head(out, kind::WRITE, *op);
             put_target(out, *namespace, key, *budget_ms);
+            out.put_slice(object);
+        }
+        Message::Hint { op, namespace, key, owner, object, budget_ms } => {
+            put_head(out, kind::HINT, *op);
+            put_target(out, *namespace, key, *budget_ms);
+            out.put_u64(owner.0);
             out.put_slice(object);
         }
         Message::WriteReply { op, result } => {
@@ -159,7 +167,11 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
         Message::Read { op, namespace, key, want, budget_ms } => {
             put_head(out, kind::READ, *op);
             put_target(out, *namespace, key, *budget_ms);
-            out.put_u8(u8::from(*want == Want::Object));
+            out.put_u8(match want {
+                Want::Digest => 0,
+                Want::Object => 1,
+                Want::Hinted => 2,
+            });
         }
         Message::ReadReply { op, result } => {
             put_head(out, kind::READ_REPLY, *op);
@@ -186,6 +198,22 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
             put_head(out, kind::KEYS_REPLY, *op);
             put_keys_result(out, result);
         }
+        Message::Ping
+        | Message::Pong
+        | Message::Founding { .. }
+        | Message::Complete { .. }
+        | Message::Record(_)
+        | Message::Gossip(_) => put_without_operation(out, message),
+        Message::Unsupported { op } => put_head(out, kind::UNSUPPORTED, *op),
+        Message::Unknown { op } => put_head(out, kind::UNSUPPORTED, op.unwrap_or(OpId(0))),
+    }
+}
+
+/// Messages that nobody answers by name.
+fn put_without_operation(out: &mut Vec<u8>, message: &Message) {
+    match message {
+        Message::Ping => out.put_u8(kind::PING),
+        Message::Pong => out.put_u8(kind::PONG),
         Message::Founding { digest } => {
             out.put_u8(kind::FOUNDING);
             out.put_u64(*digest);
@@ -198,8 +226,11 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
             out.put_u8(kind::RECORD);
             cluster::put_record(out, record);
         }
-        Message::Unsupported { op } => put_head(out, kind::UNSUPPORTED, *op),
-        Message::Unknown { op } => put_head(out, kind::UNSUPPORTED, op.unwrap_or(OpId(0))),
+        Message::Gossip(lines) => {
+            out.put_u8(kind::GOSSIP);
+            gossip::put_lines(out, lines);
+        }
+        _ => unreachable!("messages with an operation are put with it"),
     }
 }
 
@@ -209,10 +240,19 @@ fn operation(kind: u8, op: OpId, mut reader: Reader) -> Result<Message, DecodeEr
             let (namespace, key, budget_ms) = target(&mut reader)?;
             Ok(Message::Write { op, namespace, key, object: reader.rest(), budget_ms })
         }
+        kind::HINT => {
+            let (namespace, key, budget_ms) = target(&mut reader)?;
+            let owner = NodeId(reader.u64("owner")?);
+            Ok(Message::Hint { op, namespace, key, owner, object: reader.rest(), budget_ms })
+        }
         kind::WRITE_REPLY => Ok(Message::WriteReply { op, result: write_result(&mut reader)? }),
         kind::READ => {
             let (namespace, key, budget_ms) = target(&mut reader)?;
-            let want = if reader.u8("wanted part")? == 0 { Want::Digest } else { Want::Object };
+            let want = match reader.u8("wanted part")? {
+                0 => Want::Digest,
+                2 => Want::Hinted,
+                _ => Want::Object,
+            };
             Ok(Message::Read { op, namespace, key, want, budget_ms })
         }
         kind::READ_REPLY => Ok(Message::ReadReply { op, result: read_result(reader)? }),

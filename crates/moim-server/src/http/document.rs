@@ -238,6 +238,8 @@ pub struct Status {
     pub nodes: usize,
     /// Members that this node is connected to, itself included.
     pub nodes_up: usize,
+    /// Members that are agreed to be down.
+    pub nodes_down: usize,
     /// Distinct machines among them.
     pub machines: usize,
     /// Copies wanted by the default namespace.
@@ -274,6 +276,12 @@ pub struct Local {
     pub operations: u64,
     /// Copies still owed to owners.
     pub tasks: u64,
+    /// Objects kept for owners that are away.
+    pub hints: u64,
+    /// Bytes of those.
+    pub hints_bytes: u64,
+    /// How long the oldest of them has been kept, in milliseconds.
+    pub hints_oldest_ms: u64,
     /// Resident memory of the process.
     pub memory_bytes: u64,
 }
@@ -298,6 +306,23 @@ pub struct Node {
     pub state: String,
     /// For how long, in milliseconds.
     pub state_for_ms: u64,
+    /// `alive`, `suspect`, `down`, `stopping` or `unknown`: what members agree on, slower than `state`. Ownership never
+    /// moves because of it.
+    pub agreed: String,
+    /// For how long, in milliseconds.
+    pub agreed_for_ms: u64,
+    /// How suspicious its silence is here: -log10 of the chance that a heartbeat comes even later.
+    pub phi: f64,
+    /// Live members that report its latest heartbeat as the last.
+    pub reporters: Vec<String>,
+    /// Grows with each of its starts; 0 if nothing was heard of it.
+    pub generation: u64,
+    /// Its heartbeat counter.
+    pub heartbeat: u64,
+    /// How long ago its heartbeat last grew here, in milliseconds.
+    pub heartbeat_age_ms: u64,
+    /// Requests that it coordinated when it said so last.
+    pub load: u32,
     /// Its failure domain.
     pub machine: String,
     /// Its data centre.
@@ -312,6 +337,8 @@ pub struct Node {
     pub share: f64,
     /// Copies that the answering node owes it.
     pub tasks: u64,
+    /// Objects that the answering node keeps for it as long as it is away.
+    pub hints: u64,
     /// Where clients and peers reach it.
     pub addresses: Addresses,
 }

@@ -36,6 +36,14 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
         tasks_bytes,
         tasks_dropped,
         tasks_done,
+        hints,
+        hints_bytes,
+        hints_oldest_ms,
+        hints_stored,
+        hints_delivered,
+        hints_refused,
+        sloppy_writes,
+        sloppy_reads,
         clock_skew_refused,
         forgotten,
         forgotten_refused,
@@ -44,6 +52,11 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
         undecodable,
         disk_reads_failed,
         disk_full_refused,
+        gossip_sent,
+        gossip_received,
+        suspicions,
+        pauses,
+        rival_words,
     } = *figures;
     let counter = Metric::counter;
     let gauge = |name, help, value| Metric::gauge(name, help, count(value));
@@ -104,6 +117,34 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
             tasks_dropped,
         ),
         counter("moim_tasks_done_total", "Copies owed that arrived.", tasks_done),
+        gauge("moim_hints", "Objects kept for owners that are away.", hints),
+        gauge(
+            "moim_hints_bytes",
+            "Bytes of the hint store; hints_bytes_max bounds it.",
+            hints_bytes,
+        ),
+        Metric::gauge(
+            "moim_hints_oldest_seconds",
+            "How long the oldest hint has been kept.",
+            count(hints_oldest_ms) / 1_000.0,
+        ),
+        counter("moim_hints_stored_total", "Objects taken to be kept for owners.", hints_stored),
+        counter("moim_hints_delivered_total", "Hints that every owner has got.", hints_delivered),
+        counter(
+            "moim_hints_refused_total",
+            "Hints refused because the store was full.",
+            hints_refused,
+        ),
+        counter(
+            "moim_sloppy_writes_total",
+            "Writes acknowledged with the help of stand-ins: what strict quorums promise does not hold for them.",
+            sloppy_writes,
+        ),
+        counter(
+            "moim_sloppy_reads_total",
+            "Reads answered with the help of stand-ins: what strict quorums promise does not hold for them.",
+            sloppy_reads,
+        ),
         counter(
             "moim_clock_skew_refused_total",
             "Messages refused because their stamp was too far ahead of this node's clock.",
@@ -139,6 +180,19 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
             "moim_disk_full_refused_total",
             "Values refused because the disk is full.",
             disk_full_refused,
+        ),
+        counter("moim_gossip_sent_total", "Gossip lists sent.", gossip_sent),
+        counter("moim_gossip_received_total", "Gossip lists received.", gossip_received),
+        counter("moim_suspicions_total", "Members that this node began to suspect.", suspicions),
+        counter(
+            "moim_pauses_total",
+            "Times that this node stood still for so long that it judged nobody by that time.",
+            pauses,
+        ),
+        counter(
+            "moim_rival_words_total",
+            "Times that another process spoke under this node's id.",
+            rival_words,
         ),
     ]
 }

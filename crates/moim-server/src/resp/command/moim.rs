@@ -5,7 +5,7 @@ use moim_core::object::Context;
 use moim_core::quorum::Level;
 use moim_node::Outcome;
 use moim_node::api::{Action, Copy, Expiry, Inspection};
-use moim_node::views::{PeerState, PeerView};
+use moim_node::views::{MemberState, PeerState, PeerView};
 
 use super::super::answer::{Shape, hybrid_time, mismatch};
 use super::super::encode::Reply;
@@ -241,10 +241,13 @@ fn content(version: &moim_core::object::Version) -> &'static str {
 pub(super) fn nodes(call: &Call<'_>) -> Decided {
     let store = &call.front().store;
     let own = store.own();
-    let node = |info: &moim_node::membership::MemberInfo, state: &'static str, tasks: u64| {
+    let node = |info: &moim_node::membership::MemberInfo,
+                state: &'static str,
+                (tasks, hints): (u64, u64)| {
         Reply::map([
             ("node", Reply::text(info.member.node.to_string())),
             ("state", Reply::word(state)),
+            ("agreed", Reply::word(agreed(store.agreed(info.member.node)))),
             ("redis", Reply::text(info.redis_address.clone())),
             ("cluster", Reply::text(info.cluster_address.clone())),
             ("http", Reply::text(info.http_address.clone())),
@@ -252,12 +255,23 @@ pub(super) fn nodes(call: &Call<'_>) -> Decided {
             ("zone", Reply::text(info.member.zone.clone())),
             ("dc", Reply::text(info.member.dc.clone())),
             ("tasks", Reply::count(tasks)),
+            ("hints", Reply::count(hints)),
         ])
     };
-    let peer = |peer: &PeerView| node(&peer.info, state(peer.state), peer.tasks);
+    let peer = |peer: &PeerView| node(&peer.info, state(peer.state), (peer.tasks, peer.hints));
     let peers = store.peers();
-    let all = std::iter::once(node(&own, "self", 0)).chain(peers.iter().map(peer));
+    let all = std::iter::once(node(&own, "self", (0, 0))).chain(peers.iter().map(peer));
     Ok(Step::Done(Reply::Array(all.collect())))
+}
+
+fn agreed(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Unknown => "unknown",
+        MemberState::Alive => "alive",
+        MemberState::Stopping => "stopping",
+        MemberState::Suspect => "suspect",
+        MemberState::Down => "down",
+    }
 }
 
 fn state(state: PeerState) -> &'static str {
