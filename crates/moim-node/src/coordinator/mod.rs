@@ -43,7 +43,8 @@ use moim_core::object::{Content, Context, Object};
 use moim_core::quorum::Level;
 
 use crate::api::{
-    Action, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId, Why,
+    Action, DiskRoom, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId,
+    Why,
 };
 use crate::gate::{NOTHING, Outgoing};
 use crate::hint::Handoff;
@@ -315,8 +316,12 @@ impl Node {
         })
     }
 
-    /// Refuses what would have to wait too long for the disk.
+    /// Refuses what would have to wait too long for the disk. One that is full is no overload: then another node
+    /// coordinates, or a refusal of its own says why (see `dispatch`).
     fn admit_change(&self, deadline_mono_ms: u64) -> Result<(), Failure> {
+        if self.disk_room == DiskRoom::Exhausted {
+            return Ok(());
+        }
         if self.store.unsynced_bytes() >= self.options.unsynced_bytes_max {
             let limit = self.options.unsynced_bytes_max;
             return Err(Failure::Overloaded { queue: Queue::UnsyncedBytes, limit });
