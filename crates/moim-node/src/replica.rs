@@ -9,7 +9,7 @@ use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
 
 use crate::anti_entropy::Answer;
-use crate::api::{BatchId, Why};
+use crate::api::{BatchId, DiskRoom, Why};
 use crate::coordinator::Mint;
 use crate::gate::{NOTHING, Outgoing};
 use crate::hint::Handoff;
@@ -297,12 +297,15 @@ impl Node {
         namespace: NamespaceId,
         object: Bytes,
     ) -> Result<Stored, Why> {
-        if self.store.unsynced_bytes() >= self.options.unsynced_bytes_max
-            || self.sync_outlasts(until_mono_ms)
-        {
+        // A disk that is full is not one that is slow.
+        let is_full = self.disk_room == DiskRoom::Exhausted;
+        let is_behind = self.store.unsynced_bytes() >= self.options.unsynced_bytes_max
+            || self.sync_outlasts(until_mono_ms);
+        if is_behind && !is_full {
             return Err(Why::Overloaded);
         }
         let incoming = Stored::decode(object).map_err(|_damaged| Why::Unsupported)?;
+        self.check_room(&incoming.object)?;
         self.check_kind(namespace, &incoming.object)?;
         self.check_skew(incoming.object.written())?;
         Ok(incoming)

@@ -189,6 +189,10 @@ pub struct Figures {
     pub clocks_above_max: u64,
     /// Stored objects that could not be decoded.
     pub undecodable: u64,
+    /// Reads that the disk could not answer.
+    pub disk_reads_failed: u64,
+    /// Values refused because the disk is full, as replica or coordinator.
+    pub disk_full_refused: u64,
     /// Gossip lists sent.
     pub gossip_sent: u64,
     /// Gossip lists received.

@@ -17,7 +17,7 @@ use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NamespaceId, NodeId};
 use moim_node::anti_entropy::{Ask, Repair};
 use moim_node::api::{
-    Action, BatchId, Copy, Effect, Expiry, Failure, Input, NotReady, Outcome, Request,
+    Action, BatchId, Copy, DiskRoom, Effect, Expiry, Failure, Input, NotReady, Outcome, Request,
 };
 use moim_node::keyspace::{StoredTrees, TREES_END};
 use moim_node::membership::MemberInfo;
@@ -334,6 +334,13 @@ impl World {
         }
     }
 
+    fn set_room(&mut self, node: u64, word: &str) {
+        let rooms = [DiskRoom::Enough, DiskRoom::Low, DiskRoom::Exhausted];
+        let room = rooms.into_iter().find(|room| room.to_string() == word).expect("a room");
+        self.input(node, Input::DiskRoom(room));
+        self.settle();
+    }
+
     /// Runs one command line and returns its output.
     fn command(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -366,6 +373,7 @@ impl World {
                 self.machines.get_mut(&node(1)).expect("known").holds_disk = false;
                 self.settle();
             }
+            "room" => self.set_room(node(1), words[2]),
             "skew" => {
                 self.machines.get_mut(&node(1)).expect("known").skew_ms =
                     words[2].parse().expect("ms");

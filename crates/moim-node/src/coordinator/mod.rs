@@ -45,7 +45,8 @@ use moim_core::quorum::Level;
 
 use crate::anti_entropy::Question;
 use crate::api::{
-    Action, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId, Why,
+    Action, DiskRoom, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId,
+    Why,
 };
 use crate::gate::{NOTHING, Outgoing};
 use crate::hint::Handoff;
@@ -243,6 +244,10 @@ impl Node {
             if let Some(node) = self.must_forward(&job, &request) {
                 return self.forward(job, node, request);
             }
+            if !self.has_room_for(job.admitted.conflict, &request.action) {
+                let failure = self.disk_full();
+                return self.finish(job.origin, Outcome::Failed(failure));
+            }
         }
         match request.action {
             Action::Get => self.begin_read(job),
@@ -257,19 +262,21 @@ impl Node {
     }
 
     /// Which other node must coordinate: for updates the key's first reachable owner, which serialises them; in
-    /// `siblings` any owner will do, and this node if it is one. Where no owner can be reached, the first that may stand
-    /// in. Forwarded requests stay where they are.
+    /// `siblings` any owner will do, and this node if it is one; another one if this node's disk is full. Where no owner
+    /// can be reached, the first that may stand in. Forwarded requests stay where they are.
     fn must_forward(&self, job: &Job, request: &Request) -> Option<NodeId> {
         let (own, admitted) = (self.info.member.node, &job.admitted);
         let is_owner = admitted.owners.contains(&own);
         if matches!(job.origin, Origin::Forwarded(..)) {
             return None;
         }
+        let has_room = self.has_room_for(admitted.conflict, &request.action);
         let serialised = matches!(request.action, Action::Update(_));
-        if !serialised && (admitted.conflict == Conflict::Lww || is_owner) {
+        if has_room && !serialised && (admitted.conflict == Conflict::Lww || is_owner) {
             return None;
         }
-        let owner = admitted.owners.iter().copied().find(|&node| self.can_ask(node));
+        let able = |node: NodeId| if node == own { has_room } else { self.can_ask(node) };
+        let owner = admitted.owners.iter().copied().find(|&node| able(node));
         let chosen = owner.or_else(|| self.next_stand_in(admitted, |_| false));
         chosen.filter(|&node| node != own)
     }
@@ -314,8 +321,12 @@ impl Node {
         })
     }
 
-    /// Refuses what would have to wait too long for the disk.
+    /// Refuses what would have to wait too long for the disk. One that is full is no overload: then another node
+    /// coordinates, or a refusal of its own says why (see `dispatch`).
     fn admit_change(&self, deadline_mono_ms: u64) -> Result<(), Failure> {
+        if self.disk_room == DiskRoom::Exhausted {
+            return Ok(());
+        }
         if self.store.unsynced_bytes() >= self.options.unsynced_bytes_max {
             let limit = self.options.unsynced_bytes_max;
             return Err(Failure::Overloaded { queue: Queue::UnsyncedBytes, limit });

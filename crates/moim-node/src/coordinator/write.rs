@@ -183,7 +183,11 @@ impl Node {
         }
         let owners = op.admitted.owners.clone();
         let own = self.info.member.node;
-        let reveals = self.lease_batch(op.stored.object.written());
+        // What a read brings elsewhere was told by replicas that have it durable; there is no stamp of ours to cover.
+        let reveals = match op.intent {
+            Intent::Read => NOTHING,
+            Intent::Write => self.lease_batch(op.stored.object.written()),
+        };
         let (target, object) = (op.admitted.target.clone(), op.stored.encoded.clone());
         let budget_ms = self.budget_ms(op.admitted.deadline_mono_ms);
         let admitted = op.admitted.clone();

@@ -48,6 +48,8 @@ fn local(site: &Site, engine: &Figures) -> Local {
     Local {
         keys_estimate: engine.keys_estimate,
         disk_bytes: engine.tables_bytes,
+        set_aside_s: site.context.set_aside_s.clone(),
+        disk_room: site.context.handle.view(Node::disk_room).to_string(),
         cache_bytes: figures.cache_bytes,
         reads_per_second,
         writes_per_second,

@@ -260,6 +260,10 @@ pub struct Local {
     pub keys_estimate: u64,
     /// Bytes of its tables on disk.
     pub disk_bytes: u64,
+    /// Room on its disk: `enough`, `low` (no new values are taken) or `exhausted` (writes wait).
+    pub disk_room: String,
+    /// When damaged data was set aside that nobody has removed since, in Unix seconds.
+    pub set_aside_s: Vec<u64>,
     /// Bytes of objects in memory.
     pub cache_bytes: u64,
     /// Reads coordinated here a second, over the last ten seconds.

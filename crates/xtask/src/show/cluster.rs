@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use super::http;
 use super::process::{Finished, run};
 use super::redis::{Connection, Reply};
 use super::scratch::Scratch;
+use super::small_disk::SmallDisk;
 use super::stage::Stage;
 
 pub(super) const NODES: u16 = 3;
@@ -29,6 +30,8 @@ const POLL: Duration = Duration::from_millis(20);
 /// Three nodes on this machine, stopped and removed when dropped.
 pub(super) struct Cluster<'a> {
     moim: &'a Path,
+    /// Unmounted before the directory is removed.
+    disks: Vec<SmallDisk>,
     data: Scratch,
     base_port: u16,
     /// What `moim dev` printed.
@@ -38,10 +41,20 @@ pub(super) struct Cluster<'a> {
 impl<'a> Cluster<'a> {
     /// Started and ready.
     pub(super) fn start(stage: &'a Stage) -> Result<Self> {
-        let moim = stage.moim()?;
+        Self::start_on(stage, Scratch::new("data")?, Vec::new())
+    }
+
+    /// Each node on a file system of its own, of so many MiB.
+    pub(super) fn start_on_small_disks(stage: &'a Stage, mib: u32) -> Result<Self> {
         let data = Scratch::new("data")?;
-        let mut cluster =
-            Self { moim, data, base_port: free_base_port()?, greeting: String::new() };
+        let mount = |node| SmallDisk::mount(&directory(data.path(), node), mib);
+        let disks = (1..=NODES).map(mount).collect::<Result<Vec<_>>>()?;
+        Self::start_on(stage, data, disks)
+    }
+
+    fn start_on(stage: &'a Stage, data: Scratch, disks: Vec<SmallDisk>) -> Result<Self> {
+        let (moim, base_port) = (stage.moim()?, free_base_port()?);
+        let mut cluster = Self { moim, disks, data, base_port, greeting: String::new() };
         let began = Instant::now();
         let nodes = NODES.to_string();
         let port = cluster.base_port.to_string();
@@ -55,6 +68,16 @@ impl<'a> Cluster<'a> {
         }
         println!("  {NODES} nodes are ready after {:.1} s", began.elapsed().as_secs_f64());
         Ok(cluster)
+    }
+
+    /// The file system of a node that was started on a small one.
+    pub(super) fn disk(&self, node: u16) -> Result<&SmallDisk> {
+        self.disks.get(usize::from(node) - 1).context("the cluster has no small disks")
+    }
+
+    /// Where the engine of a node keeps its files.
+    pub(super) fn data(&self, node: u16) -> PathBuf {
+        directory(self.data.path(), node).join("data")
     }
 
     pub(super) fn redis_port(&self, node: u16) -> u16 {
@@ -206,6 +229,11 @@ pub(super) fn await_true(
         thread::sleep(POLL);
     }
     Ok(())
+}
+
+/// Where `moim dev` keeps what belongs to a node.
+fn directory(data: &Path, node: u16) -> PathBuf {
+    data.join(format!("node-{node}"))
 }
 
 /// A base whose ports are all free now. Begins at a place of this process's own, so that two that run at once look at

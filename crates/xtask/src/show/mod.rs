@@ -19,13 +19,16 @@ mod process;
 mod redis;
 mod scratch;
 mod sessions;
+mod small_disk;
 mod stage;
 
 mod abuse;
+mod corrupt_table;
 mod expiry;
 mod first_run;
 mod five_nodes;
 mod fresh_clone;
+mod full_disk;
 mod graceful_stop;
 mod idle_cpu;
 mod interrupts;
@@ -113,6 +116,12 @@ const SCENARIOS: &[Scenario] = &[
     Scenario::new("slow-network", slow_network::play, "slow, lossy and stalled links"),
     Scenario::new("wiped", wiped::play, "a node that lost its data, and one that lost everything"),
     Scenario::new("five-nodes", five_nodes::play, "five nodes, two in trouble at once"),
+    Scenario::new("full-disk", full_disk::play, "a disk fills up, and has room again"),
+    Scenario::new(
+        "corrupt-table",
+        corrupt_table::play,
+        "flipped bytes on the disk of one node, at rest and under its feet",
+    ),
     Scenario::new("ring-key", ring_key::play, "what every replica holds of a key"),
     Scenario::new("idle-cpu", idle_cpu::play, "what a cluster costs that nobody uses"),
     Scenario::new("simulation", simulation::play, "sweep, determinism and mutations"),
@@ -152,7 +161,7 @@ pub(crate) fn run(checkout: &Path, arguments: &[&str]) -> Result<ExitCode> {
 
 fn list() {
     println!("{USAGE}\n");
-    for Scenario { name, what, long, .. } in &SCENARIOS {
+    for Scenario { name, what, long, .. } in SCENARIOS {
         println!("  {name:<13} {what}{}", if *long { " (long)" } else { "" });
     }
 }
