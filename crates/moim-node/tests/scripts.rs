@@ -479,7 +479,7 @@ fn run(script: &str) -> String {
             if let Some(bytes) = hints_bytes_max {
                 options.hints_bytes_max = bytes.parse().expect("a number");
             }
-            let count = count.unwrap_or(&command["nodes ".len()..]);
+            let count = count.unwrap_or_else(|| &command["nodes ".len()..]);
             world = Some(World::new(count.parse().expect("a number"), options));
             continue;
         }
