@@ -11,7 +11,9 @@ use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
 use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
-use crate::coordinator::{Forwarded, Hedging, Operation, Operations, Serial};
+use crate::coordinator::{
+    Forwarded, Freshness, FreshnessView, Hedging, Operation, Operations, Serial,
+};
 use crate::gate::{Gate, NOTHING, Outgoing};
 use crate::hint::{Ledger, Wish};
 use crate::lease::Lease;
@@ -99,6 +101,7 @@ pub struct Node {
     pub(crate) serial: Serial,
     pub(crate) forwarded: Forwarded,
     pub(crate) hedging: Hedging,
+    pub(crate) freshness: Freshness,
     pub(crate) listings: BTreeMap<ReadId, Asker>,
     pub(crate) settling: Settling,
     pub(crate) figures: Figures,
@@ -137,6 +140,7 @@ impl Node {
             serial: Serial::default(),
             forwarded: Forwarded::default(),
             hedging: Hedging::default(),
+            freshness: Freshness::new(boot.seed),
             listings: BTreeMap::new(),
             settling: Settling::default(),
             figures: Figures::default(),
@@ -262,6 +266,11 @@ impl Node {
         self.pace.view()
     }
 
+    /// How stale reads were.
+    pub fn freshness(&self) -> FreshnessView {
+        self.freshness.view
+    }
+
     /// Counters and levels.
     pub fn figures(&self) -> Figures {
         Figures {
@@ -381,6 +390,7 @@ impl Node {
             Some(Operation::Read(_)) => self.read_refused(id, from, why),
             Some(Operation::Listing(_)) => self.on_keys_reply(from, id, Err(why)),
             Some(Operation::Inspect(_)) => self.inspect_refused(id, from, why),
+            Some(Operation::Freshness(_)) => self.freshness_refused(id, from),
             Some(Operation::Forward(_) | Operation::Task(..) | Operation::Handoff(_)) => {
                 self.on_deadline(id);
             }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use moim_core::{NamespaceId, NodeId};
 
+pub use crate::coordinator::{FreshnessView, LAG_BOUNDS_MS};
 use crate::membership::MemberInfo;
 
 /// How a peer looks from here. Local and quick; nothing moves because of it.

@@ -11,12 +11,14 @@
 //! | `slots`, `stand_in` | who has voted; who stands in for owners |
 //! | `read` | value from one, digests from the rest, join, write back, repair |
 //! | `hedge` | when a read asks one more replica, and how often reads may |
+//! | `freshness` | how stale reads are: a few are looked at again |
 //! | `mint` | a new version of a `siblings` object, at a replica |
 //! | `serial` | updates, one after the other per key |
 //! | `forward` | requests that another node must coordinate |
 //! | `listing` | pages of keys, and every replica's copy for people |
 
 mod forward;
+mod freshness;
 mod hedge;
 mod listing;
 mod mint;
@@ -27,6 +29,8 @@ mod stand_in;
 mod write;
 
 pub(crate) use forward::Forwarded;
+pub(crate) use freshness::Freshness;
+pub use freshness::{FreshnessView, LAG_BOUNDS_MS};
 pub(crate) use hedge::Hedging;
 pub(crate) use mint::Mint;
 pub(crate) use serial::Serial;
@@ -73,6 +77,7 @@ pub(crate) enum Operation {
     Forward(forward::ForwardOp),
     Listing(listing::ListingOp),
     Inspect(listing::InspectOp),
+    Freshness(freshness::FreshnessOp),
     /// An owed copy on its way.
     Task(NodeId, TaskId),
     /// Something that was kept for an owner, on its way to it.
@@ -88,6 +93,7 @@ impl Operation {
             Self::Forward(_)
             | Self::Listing(_)
             | Self::Inspect(_)
+            | Self::Freshness(_)
             | Self::Task(..)
             | Self::Handoff(_) => None,
         }
@@ -366,6 +372,7 @@ impl Node {
             Some(Operation::Forward(forward)) => self.forward_deadline(forward),
             Some(Operation::Listing(listing)) => self.listing_deadline(listing),
             Some(Operation::Inspect(inspect)) => self.inspect_deadline(inspect),
+            Some(Operation::Freshness(check)) => self.end_freshness(&check),
             Some(Operation::Task(node, task)) => self.task_failed(node, task),
             Some(Operation::Handoff(handoff)) => self.handoff_failed(&handoff),
             None => {}
@@ -389,6 +396,9 @@ impl Node {
                 }
                 Some(Operation::Inspect(inspect)) if inspect.waits_for(node) => {
                     self.inspect_refused(id, node, why);
+                }
+                Some(Operation::Freshness(check)) if check.waits_for(node) => {
+                    self.freshness_refused(id, node);
                 }
                 Some(Operation::Task(target, _)) if *target == node => self.on_deadline(id),
                 Some(Operation::Handoff(handoff)) if handoff.owner == node => self.on_deadline(id),

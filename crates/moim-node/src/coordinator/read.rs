@@ -6,7 +6,7 @@ use moim_core::NodeId;
 use moim_core::clock::Hlc;
 use moim_core::object::{Joined, Object, Version};
 
-use super::{Admitted, Job, Operation, unavailable};
+use super::{Admitted, Job, Operation, Origin, unavailable};
 use crate::api::{Intent, Why};
 use crate::message::{Message, OpId, ReadResult, Want};
 use crate::node::Node;
@@ -82,6 +82,8 @@ pub(crate) struct ReadOp {
     asked: Vec<(NodeId, u64)>,
     /// Who was asked because another was late.
     hedge: Option<NodeId>,
+    /// When it began, in Unix milliseconds, if it is one of those that are looked at again.
+    sampled_wall_ms: Option<u64>,
     mismatch: bool,
     /// Owners that have not answered until now are not counted upon.
     late: bool,
@@ -107,7 +109,7 @@ impl ReadOp {
     fn new(job: Job, holders: Vec<Holder>) -> Self {
         let alone = !job.admitted.sloppy;
         let (asked, hedge, mismatch, late) = (Vec::new(), None, false, false);
-        Self { job, holders, asked, hedge, mismatch, late, alone }
+        Self { job, holders, asked, hedge, sampled_wall_ms: None, mismatch, late, alone }
     }
 
     pub(super) fn begun(&self) -> Hlc {
@@ -259,11 +261,22 @@ impl Node {
         let holder = |node| Holder { node, stands_in: false, copy: Copy::Unasked };
         let holders = owners.into_iter().map(holder).collect();
         let (deadline, admitted) = (job.admitted.deadline_mono_ms, job.admitted.clone());
-        let id = self.register(deadline, Operation::Read(ReadOp::new(job, holders)));
+        let sampled_wall_ms = self.sample_freshness(&job.origin);
+        let read = ReadOp { sampled_wall_ms, ..ReadOp::new(job, holders) };
+        let id = self.register(deadline, Operation::Read(read));
         self.watch_owners(id, &admitted);
         self.hedging.earn();
         self.drive_read(id);
         self.hedge_later(id);
+    }
+
+    /// The time, if a read that begins now is to be looked at again: one that a client made.
+    fn sample_freshness(&mut self, origin: &Origin) -> Option<u64> {
+        let (one_in, checks_max) =
+            (self.options.freshness_one_in, self.options.freshness_checks_max);
+        let asked = matches!(origin, Origin::Client(_) | Origin::Forwarded(..));
+        let sampled = asked && self.freshness.samples(self.now.mono_ms, one_in, checks_max);
+        sampled.then_some(self.now.wall_ms)
     }
 
     /// Sets the timer at which the slowest of those that were asked is late.
@@ -309,6 +322,7 @@ impl Node {
                 self.drive_read(id);
             }
             Some(Operation::Inspect(_)) => self.inspect_reply(from, id, result),
+            Some(Operation::Freshness(_)) => self.freshness_reply(from, id, result),
             _ => {}
         }
     }
@@ -436,6 +450,13 @@ impl Node {
             Some(Mutation::RepairResurrects) => self.resurrected(&read).or_else(|| read.joined()),
             _ => read.joined(),
         };
+        if let Some(began_wall_ms) = read.sampled_wall_ms {
+            let answer = joined.as_ref().map(|stored| stored.object.clone());
+            let unknown =
+                |holder: &&Holder| !holder.stands_in && holder.copy.state() == State::Unknown;
+            let others = read.holders.iter().filter(unknown).map(|holder| holder.node).collect();
+            self.check_freshness(&read.job.admitted, began_wall_ms, answer, others);
+        }
         let state = State::of(joined.as_ref());
         let holds = |copy: &Copy| copy.state() == state;
         let is_sloppy = read.is_sloppy();
@@ -460,7 +481,7 @@ impl Node {
         if missing > 0 {
             return self.begin_write_back(read.job, stored, stale, missing);
         }
-        let repair = Job { origin: super::Origin::Nobody, admitted: read.job.admitted.clone() };
+        let repair = Job { origin: Origin::Nobody, admitted: read.job.admitted.clone() };
         self.finish_read(read.job.origin, Some(stored.object.clone()));
         self.begin_write_back(repair, stored, stale, 1);
     }

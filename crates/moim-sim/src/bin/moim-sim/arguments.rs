@@ -15,10 +15,11 @@ Usage:
   moim-sim twice --seed S         the same seed twice: the traces must be equal, byte for byte
   moim-sim mutations              switches rules off, one at a time, to see each noticed
   moim-sim levels                 what N=5 promises at which levels, and what it does not
+  moim-sim freshness              how often a read meets one version, and how often several
 
 Options:
   --seed S          the seed of one run
-  --seeds COUNT     how many seeds a sweep tries [200; mutations: 500 at the most; levels: 40 each]
+  --seeds COUNT     how many seeds a sweep tries [200; mutations: 500 at the most; levels and freshness: 40 each]
   --from S          the first seed of a sweep [1]
   --operations N    how many requests clients make [2000]
   --profile NAME    the kind of run; otherwise drawn from the seed
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Mutations,
     /// What levels promise.
     Levels,
+    /// How many versions readers meet.
+    Freshness,
 }
 
 /// A command and its options.
@@ -93,6 +96,7 @@ impl Arguments {
             "sweep" => self.command = Command::Sweep,
             "twice" => self.command = Command::Twice,
             "mutations" => self.command = Command::Mutations,
+            "freshness" => self.command = Command::Freshness,
             "levels" => self.command = Command::Levels,
             "help" | "--help" | "-h" => {
                 self.command = Command::Help;
