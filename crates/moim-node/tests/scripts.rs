@@ -126,11 +126,12 @@ impl World {
             seed: id,
             stored_record: stored(moim_node::keyspace::META_RECORD),
             stored_clock_bound: stored(moim_node::keyspace::META_CLOCK_BOUND),
+            stored_generation: stored(moim_node::keyspace::META_GENERATION),
+            stored_batch: stored(moim_node::keyspace::META_BATCH),
             founding_members,
             partitions: PartitionCount::new(256).expect("a power of two"),
             namespaces: namespaces(),
-            // What is only looked at would stand between the messages that matter.
-            options: Options { freshness_one_in: 0, ..self.options.clone() },
+            options: self.options.clone(),
         };
         machine.node = Some(Node::new(now, boot).expect("boots"));
         let others: Vec<u64> = self.machines.keys().copied().filter(|&other| other != id).collect();
@@ -204,7 +205,9 @@ impl World {
                 if self.cut.contains(&(from, to)) {
                     continue;
                 }
-                if self.trace && !matches!(message, Message::Ping | Message::Pong) {
+                if self.trace
+                    && !matches!(message, Message::Ping | Message::Pong | Message::Gossip(_))
+                {
                     writeln!(self.out, "  {from} -> {to} {}", name(&message)).unwrap();
                 }
                 self.input(to, Input::Peer(NodeId(from), message));
@@ -333,6 +336,10 @@ impl World {
                 self.start(node(1));
                 self.settle();
             }
+            "stop" => {
+                self.input(node(1), Input::Stop);
+                self.settle();
+            }
             "lose-disk" => {
                 self.machines.get_mut(&node(1)).expect("known").disk = MemoryEngine::new(None);
             }
@@ -369,6 +376,7 @@ impl World {
                     None => "(none)".to_owned(),
                 };
             }
+            "members" => return self.members(node(1)),
             "hints" => return self.hints(node(1)),
             "tasks" => {
                 return format!(
@@ -379,6 +387,19 @@ impl World {
             _ => return self.ask(&words, &option),
         }
         String::new()
+    }
+
+    /// What a node knows of the members: how each is, and who reports it.
+    fn members(&self, node: u64) -> String {
+        let node = self.machines[&node].node.as_ref().expect("up");
+        let describe = |member: moim_node::views::MemberView| {
+            let reporters: Vec<_> =
+                member.reporters.iter().map(|reporter| reporter.0.to_string()).collect();
+            let reported = if reporters.is_empty() { "" } else { ", reported by " };
+            let reporters = reporters.join(" and ");
+            format!("{} {:?}{reported}{reporters}", member.info.member.node.0, member.state)
+        };
+        node.members().into_iter().map(describe).collect::<Vec<_>>().join("; ")
     }
 
     /// What a node keeps for others, and how many records it has on disk.
@@ -476,7 +497,8 @@ fn run(script: &str) -> String {
         writeln!(out, "> {command}").unwrap();
         if let Some(count) = command.strip_prefix("nodes ") {
             let (count, hints_bytes_max) = count.split_once(" hints_bytes_max=").unzip();
-            let mut options = Options::default();
+            // What is only looked at would stand between the messages that matter.
+            let mut options = Options { freshness_one_in: 0, ..Options::default() };
             if let Some(bytes) = hints_bytes_max {
                 options.hints_bytes_max = bytes.parse().expect("a number");
             }

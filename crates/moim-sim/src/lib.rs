@@ -14,6 +14,7 @@
 //! | [`check`] | what must hold, and who says so |
 //! | [`freshness`] | how often readers meet several versions |
 //! | [`run`], `audit` | the acts of a run; what is looked at after everything has healed |
+//! | [`gossip`] | gossip alone, at a thousand members |
 //! | [`random`] | chance, from the seed |
 //!
 //! Invariants: checkers look at the history alone (one of them at disks, `world/holders.rs`); they never ask a node what
@@ -25,6 +26,7 @@ mod abilities;
 mod audit;
 pub mod check;
 pub mod freshness;
+pub mod gossip;
 pub mod history;
 pub mod nemesis;
 pub mod plan;

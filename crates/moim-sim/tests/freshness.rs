@@ -74,6 +74,8 @@ impl World {
             seed,
             stored_record: None,
             stored_clock_bound: None,
+            stored_batch: None,
+            stored_generation: None,
             founding_members: NODES,
             partitions: PartitionCount::new(256).unwrap(),
             namespaces: Namespaces::new(&Namespace::new("0"), vec![]).unwrap(),

@@ -109,7 +109,8 @@ impl ReadOp {
     fn new(job: Job, holders: Vec<Holder>) -> Self {
         let alone = !job.admitted.sloppy;
         let (asked, hedge, mismatch, late) = (Vec::new(), None, false, false);
-        Self { job, holders, asked, hedge, sampled_wall_ms: None, mismatch, late, alone }
+        let sampled_wall_ms = None;
+        Self { job, holders, asked, hedge, sampled_wall_ms, mismatch, late, alone }
     }
 
     pub(super) fn begun(&self) -> Hlc {

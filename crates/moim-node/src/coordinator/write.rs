@@ -21,6 +21,7 @@ use crate::node::Node;
 use crate::options::Mutation;
 use crate::store::Stored;
 use crate::timer::Timer;
+use crate::views::PeerState;
 
 /// A write under way.
 #[derive(Debug)]
@@ -398,7 +399,8 @@ impl Node {
 
     pub(crate) fn why_not(&self, node: NodeId) -> Why {
         match self.peers.state(node) {
-            crate::views::PeerState::Skipped => Why::NoAnswer(self.options.request_timeout_ms),
+            PeerState::Silent => Why::NoAnswer(self.options.silence_ms),
+            PeerState::Skipped => Why::NoAnswer(self.options.request_timeout_ms),
             _ => Why::Unreachable,
         }
     }

@@ -10,6 +10,7 @@
 //! end, where older nodes do not look.
 
 mod cluster;
+mod gossip;
 mod outcome;
 mod request;
 
@@ -58,6 +59,7 @@ mod kind {
     pub(super) const PONG: u8 = 0x82;
     pub(super) const FOUNDING: u8 = 0x83;
     pub(super) const RECORD: u8 = 0x84;
+    pub(super) const GOSSIP: u8 = 0x85;
     pub(super) const COMPLETE: u8 = 0x90;
 }
 
@@ -79,6 +81,7 @@ pub fn decode(body: Bytes) -> Result<Message, DecodeError> {
         kind::PONG => Ok(Message::Pong),
         kind::FOUNDING => Ok(Message::Founding { digest: reader.u64("digest")? }),
         kind::RECORD => Ok(Message::Record(Box::new(cluster::record(&mut reader)?))),
+        kind::GOSSIP => Ok(Message::Gossip(gossip::lines(&mut reader)?)),
         kind::COMPLETE => Ok(Message::Complete { until: Hlc::from_u64(reader.u64("time")?) }),
         _ => Ok(Message::Unknown { op: None }),
     }
@@ -146,8 +149,6 @@ fn checksum(bytes: &[u8]) -> u32 {
 
 fn put_message(out: &mut Vec<u8>, message: &Message) {
     match message {
-        Message::Ping => out.put_u8(kind::PING),
-        Message::Pong => out.put_u8(kind::PONG),
         Message::Write { op, namespace, key, object, budget_ms } => {
             put_head(out, kind::WRITE, *op);
             put_target(out, *namespace, key, *budget_ms);
@@ -197,6 +198,22 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
             put_head(out, kind::KEYS_REPLY, *op);
             put_keys_result(out, result);
         }
+        Message::Ping
+        | Message::Pong
+        | Message::Founding { .. }
+        | Message::Complete { .. }
+        | Message::Record(_)
+        | Message::Gossip(_) => put_without_operation(out, message),
+        Message::Unsupported { op } => put_head(out, kind::UNSUPPORTED, *op),
+        Message::Unknown { op } => put_head(out, kind::UNSUPPORTED, op.unwrap_or(OpId(0))),
+    }
+}
+
+/// Messages that nobody answers by name.
+fn put_without_operation(out: &mut Vec<u8>, message: &Message) {
+    match message {
+        Message::Ping => out.put_u8(kind::PING),
+        Message::Pong => out.put_u8(kind::PONG),
         Message::Founding { digest } => {
             out.put_u8(kind::FOUNDING);
             out.put_u64(*digest);
@@ -209,8 +226,11 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
             out.put_u8(kind::RECORD);
             cluster::put_record(out, record);
         }
-        Message::Unsupported { op } => put_head(out, kind::UNSUPPORTED, *op),
-        Message::Unknown { op } => put_head(out, kind::UNSUPPORTED, op.unwrap_or(OpId(0))),
+        Message::Gossip(lines) => {
+            out.put_u8(kind::GOSSIP);
+            gossip::put_lines(out, lines);
+        }
+        _ => unreachable!("messages with an operation are put with it"),
     }
 }
 
