@@ -24,6 +24,7 @@ mod abuse;
 mod expiry;
 mod first_run;
 mod fresh_clone;
+mod handoff;
 mod kill_all;
 mod kill_one;
 mod levels;
@@ -67,7 +68,7 @@ impl Scenario {
     }
 }
 
-const SCENARIOS: [Scenario; 13] = [
+const SCENARIOS: [Scenario; 14] = [
     Scenario::new(
         "first-run",
         first_run::play,
@@ -87,6 +88,11 @@ const SCENARIOS: [Scenario; 13] = [
         "two writes to one key on nodes cut off from each other",
     ),
     Scenario::new("n5-levels", n5_levels::play, "what N=5 promises at which levels, simulated"),
+    Scenario::new(
+        "handoff",
+        handoff::play,
+        "all home nodes of a key killed: others take its writes and hand them over",
+    ),
     Scenario::new("expiry", expiry::play, "values end everywhere, also where a node was down"),
     Scenario::new("abuse", abuse::play, "what is too large, broken, or half there"),
     Scenario::new("ring-key", ring_key::play, "what every replica holds of a key"),
