@@ -160,7 +160,8 @@ fn what_is_not_served_yet_is_refused() {
 
 #[test]
 fn namespaces_of_flags_are_those_of_files() {
-    let text = "[cluster.namespaces.carts]\nconflict = 'siblings'\nsloppy = true\nn = 2\nttl_ms = 1000\n";
+    let text =
+        "[cluster.namespaces.carts]\nconflict = 'siblings'\nsloppy = true\nn = 2\nttl_ms = 1000\n";
     let mut overrides = Overrides::new();
     overrides.namespace("carts:conflict=siblings,sloppy=true").namespace("carts:n=2,ttl_ms=1000");
     let config = load(&overrides, &[]).unwrap();
