@@ -101,10 +101,11 @@ pub(super) enum Step {
 }
 
 impl ReadOp {
-    pub(super) fn new(job: Job, holders: Vec<Holder>) -> Self {
+    pub(super) fn new(job: Job, owners: Vec<NodeId>, sampled_wall_ms: Option<u64>) -> Self {
+        let holder = |node| Holder { node, stands_in: false, copy: Copy::Unasked };
+        let holders = owners.into_iter().map(holder).collect();
         let alone = !job.admitted.sloppy;
         let (asked, hedge, mismatch, late) = (Vec::new(), None, false, false);
-        let sampled_wall_ms = None;
         Self { job, holders, asked, hedge, sampled_wall_ms, mismatch, late, alone }
     }
 

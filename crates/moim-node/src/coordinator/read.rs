@@ -19,11 +19,9 @@ impl Node {
     /// Reads a key at its level.
     pub(crate) fn begin_read(&mut self, job: Job) {
         let owners = self.read_order(&job.admitted.owners);
-        let holder = |node| Holder { node, stands_in: false, copy: Copy::Unasked };
-        let holders = owners.into_iter().map(holder).collect();
         let (deadline, admitted) = (job.admitted.deadline_mono_ms, job.admitted.clone());
         let sampled_wall_ms = self.sample_freshness(&job.origin);
-        let read = ReadOp { sampled_wall_ms, ..ReadOp::new(job, holders) };
+        let read = ReadOp::new(job, owners, sampled_wall_ms);
         let id = self.register(deadline, Operation::Read(read));
         self.watch_owners(id, &admitted);
         self.hedging.earn();
