@@ -72,8 +72,8 @@ impl Cluster {
         }
         let directory = self.data.path().join(node.to_string());
         std::fs::create_dir_all(&directory).unwrap();
-        let log = std::fs::File::options().create(true).append(true);
-        let log = log.open(self.data.path().join(format!("{node}.log"))).unwrap();
+        let log = self.data.path().join(format!("{node}.log"));
+        let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let found: Vec<_> = (0..NODES).map(|other| self.at(other, "peer").to_string()).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_moim"));
         for (name, _) in

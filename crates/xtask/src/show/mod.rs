@@ -30,6 +30,7 @@ mod five_nodes;
 mod fresh_clone;
 mod full_disk;
 mod graceful_stop;
+mod handoff;
 mod idle_cpu;
 mod interrupts;
 mod kill_all;
@@ -99,6 +100,11 @@ const SCENARIOS: &[Scenario] = &[
         "two writes to one key on nodes cut off from each other",
     ),
     Scenario::new("n5-levels", n5_levels::play, "what N=5 promises at which levels, simulated"),
+    Scenario::new(
+        "handoff",
+        handoff::play,
+        "all home nodes of a key killed: others take its writes and hand them over",
+    ),
     Scenario::new("expiry", expiry::play, "values end everywhere, also where a node was down"),
     Scenario::new("abuse", abuse::play, "what is too large, broken, or half there"),
     Scenario::new(

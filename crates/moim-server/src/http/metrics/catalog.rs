@@ -239,18 +239,14 @@ pub(crate) fn of_engine(figures: &EngineFigures) -> Vec<Metric> {
         keys_estimate,
         compaction_pending_bytes,
         background_errors,
-        compaction_written_bytes,
-        live_bytes,
-        files_bytes,
-        stall_micros,
-        writes_stopped,
         corruptions,
         io_errors,
         full_errors,
+        ..
     } = *figures;
     let counter = Metric::counter;
     let gauge = |name, help, value| Metric::gauge(name, help, count(value));
-    vec![
+    let mut metrics = vec![
         counter("moim_storage_log_syncs_total", "Syncs of the commit log.", log_syncs),
         counter("moim_storage_log_bytes_total", "Bytes written to the commit log.", log_bytes),
         gauge("moim_storage_memtable_bytes", "Bytes in memory tables.", memtable_bytes),
@@ -278,6 +274,25 @@ pub(crate) fn of_engine(figures: &EngineFigures) -> Vec<Metric> {
             "Faults in the background.",
             background_errors,
         ),
+        faults(corruptions, io_errors, full_errors),
+    ];
+    metrics.extend(of_compaction(figures));
+    metrics
+}
+
+/// What flushes and compactions do, and what they cost writers.
+fn of_compaction(figures: &EngineFigures) -> Vec<Metric> {
+    let EngineFigures {
+        compaction_written_bytes,
+        live_bytes,
+        files_bytes,
+        stall_micros,
+        writes_stopped,
+        ..
+    } = *figures;
+    let counter = Metric::counter;
+    let gauge = |name, help, value| Metric::gauge(name, help, count(value));
+    vec![
         counter(
             "moim_storage_compaction_written_bytes_total",
             "Bytes that flushes and compactions wrote.",
@@ -303,7 +318,6 @@ pub(crate) fn of_engine(figures: &EngineFigures) -> Vec<Metric> {
             "1 while all writes wait for flushes and compactions.",
             writes_stopped,
         ),
-        faults(corruptions, io_errors, full_errors),
     ]
 }
 
