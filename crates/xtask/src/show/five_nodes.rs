@@ -69,31 +69,15 @@ fn disturb(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     spans.push(("nodes 2 and 3 frozen", began, back, now_ms()));
 
     let diary = clients.finish()?;
-    let mut sloppy = true;
     for (what, began, back, after) in spans {
-        let span = Span { what, from_ms: began, until_ms: back };
-        if stands_in(lab)? {
-            failures_end(&diary, span)?;
-        } else {
-            lab::tell(&diary, span);
-            sloppy = false;
-        }
+        failures_end(&diary, Span { what, from_ms: began, until_ms: back })?;
         no_failures(&diary, Span { what: "all back", from_ms: back, until_ms: after })?;
     }
     verify_acknowledged(lab, &diary, &ALL)?;
     await_equal_replicas(lab, &diary.acknowledged(), 1)?;
-    let roots = await_equal_roots(lab)?;
-    if !sloppy {
-        return Ok(Verdict::NotBuilt("stand-ins for owners that are away".to_owned()));
-    }
+    await_equal_roots(lab)?;
     all_owners_down(lab)?;
-    Ok(roots.map_or(Verdict::Shown, Verdict::NotBuilt))
-}
-
-/// Whether others stand in for owners in the default namespace.
-fn stands_in(lab: &Lab<'_>) -> Result<bool> {
-    let document = lab.get(1, "/v1/namespaces/0")?.json()?;
-    Ok(document["sloppy"] == true)
+    Ok(Verdict::Shown)
 }
 
 /// A write at W=1 of a key whose owners are all down is taken by a stand-in, and delivered later.

@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 
 use super::Verdict;
 use super::lab::{
-    self, Clients, Kind, Lab, Plan, Span, Tools, await_equal_replicas, no_failures, now_ms,
-    verify_acknowledged,
+    self, Clients, Kind, Lab, Plan, Span, Tools, await_equal_replicas, await_equal_roots,
+    no_failures, now_ms, verify_acknowledged,
 };
 use super::stage::Stage;
 
@@ -51,5 +51,6 @@ fn upgrade(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     lab.await_connected(&[1, 2, 3], NODES)?;
     verify_acknowledged(lab, &diary, &[1, 2, 3])?;
     await_equal_replicas(lab, &diary.acknowledged(), 1)?;
+    await_equal_roots(lab)?;
     Ok(Verdict::Shown)
 }

@@ -45,6 +45,11 @@ pub(super) fn put(
     ask(place.into(), "PUT", path, headers, value.as_bytes())
 }
 
+/// Asks for something to be done.
+pub(super) fn post(place: impl Into<Place>, path: &str) -> Result<Answer> {
+    ask(place.into(), "POST", path, &[], b"")
+}
+
 fn ask(
     place: Place,
     method: &str,

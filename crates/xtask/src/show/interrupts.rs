@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use super::Verdict;
 use super::lab::{
-    self, Clients, Lab, Plan, Span, Tools, await_equal_replicas, failures_end, no_failures, now_ms,
-    verify_acknowledged,
+    self, Clients, Lab, Plan, Span, Tools, await_equal_replicas, await_equal_roots, failures_end,
+    no_failures, now_ms, verify_acknowledged,
 };
 use super::stage::Stage;
 
@@ -58,5 +58,6 @@ fn interrupt(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     lab.await_connected(&[1, 2, 3], NODES)?;
     verify_acknowledged(lab, &diary, &[1, 2, 3])?;
     await_equal_replicas(lab, &diary.acknowledged(), 1)?;
+    await_equal_roots(lab)?;
     Ok(Verdict::Shown)
 }

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use super::Verdict;
 use super::lab::{
@@ -18,7 +19,7 @@ const WORKERS: usize = 4;
 const BEFORE: Duration = Duration::from_secs(6);
 const AFTER: Duration = Duration::from_secs(3);
 const WIPED: u16 = 2;
-/// Keys that are asked for again and again on the node alone, while it is being filled.
+/// Keys that are asked for again and again while the node is being filled.
 const ASKED: usize = 50;
 /// How long filling may take here.
 const FILL: Duration = Duration::from_secs(40);
@@ -46,6 +47,8 @@ fn wipe(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     let began = now_ms();
     lab.start_node(WIPED)?;
     let filling = watch(lab, &keys)?;
+    await_equal_replicas(lab, &keys, 1)?;
+    await_equal_roots(lab)?;
     clients.work(AFTER)?;
     let filled = now_ms();
 
@@ -60,14 +63,11 @@ fn wipe(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     verify_acknowledged(lab, &diary, &[1, 3])?;
     let Filling { found_nothing, not_ready, took } = filling;
     println!(
-        "  while it was filled ({:.1} s): {not_ready} answers 'not ready', {found_nothing} times 'not found'",
+        "  until it was filled ({:.1} s), it answered for {not_ready} keys that it is not ready, for {found_nothing} \
+         that there is nothing",
         took.as_secs_f64()
     );
-    if found_nothing > 0 {
-        return Ok(Verdict::NotBuilt(format!(
-            "the filling of a node that lost its data: {found_nothing} reads at R=1 found nothing"
-        )));
-    }
+    ensure!(found_nothing == 0, "{found_nothing} reads of keys that exist found nothing");
     ensure!(not_ready > 0, "the node was never seen being filled: nothing was shown");
     Ok(Verdict::Shown)
 }
@@ -78,39 +78,58 @@ struct Filling {
     took: Duration,
 }
 
-/// Asks a node alone for keys that exist, until it has all of them.
+/// Watches a node until it holds all of these keys, which exist.
 fn watch(lab: &Lab<'_>, keys: &[&str]) -> Result<Filling> {
     let began = Instant::now();
     let mut filling = Filling { found_nothing: 0, not_ready: 0, took: Duration::ZERO };
     let mut said = String::new();
     loop {
-        let mut found = 0;
+        let mut held = 0;
         for key in keys {
-            // R=1 through the node itself: it answers from what it has.
-            let Ok(Reply::Array(parts)) = lab.call(WIPED, &["MOIM.GET", key, "R", "ONE"]) else {
-                filling.not_ready += 1;
-                break;
-            };
-            if parts.len() > 1 { found += 1 } else { filling.found_nothing += 1 }
-        }
-        if let Ok(answer) = lab.get(WIPED, "/readyz")
-            && answer.status != 200
-        {
-            let words = answer.json().map(|problem| problem["detail"].to_string());
-            let words = words.unwrap_or_default();
-            if said != words {
-                println!("  /readyz of node {WIPED}: {} {words}", answer.status);
-                said = words;
+            match copy(lab, key)?.as_str() {
+                "held" => held += 1,
+                "missing" => filling.found_nothing += 1,
+                "not ready" => filling.not_ready += 1,
+                _unreachable => {}
+            }
+            // It serves clients meanwhile, from what others hold.
+            if let Ok(Reply::Array(parts)) = lab.call(WIPED, &["MOIM.GET", key, "R", "ONE"]) {
+                filling.found_nothing += usize::from(parts.len() < 2);
             }
         }
+        let words = readiness(lab);
+        if said != words {
+            println!("  /readyz of node {WIPED}: {words}");
+            said = words;
+        }
         filling.took = began.elapsed();
-        if found == keys.len() {
-            await_equal_replicas(lab, keys, 1)?;
-            drop(await_equal_roots(lab)?);
+        if held == keys.len() {
             return Ok(filling);
         }
-        if filling.took > FILL || filling.found_nothing > ASKED * 100 {
-            return Ok(filling);
+        ensure!(filling.took < FILL, "it is not filled; it holds {held} of {} keys", keys.len());
+    }
+}
+
+/// What the node has of a key, as it tells another: `held`, `missing`, or why that is not known.
+fn copy(lab: &Lab<'_>, key: &str) -> Result<String> {
+    let shown = lab.get(1, &format!("/v1/ring/key/0/{key}"))?.json()?;
+    let host = format!("{}:", lab.redis(WIPED).ip());
+    let replicas = shown["replicas"].as_array().map_or(&[][..], Vec::as_slice);
+    let own = |replica: &&Value| {
+        replica["address"].as_str().is_some_and(|address| address.starts_with(&host))
+    };
+    let replica = replicas.iter().find(own).with_context(|| format!("no such node in {shown}"))?;
+    let words = if replica["why"].is_null() { &replica["state"] } else { &replica["why"] };
+    Ok(words.as_str().unwrap_or_default().to_owned())
+}
+
+fn readiness(lab: &Lab<'_>) -> String {
+    match lab.get(WIPED, "/readyz") {
+        Err(_not_yet) => "no answer".to_owned(),
+        Ok(answer) if answer.status == 200 => "ready".to_owned(),
+        Ok(answer) => {
+            let problem = answer.json().unwrap_or_default();
+            format!("{} {}", answer.status, problem["detail"])
         }
     }
 }

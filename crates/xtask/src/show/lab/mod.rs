@@ -326,6 +326,11 @@ impl<'a> Lab<'a> {
         http::put(self.at(node, HTTP), path, &[], value).with_context(|| format!("node {node}"))
     }
 
+    /// Has a node do something through its HTTP port.
+    pub(super) fn post(&self, node: u16, path: &str) -> Result<Answer> {
+        http::post(self.at(node, HTTP), path).with_context(|| format!("node {node}"))
+    }
+
     /// Waits until a node serves.
     pub(super) fn await_ready(&self, node: u16) -> Result<()> {
         let otherwise = format!("node {node} is not ready");
