@@ -39,8 +39,14 @@ struct Held {
 pub(crate) const NOTHING: BatchId = BatchId(0);
 
 impl Gate {
-    pub(crate) fn new(open: bool) -> Self {
-        Self { open, ..Self::default() }
+    /// `durable` is what the disk kept of earlier runs.
+    pub(crate) fn new(open: bool, durable: BatchId) -> Self {
+        Self { durable, open, ..Self::default() }
+    }
+
+    /// The highest durable batch.
+    pub(crate) fn durable(&self) -> BatchId {
+        self.durable
     }
 
     /// Whether what reveals this batch has to wait.
@@ -110,7 +116,7 @@ mod tests {
 
     #[test]
     fn nothing_passes_before_its_batch() {
-        let mut gate = Gate::new(false);
+        let mut gate = Gate::new(false, NOTHING);
         let ping = || Outgoing::Peer(NodeId(1), Message::Ping);
         assert!(gate.pass(0, NOTHING, ping()).is_some());
         assert!(gate.pass(0, BatchId(2), ping()).is_none());
@@ -121,7 +127,7 @@ mod tests {
     }
     #[test]
     fn what_waited_too_long_does_not_leave() {
-        let mut gate = Gate::new(false);
+        let mut gate = Gate::new(false, NOTHING);
         let founding = Outgoing::Peer(NodeId(1), Message::Founding { digest: 1 });
         let read = |budget_ms| {
             let (op, key) = (crate::message::OpId(1), bytes::Bytes::new());

@@ -19,6 +19,12 @@ pub const META_RECORD: &[u8] = b"record";
 /// The bound below which this node's clock may have stamped, in the meta family.
 pub const META_CLOCK_BOUND: &[u8] = b"clock-bound";
 
+/// The generation of this node's latest start, in the meta family.
+pub const META_GENERATION: &[u8] = b"generation";
+
+/// The number of the latest batch, written with each, in the meta family.
+pub const META_BATCH: &[u8] = b"batch";
+
 /// The hash that orders keys within a partition and a namespace.
 pub fn key_hash(key: &[u8]) -> u32 {
     let [a, b, c, d, ..] = moim_core::fingerprint(key).to_be_bytes();

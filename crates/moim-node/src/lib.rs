@@ -11,6 +11,7 @@
 //! | [`message`], [`wire`] | what nodes say to each other, and its bytes |
 //! | [`namespace`], [`options`] | policies and limits |
 //! | [`membership`] | who is in the cluster: founding, the cluster record, hello |
+//! | [`gossip`] | who lives: heartbeats, phi, verdicts that two must share |
 //! | [`update`] | commands that read and write in one |
 //! | [`keyspace`] | persisted keys, and nowhere else |
 //! | `coordinator` | write path, read path, read repair |
@@ -28,6 +29,7 @@
 pub mod api;
 mod coordinator;
 mod gate;
+pub mod gossip;
 pub mod keyspace;
 mod latency;
 mod lease;

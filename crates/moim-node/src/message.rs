@@ -9,6 +9,7 @@ use moim_core::clock::Hlc;
 use moim_core::ring::Partition;
 
 use crate::api::{Outcome, Request, Why};
+use crate::gossip::word::Line;
 use crate::membership::Record;
 
 /// Names an operation of the node that asks. Begins at random each run, so that answers to an earlier run match nothing.
@@ -113,6 +114,8 @@ pub enum Message {
     },
     /// The cluster record, for a node that has none or an older one.
     Record(Box<Record>),
+    /// Part of what I know of all members. Joined, so order and repetition do not matter.
+    Gossip(Vec<Line>),
     /// A message of a newer version; [`Message::Unsupported`] answers it if it carries an operation.
     Unknown {
         /// The operation, if the message carries one.

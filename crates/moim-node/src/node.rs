@@ -13,6 +13,7 @@ use moim_core::ring::PartitionCount;
 use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
 use crate::coordinator::{Forwarded, Hedging, Operation, Operations, Serial};
 use crate::gate::{Gate, NOTHING, Outgoing};
+use crate::gossip::{Gossip, first_generation};
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
 use crate::message::{Message, OpId, ReadResult, WriteResult};
@@ -42,6 +43,10 @@ pub struct Boot {
     pub stored_record: Option<Bytes>,
     /// The value of [`crate::keyspace::META_CLOCK_BOUND`] on disk.
     pub stored_clock_bound: Option<Bytes>,
+    /// The value of [`crate::keyspace::META_GENERATION`] on disk.
+    pub stored_generation: Option<Bytes>,
+    /// The value of [`crate::keyspace::META_BATCH`] on disk.
+    pub stored_batch: Option<Bytes>,
     /// How many members found the cluster, this one included, when there is no record.
     pub founding_members: usize,
     /// Partitions of a cluster to be founded.
@@ -85,7 +90,10 @@ pub struct Node {
     pub(crate) epoch_serial: u32,
 
     pub(crate) store: Store,
-    gate: Gate,
+    pub(crate) gate: Gate,
+    pub(crate) gossip: Gossip,
+    /// The batch that persists the generation.
+    pub(crate) generation_batch: BatchId,
     pub(crate) timers: Timers,
     pub(crate) peers: Peers,
     pub(crate) tasks: Tasks,
@@ -104,15 +112,26 @@ pub struct Node {
     /// Messages to this node's own replica and coordinator, within a turn.
     local: VecDeque<Message>,
     pub(crate) effects: Vec<Effect>,
-    stopping: bool,
+    pub(crate) stopping: bool,
     pub(crate) halted: Option<String>,
 }
 
 impl Node {
     /// Begins from what the disk kept.
     pub fn new(now: Now, boot: Boot) -> Result<Self, BootError> {
-        let record = stored_record(&boot)?;
-        let bound_ms = stored_clock_bound(&boot)?;
+        let mut record = stored_record(&boot)?;
+        // It may have been started at other addresses than those that the record was made with.
+        for member in record.iter_mut().flat_map(|record| &mut record.members) {
+            if member.member.node == boot.info.member.node {
+                member.take_addresses(&boot.info);
+            }
+        }
+        let bound_ms = stored_number(boot.stored_clock_bound.as_ref(), "clock bound")?;
+        let stored_generation = stored_number(boot.stored_generation.as_ref(), "generation")?;
+        let stored_batch = BatchId(stored_number(boot.stored_batch.as_ref(), "batch number")?);
+        let generation = first_generation(stored_generation, now.wall_ms);
+        let gossip = Gossip::new(boot.info.clone(), generation, boot.run, boot.seed, &boot.options)
+            .with_durable(stored_batch);
         let copies = boot.namespaces.all().map(|namespace| namespace.n).max().unwrap_or(1);
         let founding = record.is_none().then(|| {
             Founding::new(boot.info.clone(), boot.founding_members.max(1), boot.partitions, copies)
@@ -122,8 +141,10 @@ impl Node {
             leases: vec![Lease::stored(bound_ms)],
             lww_counter: 0,
             epoch_serial: 0,
-            store: Store::new(boot.seed, boot.options.cache_bytes),
-            gate: Gate::new(boot.options.mutation == Some(Mutation::AckBeforeSync)),
+            store: Store::new(boot.seed, boot.options.cache_bytes, stored_batch),
+            gate: Gate::new(boot.options.mutation == Some(Mutation::AckBeforeSync), stored_batch),
+            gossip,
+            generation_batch: BatchId::default(),
             timers: Timers::default(),
             peers: Peers::default(),
             tasks: Tasks::default(),
@@ -151,8 +172,12 @@ impl Node {
             options: boot.options,
             partitions: boot.partitions,
         };
+        node.keep_generation();
         node.know_members();
         node.timers.set(now.mono_ms, Timer::PeerTick);
+        // Spread over the period, so that nodes that started together do not all talk at once.
+        let period_ms = u64::from(node.options.gossip_period_ms.max(1));
+        node.timers.set(now.mono_ms + boot.seed % period_ms, Timer::Gossip);
         node.timers.set(now.mono_ms, Timer::Settle);
         Ok(node)
     }
@@ -160,6 +185,10 @@ impl Node {
     /// Takes everything that has arrived (drains `inputs`) and appends what to do to `effects`, in order.
     pub fn turn(&mut self, now: Now, inputs: &mut Vec<Input>, effects: &mut Vec<Effect>) {
         self.now = now;
+        let late_ms = self.wake_mono_ms().map_or(0, |due| now.mono_ms.saturating_sub(due));
+        if late_ms > u64::from(self.options.pause_ms) {
+            self.paused(late_ms);
+        }
         self.queued_ms = match inputs.first() {
             Some(Input::Queued(oldest_ms)) => *oldest_ms,
             _ => 0,
@@ -281,7 +310,7 @@ impl Node {
             Input::Loaded(id, result) => self.on_loaded(id, result),
             Input::Listed(id, page) => self.on_listed(id, page),
             Input::DiskFailed(reason) => self.halt(reason),
-            Input::Stop => self.stopping = true,
+            Input::Stop => self.on_stop(),
             // Taken when the turn began.
             Input::Queued(_) => {}
         }
@@ -293,6 +322,7 @@ impl Node {
             Timer::ReadRetry(id) => self.on_read_retry(id),
             Timer::Restamp(id) => self.on_restamp(id),
             Timer::PeerTick => self.on_peer_tick(),
+            Timer::Gossip => self.on_gossip_tick(),
             Timer::Settle => self.on_settle_tick(),
             Timer::TaskRetry(node) => {
                 self.tasks.disarm(node, self.now.mono_ms);
@@ -338,6 +368,7 @@ impl Node {
             Message::KeysReply { op, result } => self.on_keys_reply(from, op, result),
             Message::Founding { digest } => self.on_founding(from, digest),
             Message::Record(record) => self.on_record(*record),
+            Message::Gossip(lines) => self.on_gossip(from, &lines),
             Message::Unsupported { op } => self.on_unsupported(from, op),
             Message::Unknown { op: Some(op) } => self.send_plain(from, Message::Unsupported { op }),
             Message::Complete { until } => self.on_complete(from, until),
@@ -460,9 +491,9 @@ fn stored_record(boot: &Boot) -> Result<Option<Record>, BootError> {
     Ok(Some(record))
 }
 
-fn stored_clock_bound(boot: &Boot) -> Result<u64, BootError> {
-    let Some(bytes) = &boot.stored_clock_bound else { return Ok(0) };
+fn stored_number(stored: Option<&Bytes>, what: &str) -> Result<u64, BootError> {
+    let Some(bytes) = stored else { return Ok(0) };
     <[u8; 8]>::try_from(bytes.as_ref()).map(u64::from_be_bytes).map_err(|_length| {
-        BootError(format!("the stored clock bound has {} bytes instead of 8", bytes.len()))
+        BootError(format!("the stored {what} has {} bytes instead of 8", bytes.len()))
     })
 }

@@ -14,10 +14,33 @@ pub struct Options {
     pub read_hedge_ms_min: u32,
     /// How often a silent peer is asked whether it lives, in milliseconds.
     pub ping_interval_ms: u32,
-    /// After how many milliseconds of silence a peer is asked last. Several `ping_interval_ms`.
+    /// Pings to all peers together, a second; with more peers than fit each is asked less often.
+    pub pings_per_second_max: u32,
+    /// After how many milliseconds without an answer to a ping a peer is skipped. Several `ping_interval_ms`.
     pub silence_ms: u32,
     /// After how many requests in a row without an answer a peer is skipped until it says something again.
     pub missed_deadlines_max: u32,
+    /// A turn that comes this much later than it was due means that this node itself stood still, in milliseconds:
+    /// nobody is judged by that time. Below `silence_ms` plus `ping_interval_ms`, or a pause makes all peers silent.
+    pub pause_ms: u32,
+    /// How often the own heartbeat is raised and sent, in milliseconds.
+    pub gossip_period_ms: u32,
+    /// Peers that each heartbeat is sent to; from 2 on, news reaches n members in about log n periods.
+    pub gossip_fanout: usize,
+    /// A list is sent in messages of at most this many bytes, so that none keeps requests waiting.
+    pub gossip_message_bytes_max: usize,
+    /// Suspicions in one word.
+    pub gossip_suspects_max: usize,
+    /// Profiles in one list.
+    pub gossip_profiles_max: usize,
+    /// The phi at which a member is suspected: a heartbeat that comes so late or later has a chance of ten to the minus
+    /// this.
+    pub suspicion_phi: u32,
+    /// The same for a member whose connection is gone, which is evidence of its own. Below `suspicion_phi`.
+    pub suspicion_phi_lost: u32,
+    /// The smallest deviation of heartbeats' intervals that phi reckons with, in milliseconds. Above what scheduling and
+    /// garbage in the network do to a message.
+    pub suspicion_deviation_min_ms: u32,
     /// A stamp further ahead of this node's clock than this is refused, in milliseconds.
     pub max_clock_skew_ms: u64,
     /// How far ahead the clock's bound is persisted, in milliseconds: a restart may skip this much hybrid time. Well
@@ -82,8 +105,18 @@ impl Default for Options {
             read_retry_ms: 50,
             read_hedge_ms_min: 3,
             ping_interval_ms: 100,
-            silence_ms: 500,
+            pings_per_second_max: 1_000,
+            silence_ms: 300,
             missed_deadlines_max: 3,
+            pause_ms: 250,
+            gossip_period_ms: 1_000,
+            gossip_fanout: 3,
+            gossip_message_bytes_max: 32 << 10,
+            gossip_suspects_max: 16,
+            gossip_profiles_max: 32,
+            suspicion_phi: 8,
+            suspicion_phi_lost: 1,
+            suspicion_deviation_min_ms: 300,
             max_clock_skew_ms: 5_000,
             clock_lease_ms: 500,
             cache_bytes: 256 << 20,

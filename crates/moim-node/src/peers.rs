@@ -1,8 +1,8 @@
 //! Who can be reached, as seen from here. Local and quick; nothing moves because of it, it only decides whom to ask
-//! first and whom to skip. Gossip will add what members agree on.
+//! first and whom to skip. What members agree on, more slowly, is the business of `gossip`.
 //!
-//! A peer is skipped when its connection closes, or when several requests in a row had no answer; whatever it says
-//! brings it back, and a ping asks for a word whenever it is silent.
+//! A peer is skipped when its connection closes, when a ping has gone unanswered for `silence_ms`, or when several
+//! requests in a row had no answer; whatever it says brings it back, and a ping asks for a word whenever it is silent.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +18,8 @@ pub(crate) struct Peer {
     pub(crate) info: MemberInfo,
     connected: bool,
     heard_mono_ms: u64,
+    /// When the first ping went out that has not been answered.
+    pinged_mono_ms: Option<u64>,
     missed: u32,
     state: PeerState,
     pub(crate) since_mono_ms: u64,
@@ -36,6 +38,7 @@ impl Peers {
             info: info.clone(),
             connected: false,
             heard_mono_ms: mono_ms,
+            pinged_mono_ms: None,
             missed: 0,
             state: PeerState::Unreachable,
             since_mono_ms: mono_ms,
@@ -49,6 +52,7 @@ impl Peers {
             peer.info = info.clone();
             peer.connected = true;
             peer.heard_mono_ms = mono_ms;
+            peer.pinged_mono_ms = None;
             peer.missed = 0;
             peer.judge(mono_ms, options);
         }
@@ -65,8 +69,9 @@ impl Peers {
     /// It said something. Returns whether it had been skipped until now.
     pub(crate) fn heard(&mut self, node: NodeId, mono_ms: u64, options: &Options) -> bool {
         let Some(peer) = self.by_id.get_mut(&node) else { return false };
-        let skipped = peer.state == PeerState::Skipped;
+        let skipped = matches!(peer.state, PeerState::Silent | PeerState::Skipped);
         peer.heard_mono_ms = mono_ms;
+        peer.pinged_mono_ms = None;
         peer.missed = 0;
         peer.judge(mono_ms, options);
         skipped
@@ -82,15 +87,33 @@ impl Peers {
 
     /// Judges everybody's silence anew and returns the connected peers to ping.
     pub(crate) fn tick(&mut self, mono_ms: u64, options: &Options) -> Vec<NodeId> {
+        let connected = self.by_id.values().filter(|peer| peer.connected).count() as u64;
+        let least_ms = connected * 1_000 / u64::from(options.pings_per_second_max.max(1));
+        let interval_ms = u64::from(options.ping_interval_ms).max(least_ms);
         let mut silent = Vec::new();
         for (&node, peer) in &mut self.by_id {
-            peer.judge(mono_ms, options);
             let quiet_ms = mono_ms.saturating_sub(peer.heard_mono_ms);
-            if peer.connected && quiet_ms >= u64::from(options.ping_interval_ms) {
+            if peer.connected && quiet_ms >= interval_ms {
+                peer.pinged_mono_ms.get_or_insert(mono_ms);
                 silent.push(node);
             }
+            peer.judge(mono_ms, options);
         }
         silent
+    }
+
+    /// This node stood still: answers to its pings could not be heard.
+    pub(crate) fn pause(&mut self, gap_ms: u64) {
+        for peer in self.by_id.values_mut() {
+            peer.pinged_mono_ms = peer.pinged_mono_ms.map(|pinged_ms| pinged_ms + gap_ms);
+        }
+    }
+
+    /// It is at other addresses than before.
+    pub(crate) fn moved(&mut self, info: &MemberInfo) {
+        if let Some(peer) = self.by_id.get_mut(&info.member.node) {
+            peer.info.take_addresses(info);
+        }
     }
 
     /// How it looks from here. Strangers are unreachable.
@@ -100,7 +123,7 @@ impl Peers {
 
     /// Whether messages to it are worth sending.
     pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
-        matches!(self.state(node), PeerState::Up | PeerState::Silent)
+        self.state(node) == PeerState::Up
     }
 
     /// Whether a peer has said nothing since this moment of the monotonic clock.
@@ -129,11 +152,11 @@ impl Peer {
     }
 
     fn judge(&mut self, mono_ms: u64, options: &Options) {
-        let quiet_ms = mono_ms.saturating_sub(self.heard_mono_ms);
+        let waited_ms = self.pinged_mono_ms.map_or(0, |at| mono_ms.saturating_sub(at));
         let state = match () {
             () if !self.connected => PeerState::Unreachable,
             () if self.missed >= options.missed_deadlines_max => PeerState::Skipped,
-            () if quiet_ms > u64::from(options.silence_ms) => PeerState::Silent,
+            () if waited_ms >= u64::from(options.silence_ms) => PeerState::Silent,
             () => PeerState::Up,
         };
         if state != self.state {

@@ -17,6 +17,8 @@ pub(crate) enum Timer {
     Restamp(OpId),
     /// Look after the peers.
     PeerTick,
+    /// Raise the own heartbeat and tell a few.
+    Gossip,
     /// Look how far things have settled.
     Settle,
     /// Offer owed copies again.

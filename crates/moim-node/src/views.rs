@@ -1,8 +1,10 @@
 //! What a node shows of itself: to status pages, metrics and the simulator's checkers. Reading changes nothing.
 
 use bytes::Bytes;
+use moim_core::clock::Hlc;
 use moim_core::{NamespaceId, NodeId};
 
+use crate::api::BatchId;
 use crate::membership::MemberInfo;
 
 /// How a peer looks from here. Local and quick; nothing moves because of it.
@@ -10,7 +12,7 @@ use crate::membership::MemberInfo;
 pub enum PeerState {
     /// Connected and talking.
     Up,
-    /// Connected, but silent for longer than `silence_ms`: asked last.
+    /// Connected, but a ping has gone unanswered for `silence_ms`: skipped until it speaks.
     Silent,
     /// Connected, but several requests in a row had no answer: skipped until it speaks.
     Skipped,
@@ -29,6 +31,51 @@ pub struct PeerView {
     pub since_mono_ms: u64,
     /// Copies owed to it.
     pub tasks: u64,
+}
+
+/// How members agree that a member is. Agreed by gossip, so slower than [`PeerState`], and shown to people and in slot
+/// tables; ownership never moves because of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberState {
+    /// Nothing was heard of it since this node started.
+    Unknown,
+    /// Its heartbeats come.
+    Alive,
+    /// It said that it takes no new requests and will be gone soon.
+    Stopping,
+    /// Somebody who lives suspects its latest heartbeat.
+    Suspect,
+    /// Two live reporters suspect its latest heartbeat; one, where no other could.
+    Down,
+}
+
+/// A member as gossip knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberView {
+    /// Who, with its latest addresses and attributes.
+    pub info: MemberInfo,
+    /// It is this node.
+    pub own: bool,
+    /// How it is.
+    pub state: MemberState,
+    /// Since when, on the monotonic clock of [`crate::Now`], in milliseconds.
+    pub since_mono_ms: u64,
+    /// How suspicious its silence is here: -log10 of the chance that a heartbeat comes even later; 0 to 99.
+    pub phi: f64,
+    /// Live members that suspect its latest heartbeat.
+    pub reporters: Vec<NodeId>,
+    /// Grows with each of its starts; 0 if nothing was heard of it.
+    pub generation: u64,
+    /// Its heartbeat counter.
+    pub heartbeat: u64,
+    /// How long ago that last grew here, in milliseconds.
+    pub heartbeat_age_ms: u64,
+    /// Requests that it coordinated when it said so.
+    pub load: u32,
+    /// It sends nothing stamped earlier than this.
+    pub floor: Hlc,
+    /// The highest batch that it ever called durable.
+    pub durable: Option<BatchId>,
 }
 
 /// A copy that is still owed to an owner (REQ-13).
@@ -125,4 +172,14 @@ pub struct Figures {
     pub clocks_above_max: u64,
     /// Stored objects that could not be decoded.
     pub undecodable: u64,
+    /// Gossip lists sent.
+    pub gossip_sent: u64,
+    /// Gossip lists received.
+    pub gossip_received: u64,
+    /// Members that this node began to suspect.
+    pub suspicions: u64,
+    /// Times that this node stood still for so long that it takes the gap out of others' silence.
+    pub pauses: u64,
+    /// Times that another process spoke under this node's id.
+    pub rival_words: u64,
 }

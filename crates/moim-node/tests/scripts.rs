@@ -123,6 +123,8 @@ impl World {
             seed: id,
             stored_record: stored(moim_node::keyspace::META_RECORD),
             stored_clock_bound: stored(moim_node::keyspace::META_CLOCK_BOUND),
+            stored_generation: stored(moim_node::keyspace::META_GENERATION),
+            stored_batch: stored(moim_node::keyspace::META_BATCH),
             founding_members,
             partitions: PartitionCount::new(256).expect("a power of two"),
             namespaces: namespaces(),
@@ -202,7 +204,9 @@ impl World {
                 if self.cut.contains(&(from, to)) {
                     continue;
                 }
-                if self.trace && !matches!(message, Message::Ping | Message::Pong) {
+                if self.trace
+                    && !matches!(message, Message::Ping | Message::Pong | Message::Gossip(_))
+                {
                     writeln!(self.out, "  {from} -> {to} {}", name(&message)).unwrap();
                 }
                 self.input(to, Input::Peer(NodeId(from), message));
@@ -331,6 +335,10 @@ impl World {
                 self.start(node(1));
                 self.settle();
             }
+            "stop" => {
+                self.input(node(1), Input::Stop);
+                self.settle();
+            }
             "lose-disk" => {
                 self.machines.get_mut(&node(1)).expect("known").disk = MemoryEngine::new(None);
             }
@@ -367,6 +375,7 @@ impl World {
                     None => "(none)".to_owned(),
                 };
             }
+            "members" => return self.members(node(1)),
             "tasks" => {
                 return format!(
                     "{} owed",
@@ -376,6 +385,19 @@ impl World {
             _ => return self.ask(&words, &option),
         }
         String::new()
+    }
+
+    /// What a node knows of the members: how each is, and who reports it.
+    fn members(&self, node: u64) -> String {
+        let node = self.machines[&node].node.as_ref().expect("up");
+        let describe = |member: moim_node::views::MemberView| {
+            let reporters: Vec<_> =
+                member.reporters.iter().map(|reporter| reporter.0.to_string()).collect();
+            let reported = if reporters.is_empty() { "" } else { ", reported by " };
+            let reporters = reporters.join(" and ");
+            format!("{} {:?}{reported}{reporters}", member.info.member.node.0, member.state)
+        };
+        node.members().into_iter().map(describe).collect::<Vec<_>>().join("; ")
     }
 
     fn ask<'a>(&mut self, words: &[&str], option: &impl Fn(&str) -> Option<&'a str>) -> String {

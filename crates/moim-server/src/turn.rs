@@ -180,6 +180,8 @@ mod tests {
             seed: 1,
             stored_record: None,
             stored_clock_bound: None,
+            stored_generation: None,
+            stored_batch: None,
             founding_members: 1,
             partitions: PartitionCount::DEFAULT,
             namespaces: Namespaces::default(),

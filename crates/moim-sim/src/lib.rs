@@ -13,6 +13,7 @@
 //! | [`history`] | what clients asked and were told |
 //! | [`check`] | what must hold, and who says so |
 //! | [`run`], `audit` | the acts of a run; what is looked at after everything has healed |
+//! | [`gossip`] | gossip alone, at a thousand members |
 //! | [`random`] | chance, from the seed |
 //!
 //! Invariants: checkers look at the history alone (one of them at disks, `world/holders.rs`); they never ask a node what
@@ -23,6 +24,7 @@
 mod abilities;
 mod audit;
 pub mod check;
+pub mod gossip;
 pub mod history;
 pub mod nemesis;
 pub mod plan;

@@ -19,6 +19,7 @@ use crate::node::Node;
 use crate::options::Mutation;
 use crate::store::Stored;
 use crate::timer::Timer;
+use crate::views::PeerState;
 
 /// What an owner has said so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -403,7 +404,8 @@ impl Node {
 
     pub(crate) fn why_not(&self, node: NodeId) -> Why {
         match self.peers.state(node) {
-            crate::views::PeerState::Skipped => Why::NoAnswer(self.options.request_timeout_ms),
+            PeerState::Silent => Why::NoAnswer(self.options.silence_ms),
+            PeerState::Skipped => Why::NoAnswer(self.options.request_timeout_ms),
             _ => Why::Unreachable,
         }
     }

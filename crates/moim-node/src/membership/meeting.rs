@@ -4,7 +4,7 @@ use bytes::Bytes;
 use moim_core::NodeId;
 use moim_storage::{Family, Write};
 
-use super::{FoundingStep, Hello, HelloRefused, PROTOCOL, Record};
+use super::{FoundingStep, Hello, HelloRefused, MemberInfo, PROTOCOL, Record};
 use crate::api::Effect;
 use crate::gate::Outgoing;
 use crate::keyspace;
@@ -34,6 +34,7 @@ impl Node {
         {
             self.send_plain(node, Message::Record(Box::new(record)));
         }
+        self.greet(&hello.info);
         self.offer_tasks(node);
     }
 
@@ -64,6 +65,7 @@ impl Node {
         for node in self.peers.tick(self.now.mono_ms, &self.options) {
             self.send_plain(node, Message::Ping);
         }
+        self.judge_members();
         if let Some(founding) = &mut self.founding {
             let step = founding.step();
             self.founding_step(step);
@@ -138,6 +140,29 @@ impl Node {
         let members = self.record.iter().flat_map(|record| &record.members);
         for info in members.filter(|info| info.member.node != own) {
             self.peers.know(info, self.now.mono_ms);
+        }
+        if let Some(record) = &self.record {
+            self.gossip.set_members(&record.members, self.now.mono_ms);
+        }
+    }
+
+    /// Members are at other addresses than the record says. The record keeps the latest that is known: addresses are no
+    /// part of what its version decides, and a restart needs to know where to find the others.
+    pub(crate) fn members_moved(&mut self, moved: &[MemberInfo]) {
+        let Some(record) = &mut self.record else { return };
+        let mut changed = false;
+        for info in moved {
+            self.peers.moved(info);
+            let members = record.members.iter_mut();
+            for member in members.filter(|member| member.member.node == info.member.node) {
+                changed |= member.take_addresses(info);
+            }
+        }
+        if changed {
+            let (key, value) =
+                (Bytes::from_static(keyspace::META_RECORD), wire::encode_record(record));
+            let batch = self.store.write(Write::Put { family: Family::Meta, key, value });
+            self.send(batch, Outgoing::Adopted);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Who is in the cluster: members and their addresses, the record that keeps them, and how founding members agree on
 //! the first one.
 //!
-//! Left out for now: gossip (a peer is judged by its connection, see `peers`) and changes of the record.
+//! Left out: who lives (`gossip`, and `peers` for what this node sees by itself), and changes of the record.
 
 mod founding;
 mod meeting;
@@ -27,6 +27,18 @@ pub struct MemberInfo {
     pub cluster_address: String,
     /// Where HTTP clients reach it.
     pub http_address: String,
+}
+
+impl MemberInfo {
+    /// Takes over where another description says that the member listens; answers whether that changed anything.
+    pub(crate) fn take_addresses(&mut self, other: &Self) -> bool {
+        let before = self.clone();
+        self.peer_address.clone_from(&other.peer_address);
+        self.redis_address.clone_from(&other.redis_address);
+        self.cluster_address.clone_from(&other.cluster_address);
+        self.http_address.clone_from(&other.http_address);
+        *self != before
+    }
 }
 
 /// The cluster record: everything that all members agree on.

@@ -63,7 +63,7 @@ pub(super) fn record(reader: &mut Reader) -> Result<Record, DecodeError> {
     Ok(Record { cluster, ring, members })
 }
 
-fn put_member(out: &mut Vec<u8>, info: &MemberInfo) {
+pub(super) fn put_member(out: &mut Vec<u8>, info: &MemberInfo) {
     let Member { node, machine, zone, dc, weight } = &info.member;
     out.put_u64(node.0);
     out.put_u64(machine.0);
@@ -81,7 +81,7 @@ fn put_member(out: &mut Vec<u8>, info: &MemberInfo) {
     }
 }
 
-fn member(reader: &mut Reader) -> Result<MemberInfo, DecodeError> {
+pub(super) fn member(reader: &mut Reader) -> Result<MemberInfo, DecodeError> {
     let node = NodeId(reader.u64("node id")?);
     let machine = MachineId(reader.u64("machine id")?);
     let weight = reader.u32("weight")?;

@@ -10,6 +10,7 @@
 //! end, where older nodes do not look.
 
 mod cluster;
+mod gossip;
 mod outcome;
 mod request;
 
@@ -57,6 +58,7 @@ mod kind {
     pub(super) const PONG: u8 = 0x82;
     pub(super) const FOUNDING: u8 = 0x83;
     pub(super) const RECORD: u8 = 0x84;
+    pub(super) const GOSSIP: u8 = 0x85;
     pub(super) const COMPLETE: u8 = 0x90;
 }
 
@@ -78,6 +80,7 @@ pub fn decode(body: Bytes) -> Result<Message, DecodeError> {
         kind::PONG => Ok(Message::Pong),
         kind::FOUNDING => Ok(Message::Founding { digest: reader.u64("digest")? }),
         kind::RECORD => Ok(Message::Record(Box::new(cluster::record(&mut reader)?))),
+        kind::GOSSIP => Ok(Message::Gossip(gossip::lines(&mut reader)?)),
         kind::COMPLETE => Ok(Message::Complete { until: Hlc::from_u64(reader.u64("time")?) }),
         _ => Ok(Message::Unknown { op: None }),
     }
@@ -197,6 +200,10 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
         Message::Record(record) => {
             out.put_u8(kind::RECORD);
             cluster::put_record(out, record);
+        }
+        Message::Gossip(lines) => {
+            out.put_u8(kind::GOSSIP);
+            gossip::put_lines(out, lines);
         }
         Message::Unsupported { op } => put_head(out, kind::UNSUPPORTED, *op),
         Message::Unknown { op } => put_head(out, kind::UNSUPPORTED, op.unwrap_or(OpId(0))),

@@ -7,7 +7,10 @@ use moim_core::{MachineId, NodeId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::{Action, Expiry, Failure, Intent, NotReady, Outcome, Queue, Request, Why};
+use crate::api::{
+    Action, BatchId, Expiry, Failure, Intent, NotReady, Outcome, Queue, Request, Why,
+};
+use crate::gossip::word::{Heartbeat, Line, Suspicion, Word};
 use crate::membership::{Founding, FoundingStep, MemberInfo, PROTOCOL};
 use crate::update::{Condition, ExpiryCondition, Reply, Update, UpdateError};
 
@@ -129,6 +132,8 @@ fn messages() -> Vec<Message> {
         Message::Founding { digest: 8 },
         Message::Complete { until: Hlc::from_millis(1 << 40) },
         Message::Record(record),
+        Message::Gossip(vec![]),
+        Message::Gossip(gossip_lines()),
         Message::Unsupported { op },
     ];
     all.extend(actions.into_iter().map(|action| Message::Forward {
@@ -138,6 +143,16 @@ fn messages() -> Vec<Message> {
     }));
     all.extend(outcomes.into_iter().map(|outcome| Message::ForwardReply { op, outcome }));
     all
+}
+
+fn gossip_lines() -> Vec<Line> {
+    let heartbeat = Heartbeat { generation: u64::MAX, counter: 300 };
+    let suspects = vec![Suspicion { member: NodeId(9), heartbeat }; 2];
+    let floor = Hlc::from_millis(1 << 40);
+    let word = Word { heartbeat, run: 7, raised: 1, stopping: true, load: 500, floor, suspects };
+    let (member, durable) = (NodeId(3), BatchId(1 << 50));
+    let line = Line { member, word, durable, profile: Some(Box::new(info(3))) };
+    vec![line.clone(), Line { word: Word::default(), profile: None, ..line }]
 }
 
 fn body(frame: &[u8]) -> Bytes {
@@ -166,6 +181,15 @@ fn hello_round_trips_and_is_told_from_other_frames() {
     let mut ping = Vec::new();
     encode(&Message::Ping, &mut ping);
     assert!(decode_hello(body(&ping)).is_err());
+}
+
+#[test]
+fn a_gossip_line_is_not_longer_than_it_says() {
+    for line in gossip_lines() {
+        let (bytes, mut frame) = (line.bytes(), Vec::new());
+        gossip::put_lines(&mut frame, &[line]);
+        assert!(frame.len() <= bytes + 1, "{} bytes instead of {bytes}", frame.len());
+    }
 }
 
 #[test]

@@ -196,7 +196,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(node.ping_interval_ms, "How often a silent peer is asked whether it lives. At most 1000."),
     key!(
         node.silence_ms,
-        "After how much silence a peer is asked last. At least twice ping_interval_ms."
+        "How long a ping may go unanswered before a peer is skipped. At least twice ping_interval_ms."
     ),
     key!(node.stop_timeout_ms, "How long requests in progress may take when this node stops."),
     key!(

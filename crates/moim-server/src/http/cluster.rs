@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::http::request::Parts;
 use moim_node::Node;
 use moim_node::membership::{MemberInfo, Record};
-use moim_node::views::{PeerState, PeerView, TaskView};
+use moim_node::views::{MemberState, MemberView, PeerState, PeerView, TaskView};
 use moim_storage::Figures;
 
 use super::document::{self, Addresses, Local, Nodes, Status, Task, Tasks};
@@ -74,6 +74,7 @@ fn glance(node: &Node) -> Status {
         partitions: ring.map(|ring| ring.partitions().get()),
         nodes: record.map_or(1, |record| record.members.len()),
         nodes_up: 1 + node.peers().iter().filter(|peer| connected(peer)).count(),
+        nodes_down: node.members().iter().filter(|one| one.state == MemberState::Down).count(),
         machines: ring.map_or(1, moim_core::ring::Ring::machines),
         copies_wanted,
         copies: ring.map_or(1, |ring| ring.copies(copies_wanted)),
@@ -89,7 +90,7 @@ pub(super) fn nodes(site: &Site, request: &Parts) -> Answer {
     let now_mono_ms = site.context.handle.now().mono_ms;
     let nodes = site.context.handle.view(|node| {
         let shares = node.record().map(|record| Shares::of(&record.ring, copies(node)));
-        let peers = node.peers();
+        let (peers, members) = (node.peers(), node.members());
         let describe = |info: &MemberInfo| {
             let own = info.member.node == node.info().member.node;
             let peer = peers.iter().find(|peer| peer.info.member.node == info.member.node);
@@ -98,17 +99,47 @@ pub(super) fn nodes(site: &Site, request: &Parts) -> Answer {
                 Some(peer) => (peer.state, now_mono_ms.saturating_sub(peer.since_mono_ms)),
                 None => (PeerState::Unreachable, uptime_ms),
             };
+            let told = members.iter().find(|told| told.info.member.node == info.member.node);
+            let described = member(info, shares.as_ref());
+            let described = gossiped(described, told, now_mono_ms);
             document::Node {
                 own,
                 state: name(state).to_owned(),
                 state_for_ms,
                 tasks: peer.map_or(0, |peer| peer.tasks),
-                ..member(info, shares.as_ref())
+                ..described
             }
         };
         known_members(node.record(), node.info(), &peers).iter().map(describe).collect()
     });
     Ok(reply::json(&Nodes { nodes }))
+}
+
+/// Adds what members agree on.
+fn gossiped(node: document::Node, told: Option<&MemberView>, now_mono_ms: u64) -> document::Node {
+    let Some(told) = told else { return document::Node { agreed: "unknown".to_owned(), ..node } };
+    document::Node {
+        agreed: agreed(told.state).to_owned(),
+        agreed_for_ms: now_mono_ms.saturating_sub(told.since_mono_ms),
+        phi: (told.phi * 100.0).round() / 100.0,
+        reporters: told.reporters.iter().map(ToString::to_string).collect(),
+        generation: told.generation,
+        heartbeat: told.heartbeat,
+        heartbeat_age_ms: told.heartbeat_age_ms,
+        load: told.load,
+        ..node
+    }
+}
+
+/// What members agree on, in a word.
+pub(super) fn agreed(of: MemberState) -> &'static str {
+    match of {
+        MemberState::Unknown => "unknown",
+        MemberState::Alive => "alive",
+        MemberState::Stopping => "stopping",
+        MemberState::Suspect => "suspect",
+        MemberState::Down => "down",
+    }
 }
 
 /// Copies of a key in the default namespace.

@@ -238,6 +238,8 @@ pub struct Status {
     pub nodes: usize,
     /// Members that this node is connected to, itself included.
     pub nodes_up: usize,
+    /// Members that are agreed to be down.
+    pub nodes_down: usize,
     /// Distinct machines among them.
     pub machines: usize,
     /// Copies wanted by the default namespace.
@@ -294,6 +296,23 @@ pub struct Node {
     pub state: String,
     /// For how long, in milliseconds.
     pub state_for_ms: u64,
+    /// `alive`, `suspect`, `down`, `stopping` or `unknown`: what members agree on, slower than `state`. Ownership never
+    /// moves because of it.
+    pub agreed: String,
+    /// For how long, in milliseconds.
+    pub agreed_for_ms: u64,
+    /// How suspicious its silence is here: -log10 of the chance that a heartbeat comes even later.
+    pub phi: f64,
+    /// Live members that report its latest heartbeat as the last.
+    pub reporters: Vec<String>,
+    /// Grows with each of its starts; 0 if nothing was heard of it.
+    pub generation: u64,
+    /// Its heartbeat counter.
+    pub heartbeat: u64,
+    /// How long ago its heartbeat last grew here, in milliseconds.
+    pub heartbeat_age_ms: u64,
+    /// Requests that it coordinated when it said so last.
+    pub load: u32,
     /// Its failure domain.
     pub machine: String,
     /// Its data centre.

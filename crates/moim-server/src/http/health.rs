@@ -4,6 +4,7 @@ use hyper::StatusCode;
 use hyper::http::request::Parts;
 use moim_node::Node;
 use moim_node::api::Intent;
+use moim_node::views::{MemberState, MemberView};
 
 use super::cluster::engine_figures;
 use super::metrics::{self, Metric, MetricKind, Sample, count};
@@ -36,6 +37,7 @@ pub(super) async fn figures(site: &Site, request: &Parts) -> Answer {
     all.extend(metrics::of_node(&site.context.handle.view(Node::figures)));
     all.extend(metrics::of_pace(&site.context.handle.view(Node::pace)));
     all.push(peers(site));
+    all.extend(members(site));
     all.extend(metrics::of_engine(&engine));
     all.extend((site.context.front_figures)());
     all.extend(traffic(site));
@@ -81,6 +83,33 @@ fn peers(site: &Site) -> Metric {
             0.0,
         )
     }
+}
+
+/// What gossip says of the other members.
+fn members(site: &Site) -> [Metric; 3] {
+    let members = site.context.handle.view(Node::members);
+    let gauge = |name, help, value: &dyn Fn(&MemberView) -> f64| {
+        let others = members.iter().filter(|member| !member.own);
+        let sample = |member: &MemberView| {
+            Sample::new(value(member)).label("peer", member.info.member.node.to_string())
+        };
+        Metric { samples: others.map(sample).collect(), ..Metric::gauge(name, help, 0.0) }
+    };
+    [
+        gauge("moim_member_down", "1 if members agree that the member is down.", &|member| {
+            f64::from(u8::from(member.state == MemberState::Down))
+        }),
+        gauge(
+            "moim_member_phi",
+            "How suspicious the member's silence is here: -log10 of the chance that a heartbeat comes even later.",
+            &|member| member.phi,
+        ),
+        gauge(
+            "moim_member_reporters",
+            "Live members that report the member's latest heartbeat as the last.",
+            &|member| count(member.reporters.len() as u64),
+        ),
+    ]
 }
 
 fn traffic(site: &Site) -> Vec<Metric> {

@@ -10,7 +10,7 @@ use moim_core::NodeId;
 use moim_node::api::Failure;
 use moim_node::membership::{MemberInfo, Record};
 use moim_node::namespace::Namespaces;
-use moim_node::views::{Figures, PeerState, PeerView};
+use moim_node::views::{Figures, MemberState, PeerState, PeerView};
 use moim_node::{Now, Outcome, Request};
 
 #[cfg(test)]
@@ -136,9 +136,27 @@ impl Store {
         self.record(|record| record.map_or(0, |record| record.ring.version()))
     }
 
+    /// The nodes of the slot table: this one, and members that are not agreed to be down.
+    pub(crate) fn present(&self) -> Vec<NodeId> {
+        match self {
+            Self::Node(handle) => handle.view(moim_node::Node::present),
+            #[cfg(test)]
+            Self::Fake(fake) => fake.present(),
+        }
+    }
+
+    /// What members agree on of a node.
+    pub(crate) fn agreed(&self, node: NodeId) -> MemberState {
+        match self {
+            Self::Node(handle) => handle.view(|own| own.member_state(node)),
+            #[cfg(test)]
+            Self::Fake(fake) => fake.agreed(node),
+        }
+    }
+
     /// The nodes that answer: this one, and the peers it hears.
     pub(crate) fn reachable(&self) -> Vec<NodeId> {
-        let heard = |peer: &PeerView| matches!(peer.state, PeerState::Up | PeerState::Silent);
+        let heard = |peer: &PeerView| peer.state == PeerState::Up;
         let peers = self.peers();
         let peers = peers.iter().filter(|peer| heard(peer)).map(|peer| peer.info.member.node);
         std::iter::once(self.own().member.node).chain(peers).collect()

@@ -212,6 +212,8 @@ fn boot(
         seed: random()?,
         stored_record: engine.get(Family::Meta, keyspace::META_RECORD)?,
         stored_clock_bound: engine.get(Family::Meta, keyspace::META_CLOCK_BOUND)?,
+        stored_generation: engine.get(Family::Meta, keyspace::META_GENERATION)?,
+        stored_batch: engine.get(Family::Meta, keyspace::META_BATCH)?,
         founding_members: config.node.found.len().max(1),
         partitions: config.cluster.partitions,
         namespaces: namespaces.expect("checked when the configuration was read"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NodeId};
-use moim_node::keyspace::{META_CLOCK_BOUND, META_RECORD};
+use moim_node::keyspace::{META_BATCH, META_CLOCK_BOUND, META_GENERATION, META_RECORD};
 use moim_node::membership::MemberInfo;
 use moim_node::namespace::Namespaces;
 use moim_node::options::{Mutation, Options};
@@ -152,6 +152,8 @@ impl Server {
             seed: self.random.bits(),
             stored_record: self.disk.get(Family::Meta, META_RECORD),
             stored_clock_bound: self.disk.get(Family::Meta, META_CLOCK_BOUND),
+            stored_generation: self.disk.get(Family::Meta, META_GENERATION),
+            stored_batch: self.disk.get(Family::Meta, META_BATCH),
             founding_members: common.nodes,
             // The fewest there may be: a small ring is quick to make, and every key still has its owners.
             partitions: PartitionCount::new(256).expect("a power of two within bounds"),

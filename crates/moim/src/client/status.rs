@@ -115,10 +115,7 @@ fn summary(status: &document::Status, members: &[Member]) -> String {
     };
     let rows = [
         ("state", ready),
-        (
-            "nodes",
-            format!("{} of {} up, on {} machines", status.nodes_up, status.nodes, status.machines),
-        ),
+        ("nodes", nodes_in_words(status)),
         ("copies", format!("{} of {}", status.copies, status.copies_wanted)),
         ("ring", ring),
         (
@@ -147,6 +144,25 @@ fn summary(status: &document::Status, members: &[Member]) -> String {
     print::table(&rows.map(|(name, value)| vec![name.to_owned(), value]))
 }
 
+fn nodes_in_words(status: &document::Status) -> String {
+    let document::Status { nodes_up, nodes, nodes_down, machines, .. } = status;
+    let down = if *nodes_down > 0 { format!(", {nodes_down} down") } else { String::new() };
+    format!("{nodes_up} of {nodes} up{down}, on {machines} machines")
+}
+
+/// What members agree on of one, and if it is under suspicion, how much and by whom.
+fn agreement(node: &document::Node) -> String {
+    let since = format!("{} {}", node.agreed, print_ms(node.agreed_for_ms));
+    match node.reporters.as_slice() {
+        [] => since,
+        reporters => {
+            let names: Vec<_> =
+                reporters.iter().map(|name| name.get(..8).unwrap_or(name)).collect();
+            format!("{since}, phi {:.1}, reported by {}", node.phi, names.join(" "))
+        }
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a count for people")]
 fn whole(count: u64) -> f64 {
     count as f64
@@ -155,7 +171,7 @@ fn whole(count: u64) -> f64 {
 fn rows(members: &[Member]) -> Vec<Vec<String>> {
     let heading = [
         "node", "state", "for", "dc", "zone", "share", "keys", "reads/s", "writes/s", "disk",
-        "memory", "owed",
+        "memory", "owed", "agreed",
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for Member { node, local } in members {
@@ -174,6 +190,7 @@ fn rows(members: &[Member]) -> Vec<Vec<String>> {
             figure(&|local| print::bytes(local.disk_bytes)),
             figure(&|local| print::bytes(local.memory_bytes)),
             node.tasks.to_string(),
+            agreement(node),
         ]);
     }
     rows
@@ -217,6 +234,15 @@ mod tests {
         let table = print::table(&rows(&members));
         assert!(table.lines().nth(1).unwrap().contains("unreachable"), "{table}");
         assert!(table.contains('–'));
+        let suspect = document::Node {
+            agreed: "suspect".to_owned(),
+            agreed_for_ms: 2_000,
+            phi: 8.25,
+            reporters: vec!["00000000000000a1".to_owned()],
+            ..Default::default()
+        };
+        let words = agreement(&suspect);
+        assert!(words.contains("suspect 2 s, phi 8.2, reported by 00000000"), "{words}");
         let status = document::Status {
             reason: Some("1 of 3".to_owned()),
             nodes: 3,

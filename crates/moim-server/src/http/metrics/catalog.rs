@@ -40,6 +40,11 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
         clock_pairs_pruned,
         clocks_above_max,
         undecodable,
+        gossip_sent,
+        gossip_received,
+        suspicions,
+        pauses,
+        rival_words,
     } = *figures;
     let counter = Metric::counter;
     let gauge = |name, help, value| Metric::gauge(name, help, count(value));
@@ -126,6 +131,19 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
             clocks_above_max,
         ),
         counter("moim_undecodable_total", "Stored objects that could not be decoded.", undecodable),
+        counter("moim_gossip_sent_total", "Gossip lists sent.", gossip_sent),
+        counter("moim_gossip_received_total", "Gossip lists received.", gossip_received),
+        counter("moim_suspicions_total", "Members that this node began to suspect.", suspicions),
+        counter(
+            "moim_pauses_total",
+            "Times that this node stood still for so long that it judged nobody by that time.",
+            pauses,
+        ),
+        counter(
+            "moim_rival_words_total",
+            "Times that another process spoke under this node's id.",
+            rival_words,
+        ),
     ]
 }
 

@@ -200,6 +200,8 @@ fn boot(founding_members: usize) -> Boot {
         seed: 1,
         stored_record: None,
         stored_clock_bound: None,
+        stored_generation: None,
+        stored_batch: None,
         founding_members,
         partitions: PartitionCount::new(256).unwrap(),
         namespaces: Namespaces::new(&Namespace::new("0"), vec![carts]).unwrap(),

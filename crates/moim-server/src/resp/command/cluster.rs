@@ -29,17 +29,17 @@ struct Lead {
     node: NodeId,
 }
 
-/// The node that leads a partition: the first of its preference list that is `reachable`, whose first is this node.
-fn leader(ring: &Ring, partition: Partition, reachable: &[NodeId]) -> NodeId {
+/// The node that leads a partition: the first of its preference list that is `present`, whose first is this node.
+fn leader(ring: &Ring, partition: Partition, present: &[NodeId]) -> NodeId {
     let mut owners = ring.owners_of(partition, COPIES_MAX);
-    owners.find(|owner| reachable.contains(owner)).unwrap_or(reachable[0])
+    owners.find(|owner| present.contains(owner)).unwrap_or(present[0])
 }
 
 /// All slots in order, neighbours with one leader together.
-fn leads(ring: &Ring, reachable: &[NodeId]) -> Vec<Lead> {
+fn leads(ring: &Ring, present: &[NodeId]) -> Vec<Lead> {
     let mut leads: Vec<Lead> = Vec::new();
     for partition in ring.partitions().all() {
-        let node = leader(ring, partition, reachable);
+        let node = leader(ring, partition, present);
         let (first, last) = ring.partitions().slots(partition);
         match leads.last_mut() {
             Some(lead) if lead.node == node => lead.last = last.get(),
@@ -52,12 +52,12 @@ fn leads(ring: &Ring, reachable: &[NodeId]) -> Vec<Lead> {
 
 /// The partitions this node leads; none before there is a ring.
 pub(super) fn led_partitions(store: &Store) -> Option<Vec<Partition>> {
-    let reachable = store.reachable();
-    let own = reachable[0];
+    let present = store.present();
+    let own = present[0];
     store.record(|record| {
         let ring = &record?.ring;
         let all = ring.partitions().all();
-        Some(all.filter(|partition| leader(ring, *partition, &reachable) == own).collect())
+        Some(all.filter(|partition| leader(ring, *partition, &present) == own).collect())
     })
 }
 
@@ -103,11 +103,11 @@ pub(super) fn hint(call: &Call<'_>) -> Option<Reply> {
     if slots.any(|other| other != slot) {
         return None;
     }
-    let reachable = store.reachable();
+    let present = store.present();
     let address = store.record(|record| {
         let record = record?;
-        let leader = leader(&record.ring, record.ring.partitions().of(slot), &reachable);
-        let info = record.member(leader).filter(|_| leader != reachable[0])?;
+        let leader = leader(&record.ring, record.ring.partitions().of(slot), &present);
+        let info = record.member(leader).filter(|_| leader != present[0])?;
         Some(info.cluster_address.clone())
     })?;
     call.connection.session.borrow_mut().ring_version = version;
@@ -132,7 +132,7 @@ fn is_name(host: &str) -> bool {
 }
 
 pub(super) fn slots(call: &Call<'_>) -> Decided {
-    let reachable = call.front().store.reachable();
+    let present = call.front().store.present();
     let rows = with_record(call, |record| {
         let row = |lead: &Lead| {
             let (host, port) = record
@@ -147,15 +147,15 @@ pub(super) fn slots(call: &Call<'_>) -> Decided {
             let (first, last) = (i64::from(lead.first), i64::from(lead.last));
             Reply::Array(vec![Reply::Integer(first), Reply::Integer(last), Reply::Array(node)])
         };
-        leads(&record.ring, &reachable).iter().map(row).collect()
+        leads(&record.ring, &present).iter().map(row).collect()
     })?;
     Ok(Step::Done(Reply::Array(rows)))
 }
 
 /// Members that can be reached, in the record's order, and the slots each leads.
-fn led_by(record: &Record, reachable: &[NodeId]) -> Vec<(MemberInfo, Vec<(u16, u16)>)> {
-    let leads = leads(&record.ring, reachable);
-    let members = record.members.iter().filter(|info| reachable.contains(&info.member.node));
+fn led_by(record: &Record, present: &[NodeId]) -> Vec<(MemberInfo, Vec<(u16, u16)>)> {
+    let leads = leads(&record.ring, present);
+    let members = record.members.iter().filter(|info| present.contains(&info.member.node));
     members
         .map(|info| {
             let own = leads.iter().filter(|lead| lead.node == info.member.node);
@@ -165,8 +165,8 @@ fn led_by(record: &Record, reachable: &[NodeId]) -> Vec<(MemberInfo, Vec<(u16, u
 }
 
 pub(super) fn shards(call: &Call<'_>) -> Decided {
-    let reachable = call.front().store.reachable();
-    let members = with_record(call, |record| led_by(record, &reachable))?;
+    let present = call.front().store.present();
+    let members = with_record(call, |record| led_by(record, &present))?;
     let shard = |(info, slots): (MemberInfo, Vec<(u16, u16)>)| {
         let (host, port) = host_and_port(&info.cluster_address);
         let slots = slots.into_iter().flat_map(|(first, last)| [first, last]);
@@ -191,15 +191,15 @@ pub(super) fn shards(call: &Call<'_>) -> Decided {
 }
 
 pub(super) fn nodes(call: &Call<'_>) -> Decided {
-    let reachable = call.front().store.reachable();
+    let present = call.front().store.present();
     let version = call.front().store.ring_version();
     let wall_ms = call.front().store.now().wall_ms;
-    let members = with_record(call, |record| led_by(record, &reachable))?;
+    let members = with_record(call, |record| led_by(record, &present))?;
     let line = |(info, slots): (MemberInfo, Vec<(u16, u16)>)| {
         let (host, port) = host_and_port(&info.cluster_address);
         let (_, bus) = host_and_port(&info.peer_address);
         let name = if is_name(host) { format!(",{host}") } else { String::new() };
-        let own = info.member.node == reachable[0];
+        let own = info.member.node == present[0];
         let (flags, heard_ms) = if own { ("myself,master", 0) } else { ("master", wall_ms) };
         let slots = slots.iter().map(|(first, last)| {
             if first == last { format!(" {first}") } else { format!(" {first}-{last}") }
@@ -214,9 +214,9 @@ pub(super) fn nodes(call: &Call<'_>) -> Decided {
 }
 
 pub(super) fn info(call: &Call<'_>) -> Decided {
-    let reachable = call.front().store.reachable();
+    let present = call.front().store.present();
     let leading = with_record(call, |record| {
-        led_by(record, &reachable).iter().filter(|(_, slots)| !slots.is_empty()).count()
+        led_by(record, &present).iter().filter(|(_, slots)| !slots.is_empty()).count()
     })?;
     let version = call.front().store.ring_version();
     // Fewer nodes than members may be known here; the slots of the others are led by those that are.
@@ -225,7 +225,7 @@ pub(super) fn info(call: &Call<'_>) -> Decided {
          cluster_slots_fail:0\r\ncluster_known_nodes:{}\r\ncluster_size:{leading}\r\ncluster_current_epoch:{version}\r\n\
          cluster_my_epoch:{version}\r\ncluster_stats_messages_sent:0\r\ncluster_stats_messages_received:0\r\n\
          total_cluster_links_buffer_limit_exceeded:0\r\n",
-        reachable.len()
+        present.len()
     );
     Ok(Step::Done(Reply::Verbatim(text)))
 }

@@ -5,7 +5,7 @@ use moim_core::object::Context;
 use moim_core::quorum::Level;
 use moim_node::Outcome;
 use moim_node::api::{Action, Copy, Expiry, Inspection};
-use moim_node::views::{PeerState, PeerView};
+use moim_node::views::{MemberState, PeerState, PeerView};
 
 use super::super::answer::{Shape, hybrid_time, mismatch};
 use super::super::encode::Reply;
@@ -245,6 +245,7 @@ pub(super) fn nodes(call: &Call<'_>) -> Decided {
         Reply::map([
             ("node", Reply::text(info.member.node.to_string())),
             ("state", Reply::word(state)),
+            ("agreed", Reply::word(agreed(store.agreed(info.member.node)))),
             ("redis", Reply::text(info.redis_address.clone())),
             ("cluster", Reply::text(info.cluster_address.clone())),
             ("http", Reply::text(info.http_address.clone())),
@@ -258,6 +259,16 @@ pub(super) fn nodes(call: &Call<'_>) -> Decided {
     let peers = store.peers();
     let all = std::iter::once(node(&own, "self", 0)).chain(peers.iter().map(peer));
     Ok(Step::Done(Reply::Array(all.collect())))
+}
+
+fn agreed(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Unknown => "unknown",
+        MemberState::Alive => "alive",
+        MemberState::Stopping => "stopping",
+        MemberState::Suspect => "suspect",
+        MemberState::Down => "down",
+    }
 }
 
 fn state(state: PeerState) -> &'static str {

@@ -19,7 +19,7 @@ use moim_node::keyspace::key_hash;
 use moim_node::membership::{MemberInfo, Record};
 use moim_node::namespace::{Conflict, Namespace, Namespaces};
 use moim_node::update::{Condition, ExpiryCondition, Reply, Update, UpdateError};
-use moim_node::views::{PeerState, PeerView};
+use moim_node::views::{MemberState, PeerState, PeerView};
 use moim_node::{Now, Outcome, Request};
 use tokio::sync::Notify;
 
@@ -138,6 +138,24 @@ impl FakeNode {
                 tasks: 0,
             })
             .collect()
+    }
+
+    /// Peers that are not connected count as down.
+    pub(crate) fn agreed(&self, node: NodeId) -> MemberState {
+        let peers = self.peers();
+        let peer = peers.iter().find(|peer| peer.info.member.node == node);
+        match peer.map(|peer| peer.state) {
+            Some(PeerState::Unreachable) => MemberState::Down,
+            Some(PeerState::Silent | PeerState::Skipped) => MemberState::Suspect,
+            Some(PeerState::Up) | None => MemberState::Alive,
+        }
+    }
+
+    pub(crate) fn present(&self) -> Vec<NodeId> {
+        let peers = self.peers();
+        let peers = peers.iter().map(|peer| peer.info.member.node);
+        let peers = peers.filter(|&node| self.agreed(node) != MemberState::Down);
+        std::iter::once(Self::own().member.node).chain(peers).collect()
     }
 
     pub(crate) fn readiness(&self) -> Result<(), Failure> {

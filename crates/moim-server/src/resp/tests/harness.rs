@@ -99,6 +99,8 @@ async fn lone_node() -> NodeHandle {
         seed: 1,
         stored_record: None,
         stored_clock_bound: None,
+        stored_generation: None,
+        stored_batch: None,
         founding_members: 1,
         partitions: PartitionCount::new(256).unwrap(),
         namespaces: Namespaces::default(),

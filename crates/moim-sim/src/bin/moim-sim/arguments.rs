@@ -1,5 +1,6 @@
 //! What the command line asks for, taken apart by hand: a dozen flags need no library in this crate's tree.
 
+use moim_core::ring::MEMBERS_MAX;
 use moim_node::options::{MUTATIONS, Mutation};
 use moim_sim::plan::Settings;
 use moim_sim::profile::Profile;
@@ -15,11 +16,13 @@ Usage:
   moim-sim twice --seed S         the same seed twice: the traces must be equal, byte for byte
   moim-sim mutations              switches rules off, one at a time, to see each noticed
   moim-sim levels                 what N=5 promises at which levels, and what it does not
+  moim-sim gossip                 how fast gossip is, and what it costs
 
 Options:
   --seed S          the seed of one run
   --seeds COUNT     how many seeds a sweep tries [200; mutations: 500 at the most; levels: 40 each]
   --from S          the first seed of a sweep [1]
+  --nodes N,N,…     sizes at which gossip is measured [3,30,100]
   --operations N    how many requests clients make [2000]
   --profile NAME    the kind of run; otherwise drawn from the seed
   --mutation NAME   a rule of the node to switch off
@@ -43,6 +46,8 @@ pub(crate) enum Command {
     Mutations,
     /// What levels promise.
     Levels,
+    /// How fast gossip is.
+    Gossip,
 }
 
 /// A command and its options.
@@ -53,6 +58,7 @@ pub(crate) struct Arguments {
     pub(crate) seeds: Option<u64>,
     pub(crate) from: u64,
     pub(crate) operations: usize,
+    pub(crate) nodes: Vec<usize>,
     pub(crate) profile: Option<Profile>,
     pub(crate) mutation: Option<Mutation>,
     pub(crate) keep_going: bool,
@@ -70,6 +76,7 @@ impl Arguments {
             seeds: None,
             from: 1,
             operations: 2_000,
+            nodes: vec![3, 30, 100],
             profile: None,
             mutation: None,
             keep_going: false,
@@ -94,6 +101,7 @@ impl Arguments {
             "twice" => self.command = Command::Twice,
             "mutations" => self.command = Command::Mutations,
             "levels" => self.command = Command::Levels,
+            "gossip" => self.command = Command::Gossip,
             "help" | "--help" | "-h" => {
                 self.command = Command::Help;
                 self.seed = Some(0);
@@ -102,6 +110,7 @@ impl Arguments {
             "--seeds" => self.seeds = Some(number(word, &value()?)?),
             "--from" => self.from = number(word, &value()?)?,
             "--operations" => self.operations = number(word, &value()?)?,
+            "--nodes" => self.nodes = numbers(word, &value()?)?,
             "--profile" => self.profile = Some(value()?.parse()?),
             "--mutation" => self.mutation = Some(mutation(&value()?)?),
             "--jobs" => self.jobs = number::<usize>(word, &value()?)?.max(1),
@@ -122,6 +131,16 @@ impl Arguments {
 
 fn number<T: std::str::FromStr>(flag: &str, text: &str) -> Result<T, String> {
     text.replace('_', "").parse().map_err(|_not| format!("{flag} takes a number, not '{text}'"))
+}
+
+/// Sizes of clusters.
+fn numbers(flag: &str, text: &str) -> Result<Vec<usize>, String> {
+    let numbers: Vec<usize> =
+        text.split(',').map(|part| number(flag, part)).collect::<Result<_, _>>()?;
+    match numbers.iter().find(|size| !(2..=MEMBERS_MAX).contains(*size)) {
+        Some(size) => Err(format!("{flag} takes sizes from 2 to {MEMBERS_MAX}, not {size}")),
+        None => Ok(numbers),
+    }
 }
 
 fn mutation(name: &str) -> Result<Mutation, String> {
@@ -161,6 +180,8 @@ mod tests {
             ("--seed 1 --profile wet", "no profile"),
             ("sweep --mutation none", "no mutation"),
             ("sweep --fast", "not understood"),
+            ("gossip --nodes 3,x", "takes a number"),
+            ("gossip --nodes 3,1", "takes sizes"),
         ] {
             assert!(parse(line).unwrap_err().contains(told), "{line}");
         }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-use moim_node::options::{MUTATIONS, Mutation};
+use moim_node::options::{MUTATIONS, Mutation, Options};
 use moim_sim::check::{Property, Violation};
+use moim_sim::gossip::measure;
 use moim_sim::plan::Settings;
 use moim_sim::profile::Profile;
 use moim_sim::run::{Report, mutation_name, run};
@@ -164,6 +165,35 @@ fn level(arguments: &Arguments, profile: Profile, seeds: u64) -> bool {
         say!("    not promised: {property} ({count} exceptions)");
     }
     true
+}
+
+/// Gossip alone, at several sizes.
+pub(crate) fn gossip(arguments: &Arguments) -> bool {
+    let options = Options::default();
+    let period_ms = options.gossip_period_ms;
+    say!(
+        "| nodes | rounds, mean | rounds, slowest | silent death: first, all | reset: first, all | sent by a node |"
+    );
+    say!("|---|---|---|---|---|---|");
+    let mut calm = true;
+    for &nodes in &arguments.nodes {
+        let measured = measure(nodes, arguments.seed.unwrap_or(1), &options);
+        let tenths = |milli: u64| format!("{}.{}", milli / 1_000, milli % 1_000 / 100);
+        let both = |(first_ms, all_ms)| format!("{} s, {} s", tenths(first_ms), tenths(all_ms));
+        say!(
+            "| {nodes} | {} | {} | {} | {} | {} KB/s |",
+            tenths(measured.rounds_mean_milli(period_ms)),
+            tenths(measured.rounds_max_milli(period_ms)),
+            both(measured.silent_ms),
+            both(measured.reset_ms),
+            tenths(measured.sent_bytes_per_second),
+        );
+        if measured.false_suspicions > 0 {
+            say!("{} members were suspected although all lived", measured.false_suspicions);
+            calm = false;
+        }
+    }
+    calm
 }
 
 /// A line that is rewritten on a terminal, and a line now and then elsewhere.

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Command::Twice => commands::twice(&arguments),
         Command::Mutations => commands::mutations(&arguments),
         Command::Levels => commands::levels(&arguments),
+        Command::Gossip => commands::gossip(&arguments),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
