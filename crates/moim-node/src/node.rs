@@ -10,10 +10,12 @@ use moim_core::NodeId;
 use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
+use crate::anti_entropy::{Comparisons, Exchanges, Filling};
 use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
-use crate::coordinator::{Forwarded, Hedging, Operation, Operations, Serial};
+use crate::coordinator::{Forwarded, Hedging, Listing, Operation, Operations, Serial};
 use crate::gate::{Gate, NOTHING, Outgoing};
 use crate::gossip::{Gossip, first_generation};
+use crate::keyspace::StoredTrees;
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
 use crate::message::{Message, OpId, ReadResult, WriteResult};
@@ -47,6 +49,10 @@ pub struct Boot {
     pub stored_generation: Option<Bytes>,
     /// The value of [`crate::keyspace::META_BATCH`] on disk.
     pub stored_batch: Option<Bytes>,
+    /// The value of [`crate::keyspace::META_FILLING`] on disk.
+    pub stored_filling: Option<Bytes>,
+    /// All of [`moim_storage::Family::Trees`] on disk.
+    pub stored_trees: StoredTrees,
     /// How many members found the cluster, this one included, when there is no record.
     pub founding_members: usize,
     /// Partitions of a cluster to be founded.
@@ -105,8 +111,16 @@ pub struct Node {
     pub(crate) serial: Serial,
     pub(crate) forwarded: Forwarded,
     pub(crate) hedging: Hedging,
-    pub(crate) listings: BTreeMap<ReadId, Asker>,
     pub(crate) settling: Settling,
+    pub(crate) listings: BTreeMap<ReadId, Listing>,
+    pub(crate) exchanges: Exchanges,
+    pub(crate) comparisons: Comparisons,
+    /// What is missing after a disk was lost; `None` when nothing is.
+    pub(crate) filling: Option<Filling>,
+    /// A peer was already a member when this node had no record: it was one before, and its disk is lost.
+    pub(crate) was_member: bool,
+    /// The largest N of any namespace.
+    pub(crate) copies_max: u8,
     pub(crate) figures: Figures,
 
     /// Messages to this node's own replica and coordinator, within a turn.
@@ -141,7 +155,11 @@ impl Node {
             leases: vec![Lease::stored(bound_ms)],
             lww_counter: 0,
             epoch_serial: 0,
-            store: Store::new(boot.seed, boot.options.cache_bytes, stored_batch),
+            store: Store::new(
+                boot.seed,
+                boot.options.cache_bytes,
+                (stored_batch, boot.stored_trees.into_trees()),
+            ),
             gate: Gate::new(boot.options.mutation == Some(Mutation::AckBeforeSync), stored_batch),
             gossip,
             generation_batch: BatchId::default(),
@@ -157,6 +175,11 @@ impl Node {
             hedging: Hedging::default(),
             listings: BTreeMap::new(),
             settling: Settling::default(),
+            exchanges: Exchanges::default(),
+            comparisons: Comparisons::default(),
+            filling: Filling::stored(boot.stored_filling.as_ref()),
+            was_member: false,
+            copies_max: copies,
             figures: Figures::default(),
             local: VecDeque::new(),
             effects: Vec::new(),
@@ -179,6 +202,7 @@ impl Node {
         let period_ms = u64::from(node.options.gossip_period_ms.max(1));
         node.timers.set(now.mono_ms + boot.seed % period_ms, Timer::Gossip);
         node.timers.set(now.mono_ms, Timer::Settle);
+        node.timers.set(now.mono_ms, Timer::ExchangeTick);
         Ok(node)
     }
 
@@ -202,6 +226,7 @@ impl Node {
             self.on_timer(timer);
             self.run_local();
         }
+        self.keep_filling();
         self.store.commit(now.mono_ms, &mut self.effects, &mut self.figures);
         effects.append(&mut self.effects);
         assert!(self.local.is_empty(), "a turn ended with work left over");
@@ -233,8 +258,22 @@ impl Node {
         self.record.as_ref().filter(|_| self.adopted)
     }
 
-    /// Whether this node serves, and if not, what it waits for.
+    /// Whether this node serves all that it owns, and if not, what it waits for.
     pub fn readiness(&self) -> Result<(), Failure> {
+        self.admission()?;
+        match &self.filling {
+            None => Ok(()),
+            Some(filling) => {
+                let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+                let view = filling.view();
+                let (filled, partitions) = (count(view.filled), count(view.partitions));
+                Err(Failure::NotReady(NotReady::Filling { filled, partitions }))
+            }
+        }
+    }
+
+    /// Whether this node coordinates requests. While it is filled, it does so for other owners.
+    pub(crate) fn admission(&self) -> Result<(), Failure> {
         if let Some(reason) = &self.halted {
             return Err(Failure::Stopped(reason.clone()));
         }
@@ -296,6 +335,11 @@ impl Node {
             operations: self.operations.len() as u64,
             tasks: self.tasks.count(),
             tasks_bytes: self.tasks.bytes(),
+            tree_cells: self.store.trees().cells() as u64,
+            unfilled_partitions: self.filling.as_ref().map_or(0, |filling| {
+                let view = filling.view();
+                view.partitions - view.filled
+            }),
             ..self.figures
         }
     }
@@ -310,7 +354,11 @@ impl Node {
             Input::Loaded(id, result) => self.on_loaded(id, result),
             Input::Listed(id, page) => self.on_listed(id, page),
             Input::DiskFailed(reason) => self.halt(reason),
-            Input::Stop => self.on_stop(),
+            Input::Stop => {
+                self.on_stop();
+                self.stop_exchanges();
+            }
+            Input::Repair(repair) => self.on_repair(repair),
             // Taken when the turn began.
             Input::Queued(_) => {}
         }
@@ -324,6 +372,8 @@ impl Node {
             Timer::PeerTick => self.on_peer_tick(),
             Timer::Gossip => self.on_gossip_tick(),
             Timer::Settle => self.on_settle_tick(),
+            Timer::ExchangeTick => self.on_exchange_tick(),
+            Timer::ExchangePage(peer, exchange) => self.on_page_due(peer, exchange),
             Timer::TaskRetry(node) => {
                 self.tasks.disarm(node, self.now.mono_ms);
                 self.offer_tasks(node);
@@ -366,6 +416,11 @@ impl Node {
                 self.on_keys(asker, namespace, (partition, from_hash, limit));
             }
             Message::KeysReply { op, result } => self.on_keys_reply(from, op, result),
+            Message::Exchange { op, terms, ask } => {
+                let asker = self.asker(from, op, self.options.exchange_answer_ms);
+                self.on_exchange(asker, &terms, ask);
+            }
+            Message::ExchangeReply { op, result } => self.on_exchange_reply(from, op, result),
             Message::Founding { digest } => self.on_founding(from, digest),
             Message::Record(record) => self.on_record(*record),
             Message::Gossip(lines) => self.on_gossip(from, &lines),
@@ -391,7 +446,9 @@ impl Node {
             Some(Operation::Read(_)) => self.read_refused(id, from, why),
             Some(Operation::Listing(_)) => self.on_keys_reply(from, id, Err(why)),
             Some(Operation::Inspect(_)) => self.inspect_refused(id, from, why),
-            Some(Operation::Forward(_) | Operation::Task(..)) => self.on_deadline(id),
+            Some(Operation::Forward(_) | Operation::Task(..) | Operation::Exchange(_)) => {
+                self.on_deadline(id);
+            }
             None => {}
         }
     }

@@ -23,6 +23,10 @@ pub(crate) enum Timer {
     Settle,
     /// Offer owed copies again.
     TaskRetry(NodeId),
+    /// Look whom to compare with.
+    ExchangeTick,
+    /// The pace lets an exchange with this peer, of this number, go on.
+    ExchangePage(NodeId, u64),
 }
 
 /// Timers by the millisecond at which they ring. Operations of one moment share a list, so that setting one costs a

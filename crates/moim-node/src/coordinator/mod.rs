@@ -25,6 +25,7 @@ mod write;
 
 pub(crate) use forward::Forwarded;
 pub(crate) use hedge::Hedging;
+pub(crate) use listing::{Listing, last_whole_hash};
 pub(crate) use mint::Mint;
 pub(crate) use serial::Serial;
 
@@ -35,6 +36,7 @@ use moim_core::clock::Hlc;
 use moim_core::object::{Content, Context, Object};
 use moim_core::quorum::Level;
 
+use crate::anti_entropy::Question;
 use crate::api::{
     Action, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId, Why,
 };
@@ -71,6 +73,8 @@ pub(crate) enum Operation {
     Inspect(listing::InspectOp),
     /// An owed copy on its way.
     Task(NodeId, TaskId),
+    /// A comparison with another owner.
+    Exchange(Question),
 }
 
 impl Operation {
@@ -79,7 +83,12 @@ impl Operation {
         match self {
             Self::Write(write) => Some(write.begun()),
             Self::Read(read) => Some(read.begun()),
-            Self::Forward(_) | Self::Listing(_) | Self::Inspect(_) | Self::Task(..) => None,
+            // Exchanges are counted as wholes.
+            Self::Forward(_)
+            | Self::Listing(_)
+            | Self::Inspect(_)
+            | Self::Task(..)
+            | Self::Exchange(_) => None,
         }
     }
 }
@@ -246,7 +255,7 @@ impl Node {
     }
 
     fn admit(&mut self, request: &Request) -> Result<Admitted, Failure> {
-        self.readiness()?;
+        self.admission()?;
         if self.operations.len() + self.serial.waiting() >= self.options.operations_max {
             let limit = self.options.operations_max as u64;
             return Err(Failure::Overloaded { queue: Queue::Operations, limit });
@@ -348,6 +357,7 @@ impl Node {
             Some(Operation::Listing(listing)) => self.listing_deadline(listing),
             Some(Operation::Inspect(inspect)) => self.inspect_deadline(inspect),
             Some(Operation::Task(node, task)) => self.task_failed(node, task),
+            Some(Operation::Exchange(question)) => self.question_failed(&question, "no answer"),
             None => {}
         }
     }
@@ -371,6 +381,9 @@ impl Node {
                     self.inspect_refused(id, node, why);
                 }
                 Some(Operation::Task(target, _)) if *target == node => self.on_deadline(id),
+                Some(Operation::Exchange(question)) if question.waits_for(node) => {
+                    self.on_deadline(id);
+                }
                 _ => {}
             }
         }

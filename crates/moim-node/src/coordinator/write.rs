@@ -201,6 +201,9 @@ impl Node {
         let id = self.register(op.admitted.deadline_mono_ms, Operation::Write(op));
         for owner in owners {
             match minted {
+                Some(_) if owner == own && !self.is_filled(target.partition) => {
+                    self.answer_write(own, id, WriteResult::Refused(Why::NotReady), NOTHING);
+                }
                 Some(batch) if owner == own => {
                     self.answer_write(own, id, WriteResult::Stored, batch);
                 }

@@ -25,6 +25,7 @@ impl Node {
             self.give_up_on(node);
         }
         self.forget_completeness_of(node);
+        self.was_member |= self.record.is_none() && hello.cluster.is_some();
         self.peers.up(&hello.info, self.now.mono_ms, &self.options);
         if let Some(founding) = &mut self.founding {
             let step = founding.meet(&hello.info);
@@ -124,6 +125,9 @@ impl Node {
         let batch = self.store.write(Write::Put { family: Family::Meta, key, value });
         self.record = Some(record);
         self.founding = None;
+        if self.was_member {
+            self.begin_filling();
+        }
         self.know_members();
         self.send(batch, Outgoing::Adopted);
     }

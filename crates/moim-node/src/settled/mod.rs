@@ -55,10 +55,10 @@ use moim_core::{NamespaceId, NodeId};
 
 pub(crate) use refusal::Admission;
 
+use crate::anti_entropy::Knowledge;
 use crate::message::Message;
 use crate::node::Node;
 use crate::timer::Timer;
-pub(crate) use progress::Knowledge;
 use progress::Progress;
 use sweep::Sweep;
 
@@ -154,14 +154,14 @@ impl Node {
                 continue;
             }
             let others: Vec<_> = owners.into_iter().filter(|&owner| owner != own).collect();
-            let complete = self.advance(partition, &others, floor);
+            let complete = self.settle(partition, &others, floor);
             let least = self.settling.least.unwrap_or(complete).min(complete);
             self.settling.least = Some(least);
         }
     }
 
     /// Advances one partition and returns how far it is complete here.
-    fn advance(&mut self, partition: Partition, others: &[NodeId], floor: Hlc) -> Hlc {
+    fn settle(&mut self, partition: Partition, others: &[NodeId], floor: Hlc) -> Hlc {
         if !self.is_filled(partition) {
             self.settling.partitions.remove(&partition);
             return Hlc::ZERO;

@@ -2,21 +2,7 @@
 
 use moim_core::clock::Hlc;
 
-/// What a comparison went on: both were known when it began, by whoever asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Knowledge {
-    /// No write stamped up to this was on its way for the first time.
-    pub(crate) floor: Hlc,
-    /// All owners were complete up to this.
-    pub(crate) complete: Hlc,
-}
-
-impl Knowledge {
-    /// What is certain of both.
-    pub(super) fn min(self, other: Self) -> Self {
-        Self { floor: self.floor.min(other.floor), complete: self.complete.min(other.complete) }
-    }
-}
+use crate::anti_entropy::Knowledge;
 
 /// How far one partition has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NodeId};
-use moim_node::keyspace::{META_BATCH, META_CLOCK_BOUND, META_GENERATION, META_RECORD};
+use moim_node::keyspace::{
+    META_BATCH, META_CLOCK_BOUND, META_FILLING, META_GENERATION, META_RECORD, StoredTrees,
+};
 use moim_node::membership::MemberInfo;
 use moim_node::namespace::Namespaces;
 use moim_node::options::{Mutation, Options};
@@ -146,6 +148,9 @@ impl Server {
         if common.options.mutation != Some(Mutation::ReuseEpoch) {
             self.run = fresh;
         }
+        let mut stored_trees = StoredTrees::default();
+        let trees: Vec<_> = self.disk.all(Family::Trees).collect();
+        stored_trees.add(&trees).map_err(|error| BootError(format!("stored trees: {error}")))?;
         let boot = Boot {
             info: self.info.clone(),
             run: self.run,
@@ -154,6 +159,8 @@ impl Server {
             stored_clock_bound: self.disk.get(Family::Meta, META_CLOCK_BOUND),
             stored_generation: self.disk.get(Family::Meta, META_GENERATION),
             stored_batch: self.disk.get(Family::Meta, META_BATCH),
+            stored_filling: self.disk.get(Family::Meta, META_FILLING),
+            stored_trees,
             founding_members: common.nodes,
             // The fewest there may be: a small ring is quick to make, and every key still has its owners.
             partitions: PartitionCount::new(256).expect("a power of two within bounds"),
