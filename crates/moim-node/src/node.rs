@@ -12,7 +12,9 @@ use moim_core::ring::PartitionCount;
 
 use crate::anti_entropy::{Comparisons, Exchanges, Filling};
 use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
-use crate::coordinator::{Forwarded, Hedging, Listing, Operation, Operations, Serial};
+use crate::coordinator::{
+    Forwarded, Freshness, FreshnessView, Hedging, Listing, Operation, Operations, Serial,
+};
 use crate::gate::{Gate, NOTHING, Outgoing};
 use crate::gossip::{Gossip, first_generation};
 use crate::keyspace::StoredTrees;
@@ -111,6 +113,7 @@ pub struct Node {
     pub(crate) serial: Serial,
     pub(crate) forwarded: Forwarded,
     pub(crate) hedging: Hedging,
+    pub(crate) freshness: Freshness,
     pub(crate) settling: Settling,
     pub(crate) listings: BTreeMap<ReadId, Listing>,
     pub(crate) exchanges: Exchanges,
@@ -173,6 +176,7 @@ impl Node {
             serial: Serial::default(),
             forwarded: Forwarded::default(),
             hedging: Hedging::default(),
+            freshness: Freshness::new(boot.seed),
             listings: BTreeMap::new(),
             settling: Settling::default(),
             exchanges: Exchanges::default(),
@@ -325,6 +329,11 @@ impl Node {
         self.pace.view()
     }
 
+    /// How stale reads were.
+    pub fn freshness(&self) -> FreshnessView {
+        self.freshness.view
+    }
+
     /// Counters and levels.
     pub fn figures(&self) -> Figures {
         Figures {
@@ -446,6 +455,7 @@ impl Node {
             Some(Operation::Read(_)) => self.read_refused(id, from, why),
             Some(Operation::Listing(_)) => self.on_keys_reply(from, id, Err(why)),
             Some(Operation::Inspect(_)) => self.inspect_refused(id, from, why),
+            Some(Operation::Freshness(_)) => self.freshness_refused(id, from),
             Some(Operation::Forward(_) | Operation::Task(..) | Operation::Exchange(_)) => {
                 self.on_deadline(id);
             }

@@ -57,6 +57,10 @@ pub struct Options {
     pub turn_delay_target_ms: u32,
     /// How long they must have waited longer than that, without a break, in milliseconds: a burst is no overload.
     pub turn_delay_patience_ms: u32,
+    /// One read in so many is looked at again to see whether it was stale, and at least one a second; 0 for none.
+    pub freshness_one_in: u32,
+    /// Reads that are looked at again at once.
+    pub freshness_checks_max: usize,
     /// Work that may wait for reads from disk; beyond it replicas refuse it as overload.
     pub reads_waiting_max: usize,
     /// Pages of keys that may be read from disk at once; beyond it replicas refuse them as overload.
@@ -129,6 +133,8 @@ impl Default for Options {
             operations_max: 100_000,
             turn_delay_target_ms: 100,
             turn_delay_patience_ms: 200,
+            freshness_one_in: 256,
+            freshness_checks_max: 64,
             reads_waiting_max: 100_000,
             listings_max: 1_000,
             held_max: 200_000,

@@ -5,6 +5,7 @@ use moim_core::clock::Hlc;
 use moim_core::{NamespaceId, NodeId};
 
 use crate::api::BatchId;
+pub use crate::coordinator::{FreshnessView, LAG_BOUNDS_MS};
 use crate::membership::MemberInfo;
 
 /// How a peer looks from here. Local and quick; nothing moves because of it.

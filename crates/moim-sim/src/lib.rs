@@ -12,6 +12,7 @@
 //! | `workload` | what clients do |
 //! | [`history`] | what clients asked and were told |
 //! | [`check`] | what must hold, and who says so |
+//! | [`freshness`] | how often readers meet several versions |
 //! | [`run`], `audit` | the acts of a run; what is looked at after everything has healed |
 //! | [`gossip`] | gossip alone, at a thousand members |
 //! | [`random`] | chance, from the seed |
@@ -24,6 +25,7 @@
 mod abilities;
 mod audit;
 pub mod check;
+pub mod freshness;
 pub mod gossip;
 pub mod history;
 pub mod nemesis;

@@ -107,7 +107,7 @@ impl Stage {
     }
 
     /// The acts, until one fails.
-    fn play(&mut self) {
+    pub(crate) fn play(&mut self) {
         let acts = [Self::found, Self::work, Self::heal, Self::audit, Self::check_listings];
         let played = acts.into_iter().all(|act| act(self).is_some());
         if let Some(why) = self.world.broken.take() {

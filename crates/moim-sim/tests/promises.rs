@@ -96,7 +96,7 @@ fn every_rule_that_is_switched_off_is_noticed() {
         (Mutation::RetireTombstonesByAge, Profile::Crashes),
         (Mutation::RepairResurrects, Profile::Partitions),
     ] {
-        let caught = (1..=20).any(|seed| {
+        let caught = (1..=200).any(|seed| {
             let settings = Settings { operations: 1_000, ..short(seed, profile) };
             let report = run(Settings { mutation: Some(mutation), ..settings });
             let told = |property| property != Property::AcknowledgedIsHeld;

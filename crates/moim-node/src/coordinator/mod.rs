@@ -10,12 +10,14 @@
 //! | `write` | send to all owners, acknowledge at W, stamp anew when outranked |
 //! | `read` | value from one, digests from the rest, join, write back, repair |
 //! | `hedge` | when a read asks one more replica, and how often reads may |
+//! | `freshness` | how stale reads are: a few are looked at again |
 //! | `mint` | a new version of a `siblings` object, at a replica |
 //! | `serial` | updates, one after the other per key |
 //! | `forward` | requests that another node must coordinate |
 //! | `listing` | pages of keys, and every replica's copy for people |
 
 mod forward;
+mod freshness;
 mod hedge;
 mod listing;
 mod mint;
@@ -24,6 +26,8 @@ mod serial;
 mod write;
 
 pub(crate) use forward::Forwarded;
+pub(crate) use freshness::Freshness;
+pub use freshness::{FreshnessView, LAG_BOUNDS_MS};
 pub(crate) use hedge::Hedging;
 pub(crate) use listing::{Listing, last_whole_hash};
 pub(crate) use mint::Mint;
@@ -71,6 +75,7 @@ pub(crate) enum Operation {
     Forward(forward::ForwardOp),
     Listing(listing::ListingOp),
     Inspect(listing::InspectOp),
+    Freshness(freshness::FreshnessOp),
     /// An owed copy on its way.
     Task(NodeId, TaskId),
     /// A comparison with another owner.
@@ -87,6 +92,7 @@ impl Operation {
             Self::Forward(_)
             | Self::Listing(_)
             | Self::Inspect(_)
+            | Self::Freshness(_)
             | Self::Task(..)
             | Self::Exchange(_) => None,
         }
@@ -356,6 +362,7 @@ impl Node {
             Some(Operation::Forward(forward)) => self.forward_deadline(forward),
             Some(Operation::Listing(listing)) => self.listing_deadline(listing),
             Some(Operation::Inspect(inspect)) => self.inspect_deadline(inspect),
+            Some(Operation::Freshness(check)) => self.end_freshness(&check),
             Some(Operation::Task(node, task)) => self.task_failed(node, task),
             Some(Operation::Exchange(question)) => self.question_failed(&question, "no answer"),
             None => {}
@@ -379,6 +386,9 @@ impl Node {
                 }
                 Some(Operation::Inspect(inspect)) if inspect.waits_for(node) => {
                     self.inspect_refused(id, node, why);
+                }
+                Some(Operation::Freshness(check)) if check.waits_for(node) => {
+                    self.freshness_refused(id, node);
                 }
                 Some(Operation::Task(target, _)) if *target == node => self.on_deadline(id),
                 Some(Operation::Exchange(question)) if question.waits_for(node) => {

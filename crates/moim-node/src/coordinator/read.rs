@@ -5,7 +5,7 @@ use moim_core::NodeId;
 use moim_core::clock::Hlc;
 use moim_core::object::{Joined, Object, Version};
 
-use super::{Job, Operation, unavailable};
+use super::{Job, Operation, Origin, unavailable};
 use crate::api::{Intent, Why};
 use crate::message::{Message, OpId, ReadResult, Want};
 use crate::node::Node;
@@ -57,6 +57,8 @@ pub(crate) struct ReadOp {
     asked: Vec<(NodeId, u64)>,
     /// Who was asked because another was late.
     hedge: Option<NodeId>,
+    /// When it began, in Unix milliseconds, if it is one of those that are looked at again.
+    sampled_wall_ms: Option<u64>,
     mismatch: bool,
 }
 
@@ -177,11 +179,22 @@ impl Node {
         let owners = self.read_order(&job.admitted.owners);
         let copies = owners.into_iter().map(|owner| (owner, Copy::Unasked)).collect();
         let deadline = job.admitted.deadline_mono_ms;
-        let read = ReadOp { job, copies, asked: Vec::new(), hedge: None, mismatch: false };
+        let sampled_wall_ms = self.sample_freshness(&job.origin);
+        let (asked, hedge, mismatch) = (Vec::new(), None, false);
+        let read = ReadOp { job, copies, asked, hedge, sampled_wall_ms, mismatch };
         let id = self.register(deadline, Operation::Read(read));
         self.hedging.earn();
         self.drive_read(id);
         self.hedge_later(id);
+    }
+
+    /// The time, if a read that begins now is to be looked at again: one that a client made.
+    fn sample_freshness(&mut self, origin: &Origin) -> Option<u64> {
+        let (one_in, checks_max) =
+            (self.options.freshness_one_in, self.options.freshness_checks_max);
+        let asked = matches!(origin, Origin::Client(_) | Origin::Forwarded(..));
+        let sampled = asked && self.freshness.samples(self.now.mono_ms, one_in, checks_max);
+        sampled.then_some(self.now.wall_ms)
     }
 
     /// Sets the timer at which the slowest of those that were asked is late.
@@ -227,6 +240,7 @@ impl Node {
                 self.drive_read(id);
             }
             Some(Operation::Inspect(_)) => self.inspect_reply(from, id, result),
+            Some(Operation::Freshness(_)) => self.freshness_reply(from, id, result),
             _ => {}
         }
     }
@@ -346,6 +360,12 @@ impl Node {
             Some(Mutation::RepairResurrects) => self.resurrected(&read).or_else(|| read.joined()),
             _ => read.joined(),
         };
+        if let Some(began_wall_ms) = read.sampled_wall_ms {
+            let answer = joined.as_ref().map(|stored| stored.object.clone());
+            let unknown = |(_, copy): &&(NodeId, Copy)| copy.state() == State::Unknown;
+            let others = read.copies.iter().filter(unknown).map(|(node, _)| *node).collect();
+            self.check_freshness(&read.job.admitted, began_wall_ms, answer, others);
+        }
         let state = State::of(joined.as_ref());
         let holds = |copy: &Copy| copy.state() == state;
         let agreed =
@@ -365,7 +385,7 @@ impl Node {
         if missing > 0 {
             return self.begin_write_back(read.job, stored, stale, missing);
         }
-        let repair = Job { origin: super::Origin::Nobody, admitted: read.job.admitted.clone() };
+        let repair = Job { origin: Origin::Nobody, admitted: read.job.admitted.clone() };
         self.finish_read(read.job.origin, Some(stored.object.clone()));
         self.begin_write_back(repair, stored, stale, 1);
     }

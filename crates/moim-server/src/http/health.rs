@@ -35,6 +35,7 @@ pub(super) async fn figures(site: &Site, request: &Parts) -> Answer {
     let engine = engine_figures(site).await?;
     let mut all = vec![build(), ready_gauge(site), uptime(site)];
     all.extend(metrics::of_node(&site.context.handle.view(Node::figures)));
+    all.extend(metrics::of_freshness(&site.context.handle.view(Node::freshness)));
     all.extend(metrics::of_pace(&site.context.handle.view(Node::pace)));
     all.push(peers(site));
     all.extend(members(site));

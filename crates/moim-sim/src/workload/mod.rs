@@ -6,6 +6,7 @@ mod cart;
 mod counter;
 mod register;
 mod sequence;
+mod shopper;
 
 use moim_core::object::Context;
 
@@ -38,6 +39,7 @@ enum Habit {
     Cart(cart::Cart),
     Sequence(sequence::Sequence),
     Counter(counter::Counter),
+    Shopper(shopper::Shopper),
 }
 
 /// What a client knows of the cluster.
@@ -78,6 +80,27 @@ impl Client {
             (0..plan.clients).map(move |index| Self::new(plan, random, (index, sloppy)))
         };
         plan.spaces.iter().flat_map(of_space).collect()
+    }
+
+    /// Somebody with a cart of its own, or one of several with the same.
+    pub(crate) fn shopper(plan: &Plan, random: &Random, (index, cart): (usize, usize)) -> Self {
+        let habit = Habit::Shopper(shopper::Shopper::new(cart));
+        let random = random.fork(&format!("shopper {index}"));
+        let sloppy = plan.spaces.contains(&true);
+        Self {
+            habit,
+            random,
+            sloppy,
+            waits_for: None,
+            n: plan.shape.n,
+            own_levels: 0,
+            own_timeouts: 0,
+        }
+    }
+
+    /// The name of a shopper's cart.
+    pub(crate) fn cart(at: usize) -> String {
+        cart::key(at)
     }
 
     fn new(plan: &Plan, random: &Random, (index, sloppy): (usize, bool)) -> Self {
@@ -123,7 +146,7 @@ impl Client {
 
     /// Whether it works on carts.
     pub(crate) fn minds_carts(&self) -> bool {
-        matches!(self.habit, Habit::Cart(_))
+        matches!(self.habit, Habit::Cart(_) | Habit::Shopper(_))
     }
 
     /// Its request is under way.
@@ -136,7 +159,7 @@ impl Client {
     pub(crate) fn next(&mut self, view: &View) -> Intention {
         let mut intention = self.habitual(view);
         intention.key.sloppy = self.sloppy;
-        if matches!(self.habit, Habit::Sequence(_) | Habit::Counter(_)) {
+        if matches!(self.habit, Habit::Sequence(_) | Habit::Counter(_) | Habit::Shopper(_)) {
             return intention;
         }
         let random = &mut self.random;
@@ -160,6 +183,7 @@ impl Client {
             Habit::Session(session) => session.next(view, random),
             Habit::Cart(cart) => cart.next(view, random),
             Habit::Sequence(sequence) => sequence.next(view, random),
+            Habit::Shopper(shopper) => shopper.next(view, random),
             Habit::Counter(_) => counter::Counter::next(view, random),
         }
     }
@@ -171,6 +195,7 @@ impl Client {
             Habit::Cart(cart) => cart.learns(operation),
             Habit::Sequence(sequence) => sequence.learns(operation),
             Habit::Register(register) => register.learns(operation),
+            Habit::Shopper(shopper) => shopper.learns(operation),
             Habit::Session(_) | Habit::Counter(_) => {}
         }
     }

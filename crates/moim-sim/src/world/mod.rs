@@ -199,6 +199,11 @@ impl World {
         world
     }
 
+    /// Others than usual make the requests.
+    pub(crate) fn set_clients(&mut self, clients: Vec<Client>) {
+        self.clients = clients;
+    }
+
     /// Plans that every machine starts and every pair dials.
     fn begin(&mut self) {
         self.trace.line(0, format_args!("{:?}", self.plan));

@@ -5,12 +5,14 @@
 
 mod background;
 mod catalog;
+mod freshness;
 mod histogram;
 mod process;
 mod rates;
 
 pub(super) use background::of_pace;
 pub(super) use catalog::{of_engine, of_node};
+pub(super) use freshness::of_freshness;
 pub use histogram::Histogram;
 pub(super) use process::{memory_bytes, of_process};
 pub(super) use rates::{Rates, Totals};

@@ -17,10 +17,11 @@ Usage:
   moim-sim mutations              switches rules off, one at a time, to see each noticed
   moim-sim levels                 what N=5 promises at which levels, and what it does not
   moim-sim gossip                 how fast gossip is, and what it costs
+  moim-sim freshness              how often a read meets one version, and how often several
 
 Options:
   --seed S          the seed of one run
-  --seeds COUNT     how many seeds a sweep tries [200; mutations: 500 at the most; levels: 40 each]
+  --seeds COUNT     how many seeds a sweep tries [200; mutations: 500 at the most; levels and freshness: 40 each]
   --from S          the first seed of a sweep [1]
   --nodes N,N,…     sizes at which gossip is measured [3,30,100]
   --operations N    how many requests clients make [2000]
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Levels,
     /// How fast gossip is.
     Gossip,
+    /// How many versions readers meet.
+    Freshness,
 }
 
 /// A command and its options.
@@ -100,6 +103,7 @@ impl Arguments {
             "sweep" => self.command = Command::Sweep,
             "twice" => self.command = Command::Twice,
             "mutations" => self.command = Command::Mutations,
+            "freshness" => self.command = Command::Freshness,
             "levels" => self.command = Command::Levels,
             "gossip" => self.command = Command::Gossip,
             "help" | "--help" | "-h" => {

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use moim_node::options::{MUTATIONS, Mutation, Options};
 use moim_sim::check::{Property, Violation};
-use moim_sim::gossip::measure;
+use moim_sim::freshness::{Failures, Met, Mix, measure};
+use moim_sim::gossip::measure as measure_gossip;
 use moim_sim::plan::Settings;
 use moim_sim::profile::Profile;
 use moim_sim::run::{Report, mutation_name, run};
@@ -177,7 +178,7 @@ pub(crate) fn gossip(arguments: &Arguments) -> bool {
     say!("|---|---|---|---|---|---|");
     let mut calm = true;
     for &nodes in &arguments.nodes {
-        let measured = measure(nodes, arguments.seed.unwrap_or(1), &options);
+        let measured = measure_gossip(nodes, arguments.seed.unwrap_or(1), &options);
         let tenths = |milli: u64| format!("{}.{}", milli / 1_000, milli % 1_000 / 100);
         let both = |(first_ms, all_ms)| format!("{} s, {} s", tenths(first_ms), tenths(all_ms));
         say!(
@@ -194,6 +195,51 @@ pub(crate) fn gossip(arguments: &Arguments) -> bool {
         }
     }
     calm
+}
+
+/// How many versions readers meet, with one writer to a cart and with several, without failures and with them.
+pub(crate) fn freshness(arguments: &Arguments) -> bool {
+    let seeds = arguments.seeds.unwrap_or(40);
+    say!(
+        "| writers to a cart | failures | requests | refused | one version | two | three | more |"
+    );
+    say!("|---|---|---|---|---|---|---|---|");
+    let mut held = true;
+    for failures in [Failures::Never, Failures::NowAndThen, Failures::Always] {
+        for writers in [1, 2, 3, 5] {
+            let mut met = Met::default();
+            for seed in arguments.from..arguments.from.saturating_add(seeds) {
+                met.merge(measure(seed, arguments.operations, Mix { writers, failures }));
+            }
+            tell_met(Mix { writers, failures }, &met);
+            held &= met.violations.is_empty();
+        }
+    }
+    held
+}
+
+fn tell_met(Mix { writers, failures }: Mix, met: &Met) {
+    let [one, two, three, more] =
+        met.versions.map(|count| format!("{:.4} %", percent(count, met.reads())));
+    let failures = match failures {
+        Failures::Never => "never",
+        Failures::NowAndThen => "once a minute",
+        Failures::Always => "always",
+    };
+    let refused = percent(met.failed, met.requests);
+    say!(
+        "| {writers} | {failures} | {} | {refused:.2} % | {one} | {two} | {three} | {more} |",
+        met.requests
+    );
+    for violation in met.violations.iter().take(3) {
+        say!("violated: {violation}");
+    }
+}
+
+/// A share of a whole, for people.
+#[expect(clippy::cast_precision_loss, reason = "a few digits are shown")]
+fn percent(count: u64, of: u64) -> f64 {
+    count as f64 * 100.0 / of.max(1) as f64
 }
 
 /// A line that is rewritten on a terminal, and a line now and then elsewhere.

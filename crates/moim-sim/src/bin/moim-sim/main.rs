@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Sweep => sweep::sweep(&arguments),
         Command::Twice => commands::twice(&arguments),
         Command::Mutations => commands::mutations(&arguments),
+        Command::Freshness => commands::freshness(&arguments),
         Command::Levels => commands::levels(&arguments),
         Command::Gossip => commands::gossip(&arguments),
     };

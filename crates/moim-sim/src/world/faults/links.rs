@@ -29,6 +29,14 @@ impl World {
         self.cut(links, lasts_us);
     }
 
+    /// One node reaches nobody and nobody reaches it.
+    #[cfg(test)]
+    pub(in crate::world) fn cut_off(&mut self, node: usize, lasts_us: u64) {
+        let touches = |&(from, to): &Link| from == node || to == node;
+        let links: Vec<Link> = self.all_links().into_iter().filter(touches).collect();
+        self.cut(links, lasts_us);
+    }
+
     fn draw_sides(&mut self) -> Vec<bool> {
         self.servers.iter().map(|_| self.chance.faults.chance(400)).collect()
     }

@@ -1,5 +1,7 @@
 //! Single stories, told with the world's own means instead of chance.
 
+mod named;
+
 use super::World;
 use super::clock::Clock;
 use crate::history::{Answer, Call, Key, Operation, Use, Value};
