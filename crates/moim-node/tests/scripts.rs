@@ -50,6 +50,8 @@ struct World {
     next_request: u64,
     answers: BTreeMap<RequestId, Outcome>,
     contexts: BTreeMap<String, Context>,
+    /// Old copies of disks.
+    backups: BTreeMap<u64, MemoryEngine>,
     trace: bool,
     /// Bytes of comparisons on the wire.
     exchanged_bytes: usize,
@@ -89,6 +91,7 @@ impl World {
             next_request: 0,
             answers: BTreeMap::new(),
             contexts: BTreeMap::new(),
+            backups: BTreeMap::new(),
             trace: false,
             exchanged_bytes: 0,
             out: String::new(),
@@ -363,6 +366,14 @@ impl World {
             "lose-disk" => {
                 self.machines.get_mut(&node(1)).expect("known").disk = MemoryEngine::new(None);
             }
+            "copy-disk" => {
+                let copy = self.machines[&node(1)].disk.contents_clone();
+                self.backups.insert(node(1), copy);
+            }
+            "put-back-disk" => {
+                let copy = self.backups.remove(&node(1)).expect("copied before");
+                self.machines.get_mut(&node(1)).expect("known").disk = copy;
+            }
             "hold-disk" => self.machines.get_mut(&node(1)).expect("known").holds_disk = true,
             "free-disk" => {
                 self.machines.get_mut(&node(1)).expect("known").holds_disk = false;
@@ -425,6 +436,43 @@ impl World {
             "exchanged" => {
                 let bytes = std::mem::take(&mut self.exchanged_bytes);
                 return format!("{bytes} bytes");
+            }
+            "forgotten" => {
+                let figures = self.machines[&node].node.as_ref().expect("up").figures();
+                return format!(
+                    "{} forgotten, {} refused, {} pairs pruned",
+                    figures.forgotten, figures.forgotten_refused, figures.clock_pairs_pruned
+                );
+            }
+            "settled" => {
+                let view = self.machines[&node].node.as_ref().expect("up").settled_view();
+                let waits = view.held_back_by.map(|node| format!(", waits for {}", node.0));
+                let lag = if view.lag_ms > 100_000 { "long ago" } else { "soon" };
+                return format!("settled {lag}{}", waits.unwrap_or_default());
+            }
+            "pairs" => {
+                let context = match &self.contexts[words[2]] {
+                    Context::Siblings(vector) => vector.len(),
+                    Context::Lww(_) => 0,
+                };
+                return format!("{context} pairs");
+            }
+            // Every start of a node is another coordinator: each writes knowing what went before.
+            "generations" => {
+                for number in 0..words[3].parse::<u64>().expect("a number") {
+                    let id = 1 + number % 3;
+                    self.crash(id);
+                    self.start(id);
+                    self.pass(200);
+                    let (id, key) = (id.to_string(), words[2]);
+                    self.ask(&["get", &id, key], &|name| (name == "ns").then_some("carts"));
+                    let known = |name: &str| match name {
+                        "ns" => Some("carts"),
+                        "context" => Some(key),
+                        _ => None,
+                    };
+                    self.ask(&["put", &id, key, &format!("v{number}")], &known);
+                }
             }
             "many" => {
                 for number in 0..words[2].parse::<u64>().expect("a number") {
