@@ -413,6 +413,24 @@ impl World {
         String::new()
     }
 
+    /// Every start of a node is another coordinator: each writes a cart, knowing what went before.
+    fn generations(&mut self, key: &str, count: u64) {
+        for number in 0..count {
+            let id = 1 + number % 3;
+            self.crash(id);
+            self.start(id);
+            self.pass(200);
+            let id = id.to_string();
+            self.ask(&["get", &id, key], &|name| (name == "ns").then_some("carts"));
+            let known = |name: &str| match name {
+                "ns" => Some("carts"),
+                "context" => Some(key),
+                _ => None,
+            };
+            self.ask(&["put", &id, key, &format!("v{number}")], &known);
+        }
+    }
+
     /// What a node shows of itself, and repairs, which show their end.
     fn look<'a>(&mut self, words: &[&str], option: &impl Fn(&str) -> Option<&'a str>) -> String {
         let node: u64 = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(0);
@@ -457,23 +475,7 @@ impl World {
                 };
                 return format!("{context} pairs");
             }
-            // Every start of a node is another coordinator: each writes knowing what went before.
-            "generations" => {
-                for number in 0..words[3].parse::<u64>().expect("a number") {
-                    let id = 1 + number % 3;
-                    self.crash(id);
-                    self.start(id);
-                    self.pass(200);
-                    let (id, key) = (id.to_string(), words[2]);
-                    self.ask(&["get", &id, key], &|name| (name == "ns").then_some("carts"));
-                    let known = |name: &str| match name {
-                        "ns" => Some("carts"),
-                        "context" => Some(key),
-                        _ => None,
-                    };
-                    self.ask(&["put", &id, key, &format!("v{number}")], &known);
-                }
-            }
+            "generations" => self.generations(words[2], words[3].parse().expect("a number")),
             "many" => {
                 for number in 0..words[2].parse::<u64>().expect("a number") {
                     let key = format!("key-{number}");
