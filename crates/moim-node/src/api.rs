@@ -180,6 +180,8 @@ pub enum Why {
     Disk,
     /// It does not understand the message: it runs an older version.
     Unsupported,
+    /// It keeps as much for owners that are away as it may: this many bytes.
+    HintsFull(u64),
     /// The version is one that was replaced or deleted, and then forgotten by everybody who may hold it.
     Forgotten,
 }
@@ -198,6 +200,9 @@ impl fmt::Display for Why {
             Self::Disk => f.write_str("its disk failed"),
             Self::Forgotten => f.write_str("refuses a version that was replaced long ago"),
             Self::Unsupported => f.write_str("does not understand the request (older version)"),
+            Self::HintsFull(limit_bytes) => {
+                write!(f, "its hint store is full ({limit_bytes} bytes)")
+            }
         }
     }
 }
@@ -280,6 +285,8 @@ pub enum Queue {
     SyncDelay,
     /// Pairs in the clock of one key, which puts without its whole context make longer.
     ClockPairs,
+    /// Bytes of what is kept for owners that are away.
+    HintStore,
 }
 
 impl fmt::Display for Queue {
@@ -293,6 +300,7 @@ impl fmt::Display for Queue {
             Self::ClockPairs => {
                 "pairs in the key's clock (put with the context that a get returns)"
             }
+            Self::HintStore => "bytes in the hint store (what is kept for owners that are away)",
         })
     }
 }
@@ -346,10 +354,10 @@ pub enum Input {
     Stop,
 }
 
-/// A page of the data family as it was read from disk.
+/// A page of a family as it was read from disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListedPage {
-    /// Persisted keys and encoded objects.
+    /// Persisted keys and their values.
     pub entries: Vec<(Bytes, Bytes)>,
     /// Whether there may be more.
     pub more: bool,
@@ -367,6 +375,8 @@ pub enum Effect {
     List {
         /// Names the read.
         id: ReadId,
+        /// Of which family.
+        family: Family,
         /// First persisted key.
         from: Bytes,
         /// End, excluded.

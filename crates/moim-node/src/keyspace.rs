@@ -21,11 +21,6 @@ pub const META_RECORD: &[u8] = b"record";
 /// The bound below which this node's clock may have stamped, in the meta family.
 pub const META_CLOCK_BOUND: &[u8] = b"clock-bound";
 
-/// The generation of this node's latest start, in the meta family.
-pub const META_GENERATION: &[u8] = b"generation";
-
-/// The number of the latest batch, written with each, in the meta family.
-pub const META_BATCH: &[u8] = b"batch";
 /// Partitions that this node has lost and not yet got back, in the meta family.
 pub const META_FILLING: &[u8] = b"filling";
 
@@ -34,6 +29,11 @@ const TREES_PASSED: &[u8] = b"passed";
 
 /// After every key of the trees family.
 pub const TREES_END: [u8; 17] = [0xff; 17];
+/// The generation of this node's latest start, in the meta family.
+pub const META_GENERATION: &[u8] = b"generation";
+
+/// The number of the latest batch, written with each, in the meta family.
+pub const META_BATCH: &[u8] = b"batch";
 
 /// The hash that orders keys within a partition and a namespace.
 pub fn key_hash(key: &[u8]) -> u32 {
@@ -56,6 +56,12 @@ pub fn data_range(partition: Partition, namespace: NamespaceId, from_hash: u32) 
     let after = (u64::from(partition.get()) << 32 | u64::from(namespace.0)) + 1;
     let [_, _, to @ ..] = after.to_be_bytes();
     (from.freeze(), Bytes::copy_from_slice(&to))
+}
+
+/// The end (excluded) of all persisted keys of objects.
+pub fn data_end() -> Bytes {
+    // No cluster has this many partitions.
+    Bytes::from_static(&[0xff, 0xff])
 }
 
 /// The first key that can follow a persisted key.
@@ -156,6 +162,14 @@ pub(crate) fn passed_writes(passed_ms: u64) -> [Write; 2] {
         Write::DeleteRange { family, from: Bytes::from_static(&[0]), to },
         Write::Put { family, key: Bytes::from_static(TREES_PASSED), value },
     ]
+}
+
+/// What drops all objects and their trees.
+pub(crate) fn erasing_writes(passed_ms: u64) -> [Write; 3] {
+    let (from, to) = (Bytes::from_static(&[]), Bytes::from_static(&TREES_END));
+    let all = |family| Write::DeleteRange { family, from: from.clone(), to: to.clone() };
+    let [_, passed] = passed_writes(passed_ms);
+    [all(Family::Data), all(Family::Trees), passed]
 }
 
 fn decode_cell(key: &Bytes, value: &Bytes) -> Result<(CellId, Cell), DecodeError> {

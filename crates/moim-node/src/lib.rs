@@ -20,6 +20,7 @@
 //! | [`anti_entropy`] | comparing trees with the other owners, repairing what differs, filling a node that lost its disk |
 //! | `gate` | nothing leaves before what it reveals is durable |
 //! | `replication` | copies that are still owed to an owner |
+//! | `hint` | what this node keeps for owners that are away |
 //! | `lease` | the clock's persisted bound |
 //! | [`pace`] | background work yields to clients |
 //! | `overload` | requests refused because those before them keep the node busy |
@@ -32,6 +33,7 @@ pub mod api;
 mod coordinator;
 mod gate;
 pub mod gossip;
+mod hint;
 pub mod keyspace;
 mod latency;
 mod lease;

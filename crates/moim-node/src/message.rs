@@ -4,9 +4,9 @@
 //! may be lost, repeated or come late: replicas join, so repeating is harmless, and a reply to an unknown id is dropped.
 
 use bytes::Bytes;
-use moim_core::NamespaceId;
 use moim_core::clock::Hlc;
 use moim_core::ring::Partition;
+use moim_core::{NamespaceId, NodeId};
 
 use crate::anti_entropy::{Answer, Ask, Terms};
 use crate::api::{Outcome, Request, Why};
@@ -37,7 +37,23 @@ pub enum Message {
         /// Milliseconds that the asker still waits.
         budget_ms: u32,
     },
-    /// What became of a [`Message::Write`].
+    /// Stand in for `owner`, who cannot be reached: join this object into your copy and hand it over to the owners when
+    /// they are back. Answered by a [`Message::WriteReply`].
+    Hint {
+        /// Answer to this.
+        op: OpId,
+        /// Where the key lives.
+        namespace: NamespaceId,
+        /// The key.
+        key: Bytes,
+        /// The owner to stand in for.
+        owner: NodeId,
+        /// An encoded object.
+        object: Bytes,
+        /// Milliseconds that the asker still waits.
+        budget_ms: u32,
+    },
+    /// What became of a [`Message::Write`] or [`Message::Hint`].
     WriteReply {
         /// The operation.
         op: OpId,
@@ -176,6 +192,8 @@ pub enum Want {
     Object,
     /// [`moim_core::object::Object::digest`] only.
     Digest,
+    /// All of it, from a node that is no owner but may keep it for one.
+    Hinted,
 }
 
 /// What a replica holds.

@@ -38,6 +38,9 @@ pub struct Namespace {
     pub r: Level,
     /// Default write level.
     pub w: Level,
+    /// Whether the next healthy nodes stand in for owners that cannot be reached, and count in R and W. Without it a
+    /// request that reaches too few owners is refused.
+    pub sloppy: bool,
     /// Life of a value written without an expiry, in milliseconds; `None` for ever.
     pub ttl_ms: Option<u64>,
     /// The longest life a value may be given, in milliseconds; longer ones are cut to it. Bounds how long headers of
@@ -57,10 +60,13 @@ pub const PAIR_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const NAMESPACES_MAX: usize = 1_000;
 
 impl Namespace {
-    /// The defaults of a namespace with this name: last writer wins, three copies, quorums.
+    /// The defaults of a namespace with this name: last writer wins, three copies, quorums; sloppy if it is a numbered
+    /// one, where a session store would rather go on, strict if it is named.
     pub fn new(name: impl Into<String>) -> Self {
+        let name = name.into();
         Self {
-            name: name.into(),
+            sloppy: NamespaceId::of_name(&name).0 < NamespaceId::NUMBERED,
+            name,
             conflict: Conflict::Lww,
             n: 3,
             r: Level::Quorum,

@@ -17,6 +17,7 @@ use crate::coordinator::{
 };
 use crate::gate::{Gate, NOTHING, Outgoing};
 use crate::gossip::{Gossip, first_generation};
+use crate::hint::{Ledger, Wish};
 use crate::keyspace::StoredTrees;
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
@@ -47,14 +48,14 @@ pub struct Boot {
     pub stored_record: Option<Bytes>,
     /// The value of [`crate::keyspace::META_CLOCK_BOUND`] on disk.
     pub stored_clock_bound: Option<Bytes>,
-    /// The value of [`crate::keyspace::META_GENERATION`] on disk.
-    pub stored_generation: Option<Bytes>,
-    /// The value of [`crate::keyspace::META_BATCH`] on disk.
-    pub stored_batch: Option<Bytes>,
     /// The value of [`crate::keyspace::META_FILLING`] on disk.
     pub stored_filling: Option<Bytes>,
     /// All of [`moim_storage::Family::Trees`] on disk.
     pub stored_trees: StoredTrees,
+    /// The value of [`crate::keyspace::META_GENERATION`] on disk.
+    pub stored_generation: Option<Bytes>,
+    /// The value of [`crate::keyspace::META_BATCH`] on disk.
+    pub stored_batch: Option<Bytes>,
     /// How many members found the cluster, this one included, when there is no record.
     pub founding_members: usize,
     /// Partitions of a cluster to be founded.
@@ -105,6 +106,7 @@ pub struct Node {
     pub(crate) timers: Timers,
     pub(crate) peers: Peers,
     pub(crate) tasks: Tasks,
+    pub(crate) hints: Ledger,
     pub(crate) pace: Pace,
     pub(crate) shedding: Shedding,
     /// How long the oldest input of this turn had waited for it, in milliseconds.
@@ -114,7 +116,6 @@ pub struct Node {
     pub(crate) forwarded: Forwarded,
     pub(crate) hedging: Hedging,
     pub(crate) freshness: Freshness,
-    pub(crate) settling: Settling,
     pub(crate) listings: BTreeMap<ReadId, Listing>,
     pub(crate) exchanges: Exchanges,
     pub(crate) comparisons: Comparisons,
@@ -124,6 +125,7 @@ pub struct Node {
     pub(crate) was_member: bool,
     /// The largest N of any namespace.
     pub(crate) copies_max: u8,
+    pub(crate) settling: Settling,
     pub(crate) figures: Figures,
 
     /// Messages to this node's own replica and coordinator, within a turn.
@@ -158,17 +160,15 @@ impl Node {
             leases: vec![Lease::stored(bound_ms)],
             lww_counter: 0,
             epoch_serial: 0,
-            store: Store::new(
-                boot.seed,
-                boot.options.cache_bytes,
-                (stored_batch, boot.stored_trees.into_trees()),
-            ),
+            store: Store::new(boot.seed, boot.options.cache_bytes, stored_batch)
+                .with_trees(boot.stored_trees.into_trees()),
             gate: Gate::new(boot.options.mutation == Some(Mutation::AckBeforeSync), stored_batch),
             gossip,
             generation_batch: BatchId::default(),
             timers: Timers::default(),
             peers: Peers::default(),
             tasks: Tasks::default(),
+            hints: Ledger::new(),
             pace: Pace::new(now.mono_ms, &boot.options),
             shedding: Shedding::default(),
             queued_ms: 0,
@@ -178,12 +178,12 @@ impl Node {
             hedging: Hedging::default(),
             freshness: Freshness::new(boot.seed),
             listings: BTreeMap::new(),
-            settling: Settling::default(),
             exchanges: Exchanges::default(),
             comparisons: Comparisons::default(),
             filling: Filling::stored(boot.stored_filling.as_ref()),
             was_member: false,
             copies_max: copies,
+            settling: Settling::default(),
             figures: Figures::default(),
             local: VecDeque::new(),
             effects: Vec::new(),
@@ -202,11 +202,12 @@ impl Node {
         node.keep_generation();
         node.know_members();
         node.timers.set(now.mono_ms, Timer::PeerTick);
+        node.timers.set(now.mono_ms, Timer::ExchangeTick);
         // Spread over the period, so that nodes that started together do not all talk at once.
         let period_ms = u64::from(node.options.gossip_period_ms.max(1));
         node.timers.set(now.mono_ms + boot.seed % period_ms, Timer::Gossip);
+        node.read_hints();
         node.timers.set(now.mono_ms, Timer::Settle);
-        node.timers.set(now.mono_ms, Timer::ExchangeTick);
         Ok(node)
     }
 
@@ -222,6 +223,7 @@ impl Node {
             _ => 0,
         };
         self.shedding.observe(now.mono_ms, self.queued_ms, &self.options);
+        self.notice_lost_batches();
         for input in inputs.drain(..) {
             self.on_input(input);
             self.run_local();
@@ -315,6 +317,7 @@ impl Node {
             state: peer.state(),
             since_mono_ms: peer.since_mono_ms,
             tasks: self.tasks.count_for(node),
+            hints: self.hints.count_for(node),
         };
         self.peers.iter().map(view).collect()
     }
@@ -342,7 +345,6 @@ impl Node {
             shed_per_mille: u64::from(self.shedding.share()),
             unsynced_bytes: self.store.unsynced_bytes(),
             operations: self.operations.len() as u64,
-            settled_lag_ms: self.settled_view().lag_ms,
             tasks: self.tasks.count(),
             tasks_bytes: self.tasks.bytes(),
             tree_cells: self.store.trees().cells() as u64,
@@ -350,6 +352,12 @@ impl Node {
                 let view = filling.view();
                 view.partitions - view.filled
             }),
+            hints: self.hints.count(),
+            hints_bytes: self.hints.bytes(),
+            hints_oldest_ms: self
+                .hints
+                .oldest_ms()
+                .map_or(0, |created_ms| self.now.wall_ms.saturating_sub(created_ms)),
             ..self.figures
         }
     }
@@ -364,11 +372,11 @@ impl Node {
             Input::Loaded(id, result) => self.on_loaded(id, result),
             Input::Listed(id, page) => self.on_listed(id, page),
             Input::DiskFailed(reason) => self.halt(reason),
+            Input::Repair(repair) => self.on_repair(repair),
             Input::Stop => {
                 self.on_stop();
                 self.stop_exchanges();
             }
-            Input::Repair(repair) => self.on_repair(repair),
             // Taken when the turn began.
             Input::Queued(_) => {}
         }
@@ -380,14 +388,19 @@ impl Node {
             Timer::ReadRetry(id) => self.on_read_retry(id),
             Timer::Restamp(id) => self.on_restamp(id),
             Timer::PeerTick => self.on_peer_tick(),
-            Timer::Gossip => self.on_gossip_tick(),
-            Timer::Settle => self.on_settle_tick(),
             Timer::ExchangeTick => self.on_exchange_tick(),
             Timer::ExchangePage(peer, exchange) => self.on_page_due(peer, exchange),
+            Timer::Gossip => self.on_gossip_tick(),
+            Timer::Settle => self.on_settle_tick(),
             Timer::TaskRetry(node) => {
                 self.tasks.disarm(node, self.now.mono_ms);
                 self.offer_tasks(node);
             }
+            Timer::HandOff(node) => {
+                self.hints.disarm(node, self.now.mono_ms);
+                self.hand_off(node);
+            }
+            Timer::StandIn(id) => self.on_owners_late(id),
         }
     }
 
@@ -403,6 +416,7 @@ impl Node {
         let skipped = self.peers.heard(from, self.now.mono_ms, &self.options);
         if skipped {
             self.offer_tasks(from);
+            self.hand_off(from);
         }
         self.on_message(from, message);
     }
@@ -413,6 +427,10 @@ impl Node {
             Message::Write { op, namespace, key, object, budget_ms } => {
                 let asker = self.asker(from, op, budget_ms);
                 self.on_write(asker, namespace, &key, object);
+            }
+            Message::Hint { op, namespace, key, owner, object, budget_ms } => {
+                let asker = self.asker(from, op, budget_ms);
+                self.on_hint(asker, Wish { namespace, key, owner, object });
             }
             Message::WriteReply { op, result } => self.on_write_reply(from, op, result),
             Message::Read { op, namespace, key, want, budget_ms } => {
@@ -457,7 +475,12 @@ impl Node {
             Some(Operation::Listing(_)) => self.on_keys_reply(from, id, Err(why)),
             Some(Operation::Inspect(_)) => self.inspect_refused(id, from, why),
             Some(Operation::Freshness(_)) => self.freshness_refused(id, from),
-            Some(Operation::Forward(_) | Operation::Task(..) | Operation::Exchange(_)) => {
+            Some(
+                Operation::Forward(_)
+                | Operation::Task(..)
+                | Operation::Handoff(_)
+                | Operation::Exchange(_),
+            ) => {
                 self.on_deadline(id);
             }
             None => {}

@@ -91,6 +91,14 @@ pub struct Options {
     pub task_retry_ms: u32,
     /// Longest wait before a copy is offered again, in milliseconds.
     pub task_retry_max_ms: u32,
+    /// How long a request to a sloppy namespace waits for owners that can be reached but do not answer, in milliseconds,
+    /// before others stand in for them. Well below `request_timeout_ms`, or it would never.
+    pub stand_in_after_ms: u32,
+    /// Objects kept for owners that are away, in bytes; beyond it new ones are refused and none is dropped. Each costs
+    /// about half a kilobyte of it beside its size, because so much of it is in memory.
+    pub hints_bytes_max: u64,
+    /// Objects on their way to one owner at once, of those that were kept for it.
+    pub hints_in_flight_max: usize,
     /// What background work (hints, repair, refill, sweeps) may always send, in bytes a second over all of it: it gets on
     /// whatever clients do.
     pub background_bytes_per_second_min: u64,
@@ -149,6 +157,9 @@ impl Default for Options {
             tasks_in_flight_max: 128,
             task_retry_ms: 100,
             task_retry_max_ms: 10_000,
+            stand_in_after_ms: 300,
+            hints_bytes_max: 512 << 20,
+            hints_in_flight_max: 64,
             background_bytes_per_second_min: 256 << 10,
             background_bytes_per_second_max: 64 << 20,
             exchange_interval_ms: 10_000,
@@ -173,6 +184,8 @@ pub enum Mutation {
     DropConcurrentSibling,
     /// Replicas accept a write that they outrank without saying so.
     HideSuperseded,
+    /// Stand-ins forget what they keep for owners instead of handing it over (breaks INV-5).
+    DropHints,
     /// Tombstones and headers go when they are a few seconds old, whoever may not have heard of them (breaks INV-7).
     RetireTombstonesByAge,
     /// Read repair writes a value that it met as if it were new, also where a deletion has outranked it (breaks INV-7).
@@ -180,12 +193,13 @@ pub enum Mutation {
 }
 
 /// Every mutation, for the simulator's sweep.
-pub const MUTATIONS: [Mutation; 7] = [
+pub const MUTATIONS: [Mutation; 8] = [
     Mutation::AckBeforeSync,
     Mutation::ReuseEpoch,
     Mutation::WriteQuorumShort,
     Mutation::DropConcurrentSibling,
     Mutation::HideSuperseded,
+    Mutation::DropHints,
     Mutation::RetireTombstonesByAge,
     Mutation::RepairResurrects,
 ];

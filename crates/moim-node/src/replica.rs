@@ -12,6 +12,7 @@ use crate::anti_entropy::Answer;
 use crate::api::{BatchId, Why};
 use crate::coordinator::Mint;
 use crate::gate::{NOTHING, Outgoing};
+use crate::hint::Handoff;
 use crate::keyspace;
 use crate::message::{Message, OpId, ReadResult, Want, WriteResult};
 use crate::namespace::Conflict;
@@ -50,14 +51,18 @@ pub(crate) struct Asker {
 /// Something to do with the local copy of one key, which may have to be read from disk first.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// Join this into it.
-    Join { asker: Asker, target: Target, incoming: Stored },
+    /// Join this into it; a node that is no owner stands in for one.
+    Join { asker: Asker, target: Target, incoming: Stored, stands_for: Option<NodeId> },
     /// Join this into it, and give back what it held beside.
     Meet { asker: Asker, target: Target, incoming: Stored },
     /// Tell `from` of it.
     Tell { asker: Asker, target: Target, want: Want },
     /// Make a new version of it.
     Mint(Box<Mint>),
+    /// Hand it over to an owner that it was kept for.
+    HandOff(Handoff),
+    /// Forget it, if every owner has it.
+    Release { target: Target },
     /// Forget what may be forgotten of it.
     Forget { target: Target },
 }
@@ -68,8 +73,10 @@ impl Work {
             Self::Join { target, .. }
             | Self::Meet { target, .. }
             | Self::Tell { target, .. }
+            | Self::Release { target }
             | Self::Forget { target } => &target.data_key,
             Self::Mint(mint) => &mint.target.data_key,
+            Self::HandOff(handoff) => &handoff.target.data_key,
         }
     }
 
@@ -80,7 +87,8 @@ impl Work {
                 asker.until_mono_ms
             }
             Self::Mint(mint) => mint.until_mono_ms(),
-            Self::Forget { .. } => u64::MAX,
+            // Nobody waits, but it has to be done.
+            Self::HandOff(_) | Self::Release { .. } | Self::Forget { .. } => u64::MAX,
         }
     }
 }
@@ -95,14 +103,20 @@ impl Node {
         object: Bytes,
     ) {
         match self.admit_write(asker.until_mono_ms, (namespace, key), object) {
-            Ok((target, incoming)) => self.work(Work::Join { asker, target, incoming }),
-            Err(why) => self.answer_write(asker.node, asker.op, WriteResult::Refused(why), NOTHING),
+            Ok((target, incoming)) => {
+                self.work(Work::Join { asker, target, incoming, stands_for: None });
+            }
+            Err(why) => self.refuse_write(asker, why),
         }
     }
 
     /// A coordinator wants to know what we hold.
     pub(crate) fn on_read(&mut self, asker: Asker, namespace: NamespaceId, key: &[u8], want: Want) {
-        match self.local_target(namespace, key) {
+        let target = match want {
+            Want::Hinted => self.hinted_target(namespace, key),
+            Want::Object | Want::Digest => self.local_target(namespace, key),
+        };
+        match target {
             Ok(target) if !self.is_filled(target.partition) => {
                 self.answer_read(asker.node, asker.op, ReadResult::Refused(Why::NotReady), NOTHING);
             }
@@ -142,14 +156,14 @@ impl Node {
     /// The key of this work could not be read.
     pub(crate) fn refuse(&mut self, work: Work, why: Why) {
         match work {
-            Work::Join { asker, .. } => {
-                self.answer_write(asker.node, asker.op, WriteResult::Refused(why), NOTHING);
-            }
+            Work::Join { asker, .. } => self.refuse_write(asker, why),
             Work::Meet { asker, .. } => self.answer_exchange(asker, Err(why), NOTHING),
             Work::Tell { asker, .. } => {
                 self.answer_read(asker.node, asker.op, ReadResult::Refused(why), NOTHING);
             }
             Work::Mint(mint) => self.mint_failed(*mint, why),
+            Work::HandOff(handoff) => self.handoff_failed(&handoff),
+            Work::Release { target } => self.release_failed(&target),
             // The next sweep tries again.
             Work::Forget { .. } => {}
         }
@@ -157,8 +171,8 @@ impl Node {
 
     fn run(&mut self, work: Work, stored: Option<Stored>, batch: BatchId) {
         match work {
-            Work::Join { asker, target, incoming } => {
-                let (result, reveals) = self.join(&target, stored, batch, incoming);
+            Work::Join { asker, target, incoming, stands_for } => {
+                let (result, reveals) = self.join((&target, stands_for), (stored, batch), incoming);
                 let result = match result {
                     // It is here, but whether something outranks it this replica cannot tell yet.
                     WriteResult::Stored | WriteResult::Superseded(_)
@@ -172,11 +186,8 @@ impl Node {
             }
             Work::Meet { asker, target, incoming } => {
                 let came = incoming.object.clone();
-                let gone = came.emptied();
-                let (result, reveals) = self.join(&target, stored, batch, incoming);
+                let (result, reveals) = self.join((&target, None), (stored, batch), incoming);
                 let answer = match result {
-                    // Whoever sent it learns that it is gone, by the same join.
-                    WriteResult::Refused(Why::Forgotten) => Ok(Answer::Object(Some(gone.encode()))),
                     WriteResult::Refused(why) => Err(why),
                     WriteResult::Stored | WriteResult::Superseded(_) => {
                         let held = self.store.peek(&target.data_key);
@@ -188,21 +199,24 @@ impl Node {
             }
             Work::Tell { asker, want, .. } => {
                 let result = match want {
-                    Want::Object => ReadResult::Object(stored.map(|stored| stored.encoded)),
+                    Want::Object | Want::Hinted => {
+                        ReadResult::Object(stored.map(|stored| stored.encoded))
+                    }
                     Want::Digest => ReadResult::Digest(stored.map(|stored| stored.object.digest())),
                 };
                 self.answer_read(asker.node, asker.op, result, batch);
             }
             Work::Mint(mint) => self.mint(*mint, stored, batch),
+            Work::HandOff(handoff) => self.send_hint(handoff, stored, batch),
+            Work::Release { target } => self.release(&target),
             Work::Forget { target } => self.forget(&target, stored),
         }
     }
 
     fn join(
         &mut self,
-        target: &Target,
-        held: Option<Stored>,
-        batch: BatchId,
+        (target, stands_for): (&Target, Option<NodeId>),
+        (held, batch): (Option<Stored>, BatchId),
         incoming: Stored,
     ) -> (WriteResult, BatchId) {
         self.clock.observe(incoming.object.written());
@@ -212,20 +226,24 @@ impl Node {
             Admission::Known => return (WriteResult::Stored, batch),
             Admission::Refuse(why) => return (WriteResult::Refused(why), batch),
         };
-        let Some(held) = held else { return self.keep(target, incoming) };
+        let Some(held) = held else { return self.take((target, stands_for), incoming) };
         let joined = self.joined(&held.object, &incoming.object);
         match joined {
-            Ok(Joined::Incoming) => self.keep(target, incoming),
-            Ok(Joined::Merged(both)) => self.keep(target, Stored::new(both)),
+            Ok(Joined::Incoming) => self.take((target, stands_for), incoming),
+            Ok(Joined::Merged(both)) => self.take((target, stands_for), Stored::new(both)),
             Ok(Joined::Unchanged) => (self.unchanged(&held.object, &incoming.object), batch),
             Err(why) => (WriteResult::Refused(why), NOTHING),
         }
     }
 
     /// Stores what came of a join.
-    fn keep(&mut self, target: &Target, stored: Stored) -> (WriteResult, BatchId) {
+    fn take(
+        &mut self,
+        (target, stands_for): (&Target, Option<NodeId>),
+        stored: Stored,
+    ) -> (WriteResult, BatchId) {
         let stored = self.pruned(target, stored);
-        (WriteResult::Stored, self.store.put(&target.data_key, stored))
+        (WriteResult::Stored, self.keep(target, stored, stands_for))
     }
 
     fn joined(&self, held: &Object, incoming: &Object) -> Result<Joined, Why> {
@@ -269,6 +287,16 @@ impl Node {
         object: Bytes,
     ) -> Result<(Target, Stored), Why> {
         let target = self.local_target(namespace, key)?;
+        Ok((target, self.admit_object(until_mono_ms, namespace, object)?))
+    }
+
+    /// An object that may be joined into ours.
+    pub(crate) fn admit_object(
+        &mut self,
+        until_mono_ms: u64,
+        namespace: NamespaceId,
+        object: Bytes,
+    ) -> Result<Stored, Why> {
         if self.store.unsynced_bytes() >= self.options.unsynced_bytes_max
             || self.sync_outlasts(until_mono_ms)
         {
@@ -277,7 +305,18 @@ impl Node {
         let incoming = Stored::decode(object).map_err(|_damaged| Why::Unsupported)?;
         self.check_kind(namespace, &incoming.object)?;
         self.check_skew(incoming.object.written())?;
-        Ok((target, incoming))
+        Ok(incoming)
+    }
+
+    /// The key's place, if this node is one of its owners or may stand in for one.
+    pub(crate) fn hinted_target(&self, namespace: NamespaceId, key: &[u8]) -> Result<Target, Why> {
+        if self.halted.is_some() {
+            return Err(Why::Disk);
+        }
+        let record = self.record.as_ref().ok_or(Why::NotReady)?;
+        let policy = self.namespaces.get(namespace).ok_or(Why::Namespace)?;
+        let target = Target::new(namespace, key, record.ring.partition_of(key));
+        if policy.sloppy || self.owns(&target) { Ok(target) } else { Err(Why::Namespace) }
     }
 
     /// The key's place, if this node serves it.
@@ -312,6 +351,10 @@ impl Node {
         }
         self.figures.clock_skew_refused += 1;
         Err(Why::ClockSkew(ahead_ms))
+    }
+
+    pub(crate) fn refuse_write(&mut self, asker: Asker, why: Why) {
+        self.answer_write(asker.node, asker.op, WriteResult::Refused(why), NOTHING);
     }
 
     pub(crate) fn answer_write(

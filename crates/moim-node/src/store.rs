@@ -112,8 +112,8 @@ struct Unsynced {
 }
 
 impl Store {
-    /// Batches are counted on from `stored`, the last that the disk kept; `trees` are what it kept of them.
-    pub(crate) fn new(seed: u64, bytes_max: u64, (stored, trees): (BatchId, Trees)) -> Self {
+    /// Batches are counted on from `stored`, the last that the disk kept.
+    pub(crate) fn new(seed: u64, bytes_max: u64, stored: BatchId) -> Self {
         let hasher = FixedState::with_seed(seed);
         Self {
             entries: Map::with_hasher(hasher.clone()),
@@ -129,7 +129,7 @@ impl Store {
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
             waiting: 0,
-            trees,
+            trees: Trees::default(),
         }
     }
 
@@ -193,11 +193,7 @@ impl Store {
         let value = stored.encoded.clone();
         self.write(Write::Put { family: Family::Data, key: key.clone(), value });
         let batch = self.next_batch;
-        let held = self.entries.get(key).and_then(|entry| entry.stored.as_ref());
-        if let Some((place, hash, user_key)) = keyspace::place_of(key) {
-            let (old, new) = (held.map(|held| &held.object), Some(&stored.object));
-            self.trees.change(place, (&user_key, hash), old, new);
-        }
+        self.count(key, Some(&stored.object));
         if let Some(entry) = self.entries.get_mut(key) {
             self.bytes =
                 self.bytes + stored.encoded.len() as u64 - object_bytes(entry.stored.as_ref());
@@ -209,14 +205,12 @@ impl Store {
         batch
     }
 
-    /// Removes a key, which must have been looked up in this turn, from memory and with this turn's batch. Returns the batch.
+    /// Removes a key, which must have been looked up in this turn, from memory and with this turn's batch. Returns the
+    /// batch.
     pub(crate) fn remove(&mut self, key: &Bytes) -> BatchId {
+        self.count(key, None);
         self.write(Write::Delete { family: Family::Data, key: key.clone() });
         let batch = self.next_batch;
-        let held = self.entries.get(key).and_then(|entry| entry.stored.as_ref());
-        if let Some((place, hash, user_key)) = keyspace::place_of(key) {
-            self.trees.change(place, (&user_key, hash), held.map(|held| &held.object), None);
-        }
         if let Some(entry) = self.entries.get_mut(key) {
             self.bytes -= object_bytes(entry.stored.as_ref());
             *entry = Entry { stored: None, batch, used: false };
@@ -224,6 +218,14 @@ impl Store {
             self.insert(key.clone(), None, batch);
         }
         batch
+    }
+
+    /// Keeps the trees in step with an object that is about to be replaced.
+    fn count(&mut self, key: &Bytes, new: Option<&Object>) {
+        let held = self.entries.get(key).and_then(|entry| entry.stored.as_ref());
+        if let Some((place, hash, user_key)) = keyspace::place_of(key) {
+            self.trees.change(place, (&user_key, hash), held.map(|held| &held.object), new);
+        }
     }
 
     /// Adds to this turn's batch. Returns the batch.
@@ -262,11 +264,9 @@ impl Store {
         self.next_batch = BatchId(self.next_batch.0 + 1);
     }
 
-    /// Counts batches on from above `batch`: others heard that one called durable by an earlier run.
-    #[expect(dead_code, reason = "whoever refills a lost engine calls it")]
-    pub(crate) fn continue_above(&mut self, batch: BatchId) {
-        assert!(self.batch.is_empty(), "the batch of a turn has one number");
-        self.next_batch = self.next_batch.max(BatchId(batch.0.saturating_add(1)));
+    /// With the trees over what the disk kept.
+    pub(crate) fn with_trees(self, trees: Trees) -> Self {
+        Self { trees, ..self }
     }
 
     /// The Merkle trees over all objects, those of this turn included.
@@ -286,6 +286,30 @@ impl Store {
     /// What a message about everything held here reveals: the last batch that there is.
     pub(crate) fn last_batch(&self) -> BatchId {
         if self.batch.is_empty() { BatchId(self.next_batch.0 - 1) } else { self.next_batch }
+    }
+
+    /// Drops all objects, from memory and with this turn's batch: what the disk kept is not to be trusted. Returns what
+    /// waited to be read.
+    pub(crate) fn erase(&mut self) -> Vec<Work> {
+        let passed_ms = self.trees.passed_ms();
+        self.trees = Trees::new(passed_ms);
+        for write in keyspace::erasing_writes(passed_ms) {
+            self.write(write);
+        }
+        self.entries.clear();
+        self.hand.clear();
+        self.bytes = 0;
+        self.reads.clear();
+        self.waiting = 0;
+        let mut loading: Vec<_> = self.loading.drain().collect();
+        loading.sort_by(|(a, _), (b, _)| a.cmp(b));
+        loading.into_iter().flat_map(|(_, queue)| queue).collect()
+    }
+
+    /// Counts batches on from above `batch`: others heard that one called durable by an earlier run.
+    pub(crate) fn continue_above(&mut self, batch: BatchId) {
+        assert!(self.batch.is_empty(), "the batch of a turn has one number");
+        self.next_batch = self.next_batch.max(BatchId(batch.0.saturating_add(1)));
     }
 
     /// Everything up to `batch` is durable: it may be evicted.
@@ -402,7 +426,7 @@ mod cost {
     #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
     fn nanoseconds_per_set(keys: &[Bytes], expires: bool) -> u64 {
         let engine = MemoryEngine::new(None);
-        let mut store = Store::new(1, u64::MAX, (BatchId(0), Trees::default()));
+        let mut store = Store::new(1, u64::MAX, BatchId(0));
         let (mut figures, mut effects) = (Figures::default(), Vec::new());
         for (at, key) in keys.iter().enumerate() {
             store.insert(key.clone(), None, BatchId(0));

@@ -27,6 +27,10 @@ pub(crate) enum Timer {
     ExchangeTick,
     /// The pace lets an exchange with this peer, of this number, go on.
     ExchangePage(NodeId, u64),
+    /// Offer again what is kept for an owner.
+    HandOff(NodeId),
+    /// A request has waited long enough for owners: others stand in.
+    StandIn(OpId),
 }
 
 /// Timers by the millisecond at which they ring. Operations of one moment share a list, so that setting one costs a

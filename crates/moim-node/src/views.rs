@@ -32,6 +32,8 @@ pub struct PeerView {
     pub since_mono_ms: u64,
     /// Copies owed to it.
     pub tasks: u64,
+    /// Objects kept for it as long as it is away.
+    pub hints: u64,
 }
 
 /// How members agree that a member is. Agreed by gossip, so slower than [`PeerState`], and shown to people and in slot
@@ -94,18 +96,6 @@ pub struct TaskView {
     pub created_ms: u64,
     /// How often it was offered since.
     pub attempts: u32,
-}
-
-/// How far a node may forget deletions, expired values and old pairs of clocks (INV-7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SettledView {
-    /// Settled up to here, in Unix milliseconds, in every partition that this node owns; `None` before the first time.
-    pub until_ms: Option<u64>,
-    /// How far behind now that is, in milliseconds; since the start of the node if nothing has settled yet. A minute or
-    /// two is usual; more means that a member is away, and that tombstones pile up meanwhile.
-    pub lag_ms: u64,
-    /// The member that everything waits for, if one does.
-    pub held_back_by: Option<NodeId>,
 }
 
 /// Counters since the start, and levels now. Names follow the metrics (`moim_…`).
@@ -171,12 +161,26 @@ pub struct Figures {
     pub fillings: u64,
     /// Partitions that are still to be filled now.
     pub unfilled_partitions: u64,
+    /// Objects kept for owners that are away now.
+    pub hints: u64,
+    /// Bytes of those objects now, and what is kept beside them.
+    pub hints_bytes: u64,
+    /// How long the oldest of them has been kept, in milliseconds.
+    pub hints_oldest_ms: u64,
+    /// Objects that were taken to be kept for owners.
+    pub hints_stored: u64,
+    /// Objects that every owner has got.
+    pub hints_delivered: u64,
+    /// Objects that were not taken, because there was no room.
+    pub hints_refused: u64,
+    /// Writes that were acknowledged with the help of stand-ins.
+    pub sloppy_writes: u64,
+    /// Reads that were answered with the help of stand-ins.
+    pub sloppy_reads: u64,
     /// Messages refused because their stamp was too far ahead.
     pub clock_skew_refused: u64,
     /// Objects without a value that were forgotten, because nothing that they replaced can come back.
     pub forgotten: u64,
-    /// How far behind now everything is settled, in milliseconds.
-    pub settled_lag_ms: u64,
     /// Versions refused because they were replaced and forgotten long ago.
     pub forgotten_refused: u64,
     /// Pairs removed from clocks beyond `clock_pairs_max`.

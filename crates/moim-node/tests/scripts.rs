@@ -50,8 +50,7 @@ struct World {
     next_request: u64,
     answers: BTreeMap<RequestId, Outcome>,
     contexts: BTreeMap<String, Context>,
-    /// Old copies of disks.
-    backups: BTreeMap<u64, MemoryEngine>,
+    options: Options,
     trace: bool,
     /// Bytes of comparisons on the wire.
     exchanged_bytes: usize,
@@ -77,12 +76,13 @@ fn info(node: u64) -> MemberInfo {
 }
 
 fn namespaces() -> Namespaces {
-    let carts = Namespace { conflict: Conflict::Siblings, ..Namespace::new("carts") };
-    Namespaces::new(&Namespace::new("0"), vec![carts]).expect("two namespaces")
+    let carts = Namespace { conflict: Conflict::Siblings, sloppy: true, ..Namespace::new("carts") };
+    Namespaces::new(&Namespace::new("0"), vec![carts, Namespace::new("strict")])
+        .expect("names that can be told apart")
 }
 
 impl World {
-    fn new(count: u64) -> Self {
+    fn new(count: u64, options: Options) -> Self {
         let mut world = Self {
             machines: BTreeMap::new(),
             time_ms: START_MS,
@@ -91,7 +91,7 @@ impl World {
             next_request: 0,
             answers: BTreeMap::new(),
             contexts: BTreeMap::new(),
-            backups: BTreeMap::new(),
+            options,
             trace: false,
             exchanged_bytes: 0,
             out: String::new(),
@@ -137,15 +137,14 @@ impl World {
             seed: id,
             stored_record: stored(moim_node::keyspace::META_RECORD),
             stored_clock_bound: stored(moim_node::keyspace::META_CLOCK_BOUND),
-            stored_generation: stored(moim_node::keyspace::META_GENERATION),
-            stored_batch: stored(moim_node::keyspace::META_BATCH),
             stored_filling: stored(moim_node::keyspace::META_FILLING),
             stored_trees,
+            stored_generation: stored(moim_node::keyspace::META_GENERATION),
+            stored_batch: stored(moim_node::keyspace::META_BATCH),
             founding_members,
             partitions: PartitionCount::new(256).expect("a power of two"),
             namespaces: namespaces(),
-            // What is only looked at would stand between the messages that matter.
-            options: Options { freshness_one_in: 0, ..Options::default() },
+            options: self.options.clone(),
         };
         machine.node = Some(Node::new(now, boot).expect("boots"));
         let others: Vec<u64> = self.machines.keys().copied().filter(|&other| other != id).collect();
@@ -188,12 +187,10 @@ impl World {
                 let found = machine.disk.get(family, &key).expect("memory does not fail");
                 machine.inputs.push(Input::Loaded(read, Ok(found)));
             }
-            Effect::List { id: read, from, to, limit } => {
+            Effect::List { id: read, family, from, to, limit } => {
                 let limit = PageLimit { entries_max: limit, bytes_max: 1 << 20 };
-                let page = machine
-                    .disk
-                    .scan(Family::Data, &from..&to, limit)
-                    .expect("memory does not fail");
+                let page =
+                    machine.disk.scan(family, &from..&to, limit).expect("memory does not fail");
                 let page = moim_node::api::ListedPage { entries: page.entries, more: page.more };
                 machine.inputs.push(Input::Listed(read, Ok(page)));
             }
@@ -226,11 +223,9 @@ impl World {
                     moim_node::wire::encode(&message, &mut frame);
                     self.exchanged_bytes += frame.len();
                 }
-                let is_chatter = matches!(
-                    message,
-                    Message::Ping | Message::Pong | Message::Gossip(_) | Message::Complete { .. }
-                );
-                if self.trace && !is_chatter {
+                if self.trace
+                    && !matches!(message, Message::Ping | Message::Pong | Message::Gossip(_))
+                {
                     writeln!(self.out, "  {from} -> {to} {}", name(&message)).unwrap();
                 }
                 self.input(to, Input::Peer(NodeId(from), message));
@@ -366,14 +361,6 @@ impl World {
             "lose-disk" => {
                 self.machines.get_mut(&node(1)).expect("known").disk = MemoryEngine::new(None);
             }
-            "copy-disk" => {
-                let copy = self.machines[&node(1)].disk.contents_clone();
-                self.backups.insert(node(1), copy);
-            }
-            "put-back-disk" => {
-                let copy = self.backups.remove(&node(1)).expect("copied before");
-                self.machines.get_mut(&node(1)).expect("known").disk = copy;
-            }
             "hold-disk" => self.machines.get_mut(&node(1)).expect("known").holds_disk = true,
             "free-disk" => {
                 self.machines.get_mut(&node(1)).expect("known").holds_disk = false;
@@ -407,34 +394,17 @@ impl World {
                     None => "(none)".to_owned(),
                 };
             }
-            "members" => return self.members(node(1)),
             _ => return self.look(&words, &option),
         }
         String::new()
-    }
-
-    /// Every start of a node is another coordinator: each writes a cart, knowing what went before.
-    fn generations(&mut self, key: &str, count: u64) {
-        for number in 0..count {
-            let id = 1 + number % 3;
-            self.crash(id);
-            self.start(id);
-            self.pass(200);
-            let id = id.to_string();
-            self.ask(&["get", &id, key], &|name| (name == "ns").then_some("carts"));
-            let known = |name: &str| match name {
-                "ns" => Some("carts"),
-                "context" => Some(key),
-                _ => None,
-            };
-            self.ask(&["put", &id, key, &format!("v{number}")], &known);
-        }
     }
 
     /// What a node shows of itself, and repairs, which show their end.
     fn look<'a>(&mut self, words: &[&str], option: &impl Fn(&str) -> Option<&'a str>) -> String {
         let node: u64 = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(0);
         match words[0] {
+            "members" => return self.members(node),
+            "hints" => return self.hints(node),
             "repair" => {
                 self.input(node, Input::Repair(Repair::default()));
                 self.settle();
@@ -455,27 +425,6 @@ impl World {
                 let bytes = std::mem::take(&mut self.exchanged_bytes);
                 return format!("{bytes} bytes");
             }
-            "forgotten" => {
-                let figures = self.machines[&node].node.as_ref().expect("up").figures();
-                return format!(
-                    "{} forgotten, {} refused, {} pairs pruned",
-                    figures.forgotten, figures.forgotten_refused, figures.clock_pairs_pruned
-                );
-            }
-            "settled" => {
-                let view = self.machines[&node].node.as_ref().expect("up").settled_view();
-                let waits = view.held_back_by.map(|node| format!(", waits for {}", node.0));
-                let lag = if view.lag_ms > 100_000 { "long ago" } else { "soon" };
-                return format!("settled {lag}{}", waits.unwrap_or_default());
-            }
-            "pairs" => {
-                let context = match &self.contexts[words[2]] {
-                    Context::Siblings(vector) => vector.len(),
-                    Context::Lww(_) => 0,
-                };
-                return format!("{context} pairs");
-            }
-            "generations" => self.generations(words[2], words[3].parse().expect("a number")),
             "many" => {
                 for number in 0..words[2].parse::<u64>().expect("a number") {
                     let key = format!("key-{number}");
@@ -493,6 +442,17 @@ impl World {
         String::new()
     }
 
+    /// The last repair of a node.
+    fn repairs(&self, id: u64) -> String {
+        let (_, repairs) = self.machines[&id].node.as_ref().expect("up").repairs();
+        let Some(last) = repairs.last() else { return "(none)".to_owned() };
+        let ended = if last.ended_mono_ms.is_some() { "done" } else { "running" };
+        format!(
+            "{ended}: {}/{} peers, {}/{} partitions, {} keys",
+            last.peers_done, last.peers, last.partitions_done, last.partitions, last.keys
+        )
+    }
+
     /// What a node knows of the members: how each is, and who reports it.
     fn members(&self, node: u64) -> String {
         let node = self.machines[&node].node.as_ref().expect("up");
@@ -506,15 +466,25 @@ impl World {
         node.members().into_iter().map(describe).collect::<Vec<_>>().join("; ")
     }
 
-    /// The last repair of a node.
-    fn repairs(&self, id: u64) -> String {
-        let (_, repairs) = self.machines[&id].node.as_ref().expect("up").repairs();
-        let Some(last) = repairs.last() else { return "(none)".to_owned() };
-        let ended = if last.ended_mono_ms.is_some() { "done" } else { "running" };
-        format!(
-            "{ended}: {}/{} peers, {}/{} partitions, {} keys",
-            last.peers_done, last.peers, last.partitions_done, last.partitions, last.keys
-        )
+    /// What a node keeps for others, and how many records it has on disk.
+    fn hints(&self, id: u64) -> String {
+        let machine = &self.machines[&id];
+        let records = |family| {
+            let limit = PageLimit { entries_max: 100, bytes_max: 1 << 20 };
+            let (from, to) = (Bytes::new(), Bytes::from_static(&[0xff; 4]));
+            let page = machine.disk.scan(family, &from..&to, limit);
+            page.expect("memory does not fail").entries.len()
+        };
+        let (data, hints) = (records(Family::Data), records(Family::Hints));
+        let disk = format!("on disk {data} objects, {hints} hints");
+        let Some(node) = &machine.node else { return disk };
+        let waits = |peer: &moim_node::views::PeerView| {
+            let hints = peer.hints;
+            (hints > 0).then(|| format!("{hints} for {}", peer.info.member.node.0))
+        };
+        let waiting: Vec<_> = node.peers().iter().filter_map(waits).collect();
+        let kept = node.figures().hints;
+        format!("keeps {kept} ({}); {disk}", waiting.join(", "))
     }
 
     fn ask<'a>(&mut self, words: &[&str], option: &impl Fn(&str) -> Option<&'a str>) -> String {
@@ -594,7 +564,14 @@ fn run(script: &str) -> String {
         };
         writeln!(out, "> {command}").unwrap();
         if let Some(count) = command.strip_prefix("nodes ") {
-            world = Some(World::new(count.parse().expect("a number")));
+            let (count, hints_bytes_max) = count.split_once(" hints_bytes_max=").unzip();
+            // What is only looked at would stand between the messages that matter.
+            let mut options = Options { freshness_one_in: 0, ..Options::default() };
+            if let Some(bytes) = hints_bytes_max {
+                options.hints_bytes_max = bytes.parse().expect("a number");
+            }
+            let count = count.unwrap_or_else(|| &command["nodes ".len()..]);
+            world = Some(World::new(count.parse().expect("a number"), options));
             continue;
         }
         let world = world.as_mut().expect("a script begins with 'nodes'");

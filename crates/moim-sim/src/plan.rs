@@ -123,6 +123,8 @@ impl Plan {
             tasks_bytes_max: 4_000,
             tasks_in_flight_max: 2,
             clock_pairs_refused: 12,
+            hints_bytes_max: 4_000,
+            hints_in_flight_max: 2,
             ..options
         }
     }

@@ -72,6 +72,7 @@ pub fn mutation_name(mutation: moim_node::options::Mutation) -> &'static str {
         Mutation::WriteQuorumShort => "write-quorum-short",
         Mutation::DropConcurrentSibling => "drop-concurrent-sibling",
         Mutation::HideSuperseded => "hide-superseded",
+        Mutation::DropHints => "drop-hints",
         Mutation::RetireTombstonesByAge => "retire-tombstones-by-age",
         Mutation::RepairResurrects => "repair-resurrects",
     }

@@ -15,6 +15,7 @@ use moim_core::quorum::Level;
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NamespaceId, NodeId};
 use moim_node::api::{Action, BatchId, Effect, Expiry, Outcome};
+use moim_node::keyspace::StoredTrees;
 use moim_node::membership::MemberInfo;
 use moim_node::namespace::{Namespace, Namespaces};
 use moim_node::options::Options;
@@ -73,11 +74,11 @@ impl World {
             run: 1,
             seed,
             stored_record: None,
-            stored_generation: None,
-            stored_batch: None,
-            stored_filling: None,
-            stored_trees: moim_node::keyspace::StoredTrees::default(),
             stored_clock_bound: None,
+            stored_filling: None,
+            stored_trees: StoredTrees::default(),
+            stored_batch: None,
+            stored_generation: None,
             founding_members: NODES,
             partitions: PartitionCount::new(256).unwrap(),
             namespaces: Namespaces::new(&Namespace::new("0"), vec![]).unwrap(),

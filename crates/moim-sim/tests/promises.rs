@@ -93,6 +93,7 @@ fn every_rule_that_is_switched_off_is_noticed() {
         (Mutation::WriteQuorumShort, Profile::Mixed),
         (Mutation::DropConcurrentSibling, Profile::Mixed),
         (Mutation::HideSuperseded, Profile::Mixed),
+        (Mutation::DropHints, Profile::StandIns),
         (Mutation::RetireTombstonesByAge, Profile::Crashes),
         (Mutation::RepairResurrects, Profile::Partitions),
     ] {
@@ -104,5 +105,5 @@ fn every_rule_that_is_switched_off_is_noticed() {
         });
         assert!(caught, "{mutation:?} went unnoticed");
     }
-    assert_eq!(MUTATIONS.len(), 7, "a mutation without a test");
+    assert_eq!(MUTATIONS.len(), 8, "a mutation without a test");
 }

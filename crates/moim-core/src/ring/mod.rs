@@ -158,6 +158,18 @@ impl Ring {
         order[..count].iter().map(|&member| self.members[usize::from(member)].node)
     }
 
+    /// Who stands in while owners of a partition are away, in the order in which they are asked: what follows the
+    /// owners in its preference list, so each on a machine of its own, and other zones first (Dynamo, section 4.6).
+    pub fn stand_ins_of(
+        &self,
+        partition: Partition,
+        n: u8,
+    ) -> impl ExactSizeIterator<Item = NodeId> + Clone {
+        let order = &self.preferences[usize::from(partition.get())];
+        let owners = order.len().min(usize::from(n));
+        order[owners..].iter().map(|&member| self.members[usize::from(member)].node)
+    }
+
     /// Whether `node` holds one of the `n` copies of `partition`.
     pub fn owns(&self, node: NodeId, partition: Partition, n: u8) -> bool {
         self.owners_of(partition, n).any(|owner| owner == node)

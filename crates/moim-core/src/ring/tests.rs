@@ -117,6 +117,14 @@ proptest! {
             let expected = usize::from(n).min(usize::try_from(count).unwrap());
             prop_assert_eq!(ring.owners_of(partition, n).len(), expected);
             let first = ring.owners()[usize::from(partition.get())];
+            let stand_ins: Vec<_> = ring.stand_ins_of(partition, n).collect();
+            prop_assert!(stand_ins.iter().all(|&node| !ring.owns(node, partition, n)));
+            let mut apart: Vec<_> = ring.owners_of(partition, n).chain(stand_ins).collect();
+            let nodes = apart.len();
+            apart.sort_unstable();
+            apart.dedup();
+            prop_assert_eq!(apart.len(), nodes, "nobody is there twice");
+            prop_assert!(nodes >= usize::try_from(count).unwrap().min(usize::from(COPIES_MAX)));
             prop_assert_eq!(ring.owners_of(partition, 1).next(), Some(ring.members()[usize::from(first)].node));
         }
     }

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use moim_core::clock::Hlc;
 use moim_core::merkle::{GROUPS, Place, Slice};
 use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
+use moim_storage::Family;
 
 use super::entries::{Entry, entries_of};
 use super::{
@@ -22,7 +24,7 @@ use crate::replica::{Asker, Work};
 impl Node {
     /// A peer compares what it holds with what this node holds.
     pub(crate) fn on_exchange(&mut self, asker: Asker, terms: &Terms, ask: Ask) {
-        if let Err(why) = self.check_terms(asker.node, terms) {
+        if let Err(why) = self.check_terms(terms) {
             return self.answer_exchange(asker, Err(why), NOTHING);
         }
         let passed_ms = self.store.trees().passed_ms();
@@ -33,6 +35,7 @@ impl Node {
                     Err(why) => self.answer_exchange(asker, Err(why), NOTHING),
                 };
             }
+            Ask::Begin => Answer::Begun(self.comparison_start()),
             _ if terms.horizon_ms < passed_ms => Answer::Passed(passed_ms),
             Ask::Spans(spans) => self.differing_spans(asker.node, terms, &spans),
             Ask::Slices(partition, theirs) => {
@@ -41,7 +44,7 @@ impl Node {
             Ask::Leaves(place, groups) => self.differing_leaves(asker.node, terms, place, &groups),
             Ask::Entries(page) => return self.begin_asked_page(asker, terms, page),
             Ask::Done(partition) => {
-                self.note_equal(asker.node, partition, terms, terms.filled);
+                self.note_equal((asker.node, terms.filled), partition, terms, terms.theirs);
                 Answer::Done
             }
         };
@@ -59,16 +62,13 @@ impl Node {
         self.send(reveals, Outgoing::Peer(to.node, reply));
     }
 
-    fn check_terms(&self, from: NodeId, terms: &Terms) -> Result<(), Why> {
+    fn check_terms(&self, terms: &Terms) -> Result<(), Why> {
         if self.halted.is_some() {
             return Err(Why::Disk);
         }
         let record = self.record().ok_or(Why::NotReady)?;
         if record.ring.version() != terms.ring {
             return Err(Why::NotReady);
-        }
-        if from != self.info.member.node && !self.is_plausible(terms.since) {
-            return Err(Why::ClockSkew(terms.since.millis().saturating_sub(self.now.wall_ms)));
         }
         Ok(())
     }
@@ -83,7 +83,7 @@ impl Node {
             }
             for at in (first.get()..=last.get()).filter_map(keyspace::partition) {
                 if self.shares(from, at.get()) {
-                    self.note_equal(from, at, terms, terms.filled);
+                    self.note_equal((from, terms.filled), at, terms, terms.theirs);
                 }
             }
         }
@@ -149,7 +149,8 @@ impl Node {
         }
         let id = self.store.next_read();
         self.listings.insert(id, Listing::Asked { asker, page: Box::new(page) });
-        self.effects.push(Effect::List { id, from, to, limit: PAGE_ENTRIES_MAX });
+        let (family, limit) = (Family::Data, PAGE_ENTRIES_MAX);
+        self.effects.push(Effect::List { id, family, from, to, limit });
     }
 
     /// A page that a peer asked for has been read.
@@ -206,17 +207,17 @@ impl Node {
         owns(self.info.member.node) && owns(peer)
     }
 
-    /// Remembers that both hold the same of a partition, as far as it was compared.
+    /// Remembers that both hold the same of a partition, as far as it was compared, `since` a moment of this node's
+    /// clock.
     pub(super) fn note_equal(
         &mut self,
-        peer: NodeId,
+        (peer, peer_filled): (NodeId, bool),
         partition: Partition,
         terms: &Terms,
-        peer_filled: bool,
+        since: Hlc,
     ) {
-        let what = (partition, terms.namespace);
-        self.comparisons.note(peer, what, terms.knowledge, terms.horizon_ms);
         if terms.namespace.is_none() {
+            self.comparisons.note(peer, partition, since, terms.horizon_ms);
             self.filled_from(peer, partition, peer_filled);
         }
     }

@@ -6,33 +6,16 @@ use moim_core::clock::Hlc;
 use moim_core::merkle::{GROUPS, Place, Slice};
 use moim_core::ring::Partition;
 
-/// What the node that asks knew when a comparison began, and so what can be concluded from its end: see
-/// `settled`. Default: nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Knowledge {
-    /// No write stamped up to this was on its way for the first time.
-    pub floor: Hlc,
-    /// All owners were complete up to this.
-    pub complete: Hlc,
-}
-
-impl Knowledge {
-    /// What is certain of both.
-    #[must_use]
-    pub fn min(self, other: Self) -> Self {
-        Self { floor: self.floor.min(other.floor), complete: self.complete.min(other.complete) }
-    }
-}
-
 /// On what terms a comparison goes: they come with every question, so that who answers keeps nothing in mind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// The version of the ring that says what both own.
     pub ring: u64,
-    /// When the comparison began: what it finds equal was equal then.
+    /// When the comparison began by the asking node's clock: what it finds equal was equal then.
     pub since: Hlc,
-    /// What was known then.
-    pub knowledge: Knowledge,
+    /// The same by the answering node's clock, as it told; zero at first. Each side remembers its own: what it knew
+    /// before a moment can only be told by its own clock.
+    pub theirs: Hlc,
     /// Slices that end here or before are left out, in Unix milliseconds: on one of the two they may have passed.
     pub horizon_ms: u64,
     /// Only this namespace, or all.
@@ -92,6 +75,8 @@ pub struct PageOfEntries {
 /// A question, or something to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
+    /// A comparison begins: what does your clock say?
+    Begin,
     /// Which of these differ?
     Spans(Vec<Span>),
     /// Which slices of this partition differ from these, and how do their groups sum up?
@@ -116,6 +101,8 @@ pub enum Ask {
 /// An answer to [`Ask`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
+    /// This.
+    Begun(Hlc),
     /// Indices of the spans that differ, and whether the answering node has all its partitions.
     Spans(Vec<u16>, bool),
     /// Slices that differ, with this node's sums.
@@ -140,7 +127,7 @@ pub enum Answer {
 }
 
 /// What a message costs beside what it carries, in bytes: frame, operation, terms.
-const MESSAGE_BYTES: u64 = 48;
+const MESSAGE_BYTES: u64 = 56;
 
 impl Ask {
     /// Bytes on the wire, about.
@@ -152,7 +139,7 @@ impl Ask {
                 Self::Leaves(_, groups) => 129 * groups.len() as u64,
                 Self::Entries(page) => 8 * page.entries.len() as u64,
                 Self::Object { key, object, .. } => (key.len() + object.len()) as u64,
-                Self::Done(_) => 0,
+                Self::Begin | Self::Done(_) => 0,
             }
     }
 }
@@ -170,7 +157,7 @@ impl Answer {
                     present.len() as u64 + objects.iter().map(object).sum::<u64>()
                 }
                 Self::Object(more) => more.as_ref().map_or(0, |object| object.len() as u64),
-                Self::Done | Self::Passed(_) => 0,
+                Self::Begun(_) | Self::Done | Self::Passed(_) => 8,
             }
     }
 }

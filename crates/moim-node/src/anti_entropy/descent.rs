@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use moim_core::clock::Hlc;
 use moim_core::merkle::{GROUPS, Place, Slice};
 use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
@@ -45,6 +46,8 @@ pub(super) struct Work {
     leaves: BTreeMap<NamespaceId, Vec<u8>>,
     pub(super) ranges: VecDeque<HashRange>,
     pub(super) page: Option<Page>,
+    /// Since when a page is being read or sent.
+    pub(super) reading_since: Option<Hlc>,
     /// Whose leaves are being asked about.
     asking: Option<NamespaceId>,
     /// There were more slices than one message names: the next exchange goes on.
@@ -55,7 +58,16 @@ pub(super) struct Work {
 impl Work {
     fn new(partition: Partition) -> Self {
         let (leaves, ranges) = (BTreeMap::new(), VecDeque::new());
-        Self { partition, leaves, ranges, page: None, asking: None, partial: false, done: false }
+        Self {
+            partition,
+            leaves,
+            ranges,
+            page: None,
+            reading_since: None,
+            asking: None,
+            partial: false,
+            done: false,
+        }
     }
 }
 
@@ -78,6 +90,11 @@ impl Exchange {
             view: ExchangeView::new(reason, mono_ms),
             paid_bytes: 0,
         }
+    }
+
+    /// Since when objects that were read for this may still be sent.
+    pub(super) fn oldest(&self) -> Option<Hlc> {
+        self.work.as_ref()?.reading_since
     }
 
     pub(super) fn shown(&self, peer: NodeId) -> ExchangeView {
@@ -115,7 +132,7 @@ impl Exchange {
 
 impl Node {
     /// Asks the next question, or ends.
-    pub(super) fn advance(&mut self, peer: NodeId) {
+    pub(super) fn go_on(&mut self, peer: NodeId) {
         let horizon_ms = self.horizon_ms(peer);
         let Some(exchange) = self.exchanges.get_mut(peer) else { return };
         exchange.terms.horizon_ms = horizon_ms;
@@ -136,7 +153,7 @@ impl Node {
 
     pub(super) fn put_question(&mut self, peer: NodeId, ask: Ask, errand: Option<super::Errand>) {
         let Some(exchange) = self.exchanges.get_mut(peer) else { return };
-        let (terms, exchange) = (exchange.terms, exchange.id);
+        let (terms, begun, exchange) = (exchange.terms, exchange.oldest(), exchange.id);
         let to = match &errand {
             Some(errand) if errand.is_here => self.info.member.node,
             _ => peer,
@@ -145,7 +162,8 @@ impl Node {
             self.progress(peer, |view| view.bytes += ask.bytes());
         }
         let deadline = self.now.mono_ms + u64::from(self.options.exchange_answer_ms);
-        let question = Question { peer, exchange, errand };
+        let begun = begun.filter(|_| errand.is_some());
+        let question = Question { peer, exchange, begun, errand };
         let op = self.register(deadline, Operation::Exchange(question));
         let reveals = self.store.last_batch();
         self.send(reveals, Outgoing::Peer(to, Message::Exchange { op, terms, ask }));
@@ -186,14 +204,14 @@ impl Node {
                 self.found_equal(peer, at, &terms, filled);
             }
         }
-        self.advance(peer);
+        self.go_on(peer);
     }
 
     /// All that either of the two held of a partition when the comparison began is at both.
     fn found_equal(&mut self, peer: NodeId, partition: Partition, terms: &Terms, filled: bool) {
         if self.shares(peer, partition.get()) {
             self.progress(peer, |view| view.partitions_done += 1);
-            self.note_equal(peer, partition, terms, filled);
+            self.note_equal((peer, filled), partition, terms, terms.since);
         }
     }
 
@@ -270,7 +288,7 @@ impl Node {
                 work.ranges.push_back(HashRange::of_group(place, group, slices));
             }
         }
-        self.advance(peer);
+        self.go_on(peer);
     }
 
     fn ask_leaves(&mut self, peer: NodeId, namespace: NamespaceId) {
@@ -292,7 +310,7 @@ impl Node {
         for &(group, leaves) in differ.iter().take(GROUPS) {
             work.ranges.extend(HashRange::of_leaves(place, group, leaves));
         }
-        self.advance(peer);
+        self.go_on(peer);
     }
 
     fn on_done(&mut self, peer: NodeId) {
@@ -302,7 +320,7 @@ impl Node {
         work.done = true;
         let partition = work.partition;
         self.found_equal(peer, partition, &terms, filled);
-        self.advance(peer);
+        self.go_on(peer);
     }
 
     /// The peer (or for objects this node's own replica) has answered.
@@ -323,7 +341,18 @@ impl Node {
             self.progress(peer, |view| view.bytes += answer.bytes());
         }
         match (result, question.errand) {
+            // One of the two knows that it is gone; the other will hear of it another way.
+            (Err(Why::Forgotten), Some(errand)) => {
+                self.is_partial(peer);
+                self.on_object(peer, errand, None);
+            }
             (Err(why), _) => self.end_exchange(peer, Some(&why.to_string())),
+            (Ok(Answer::Begun(at)), None) => {
+                if let Some(exchange) = self.exchanges.get_mut(peer) {
+                    exchange.terms.theirs = at;
+                }
+                self.go_on(peer);
+            }
             (Ok(Answer::Passed(passed_ms)), _) => {
                 self.exchanges.peer_has_passed(peer, passed_ms);
                 self.end_exchange(peer, Some("its clock is ahead"));

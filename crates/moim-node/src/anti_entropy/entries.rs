@@ -11,6 +11,7 @@ use moim_core::NamespaceId;
 use moim_core::NodeId;
 use moim_core::merkle::{Place, Slice, entry_hash};
 use moim_core::object::Object;
+use moim_storage::Family;
 
 use super::{
     Ask, OBJECTS_IN_FLIGHT_FILL_MAX, OBJECTS_IN_FLIGHT_MAX, PAGE_ENTRIES_MAX, PageOfEntries,
@@ -129,15 +130,20 @@ impl Node {
         if let Some(below) = range.below {
             (to, _) = keyspace::data_range(place.partition, place.namespace, below);
         }
+        let since = self.clock.last();
+        if let Some(work) = self.exchanges.get_mut(peer).and_then(|running| running.work.as_mut()) {
+            work.reading_since = Some(since);
+        }
         let read = self.store.next_read();
         self.listings.insert(read, Listing::Page { peer, exchange: id });
-        self.effects.push(Effect::List { id: read, from, to, limit: PAGE_ENTRIES_MAX });
+        let (family, limit) = (Family::Data, PAGE_ENTRIES_MAX);
+        self.effects.push(Effect::List { id: read, family, from, to, limit });
     }
 
     /// The pace said to wait, and the time is over.
     pub(crate) fn on_page_due(&mut self, peer: NodeId, exchange: u64) {
         if self.exchanges.get_mut(peer).is_some_and(|running| running.id == exchange) {
-            self.advance(peer);
+            self.go_on(peer);
         }
     }
 
@@ -239,11 +245,12 @@ impl Node {
     fn end_page(&mut self, peer: NodeId) {
         let Some(exchange) = self.exchanges.get_mut(peer) else { return };
         let Some(work) = &mut exchange.work else { return };
+        work.reading_since = None;
         let end = work.page.take().and_then(|page| page.end);
         match (end, work.ranges.front_mut()) {
             (Some(end), Some(range)) => range.from_hash = end,
             _ => drop(work.ranges.pop_front()),
         }
-        self.advance(peer);
+        self.go_on(peer);
     }
 }

@@ -13,9 +13,11 @@ use moim_core::NodeId;
 use moim_core::ring::Partition;
 use moim_storage::{Family, Write};
 
-use super::Exchange;
+use super::{Comparisons, Exchange};
+use crate::api::Why;
 use crate::keyspace;
 use crate::node::Node;
+use crate::settled::Settling;
 use crate::views::FillingView;
 
 /// After a fill failed at one peer, others are tried for so long, in milliseconds.
@@ -71,6 +73,24 @@ impl Node {
             .collect();
         self.filling = Filling::new(owned.into_iter());
         self.figures.fillings += u64::from(self.filling.is_some());
+    }
+
+    /// Others remember batches of this node that its disk does not have: it was lost, or is an old copy. What it holds
+    /// may long have been deleted and the deletion forgotten, so it counts as nothing. Called when a turn begins.
+    pub(crate) fn notice_lost_batches(&mut self) {
+        let heard = self.gossip.heard_durable(self.info.member.node);
+        let Some(heard) = heard.filter(|&heard| heard > self.store.last_batch()) else { return };
+        self.store.continue_above(heard);
+        // Without a record the node is on its way into the cluster, and will be filled if it was a member.
+        if self.record.is_none() || self.filling.is_some() {
+            return;
+        }
+        for work in self.store.erase() {
+            self.refuse(work, Why::NotReady);
+        }
+        self.comparisons = Comparisons::default();
+        self.settling = Settling::default();
+        self.begin_filling();
     }
 
     /// A partition was compared with one of its other owners, and what that one held is here.

@@ -33,7 +33,7 @@ mod entries;
 mod filling;
 mod schedule;
 
-pub use ask::{Answer, Ask, Knowledge, PageOfEntries, SliceGroups, SliceSum, Span, Terms};
+pub use ask::{Answer, Ask, PageOfEntries, SliceGroups, SliceSum, Span, Terms};
 pub(crate) use comparisons::Comparisons;
 pub(crate) use descent::Exchange;
 pub(crate) use entries::Errand;
@@ -42,6 +42,7 @@ pub(crate) use schedule::Exchanges;
 pub use schedule::Repair;
 
 use moim_core::NodeId;
+use moim_core::clock::Hlc;
 
 /// Spans in one question.
 const SPANS_MAX: usize = 256;
@@ -71,6 +72,8 @@ pub(crate) struct Question {
     pub(crate) peer: NodeId,
     /// Which exchange asks: an answer to an earlier one means nothing to a later.
     exchange: u64,
+    /// When the object that it carries was read.
+    pub(crate) begun: Option<Hlc>,
     /// What an object is about; `None` for a step of the descent.
     errand: Option<Errand>,
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use moim_core::clock::Hlc;
 use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
 
-use super::{EXCHANGES_MAX, Exchange, Question, Terms};
+use super::{Ask, EXCHANGES_MAX, Exchange, Question, Terms};
 use crate::coordinator::Operation;
 use crate::node::Node;
 use crate::timer::Timer;
@@ -59,6 +60,11 @@ impl Exchanges {
         self.passed_there_ms.insert(peer, passed_ms);
     }
 
+    /// Since when objects that were read for an exchange may still be sent.
+    pub(crate) fn oldest(&self) -> Option<Hlc> {
+        self.running.values().filter_map(Exchange::oldest).min()
+    }
+
     /// A fresh number: names an exchange, and with the seed makes chance.
     fn draw(&mut self) -> u64 {
         self.drawn += 1;
@@ -67,11 +73,6 @@ impl Exchanges {
 
     fn filling(&self) -> bool {
         self.running.values().any(Exchange::fills)
-    }
-
-    /// When the oldest exchange began that this node asks in.
-    pub(crate) fn oldest(&self) -> Option<moim_core::clock::Hlc> {
-        self.running.values().map(|exchange| exchange.terms.since).min()
     }
 
     /// What is left to do on demand with a peer.
@@ -161,7 +162,7 @@ impl Node {
         let terms = Terms {
             ring: record.ring.version(),
             since: self.comparison_start(),
-            knowledge: self.knowledge(),
+            theirs: Hlc::ZERO,
             horizon_ms: 0,
             namespace: repair.namespace,
             filled: self.filling.is_none(),
@@ -171,13 +172,13 @@ impl Node {
         let exchange = Exchange::new((id, reason), terms, (first, last), self.now.mono_ms);
         self.exchanges.running.insert(peer, exchange);
         self.progress(peer, |view| view.partitions = partitions as u64);
-        self.advance(peer);
+        self.question(peer, Ask::Begin);
     }
 
-    /// What a comparison that begins now is about: everything held now. The node's own clock may be behind a stamp that
-    /// it has taken, but never behind one that it has observed.
-    fn comparison_start(&self) -> moim_core::clock::Hlc {
-        self.clock.last().max(moim_core::clock::Hlc::from_millis(self.now.wall_ms))
+    /// The moment of a comparison that begins now. Not the wall clock's, which hybrid time may be behind: what is learnt
+    /// after this must not seem to have been known before.
+    pub(super) fn comparison_start(&self) -> Hlc {
+        self.clock.last()
     }
 
     /// Slices that end after this have passed nowhere: not where a clock is ahead by what is allowed, nor, with the

@@ -10,6 +10,7 @@ use moim_core::clock::Hlc;
 use moim_core::object::{Content, Object, Version};
 use moim_core::ring::{Partition, Slot};
 use moim_core::{NamespaceId, NodeId};
+use moim_storage::Family;
 
 use super::{Job, Operation, unavailable};
 use crate::anti_entropy::PageOfEntries;
@@ -122,11 +123,14 @@ impl Node {
         self.listings.insert(id, Listing::Keys(asker));
         let (from, to) = keyspace::data_range(partition, namespace, from_hash);
         let limit = usize::from(limit.clamp(1, PAGE_KEYS_MAX));
-        self.effects.push(Effect::List { id, from, to, limit });
+        self.effects.push(Effect::List { id, family: Family::Data, from, to, limit });
     }
 
     /// A page has been read from disk.
     pub(crate) fn on_listed(&mut self, id: ReadId, page: Result<ListedPage, String>) {
+        if self.hints.awaits_page(id) {
+            return self.on_hints_listed(page);
+        }
         if self.on_swept(id, &page) {
             return;
         }

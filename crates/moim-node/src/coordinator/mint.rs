@@ -1,6 +1,8 @@
 //! New versions in `siblings` namespaces. They are made at a replica, because a dot needs the object at hand (INV-3);
-//! then the whole object goes to the other owners, who join it.
+//! then the whole object goes to the other owners, who join it. A node that stands in for owners makes them as well, of
+//! what it keeps for them: its dots are of an epoch that they do not know, so nothing that they hold is lost.
 
+use moim_core::NodeId;
 use moim_core::clock::{Epoch, VersionVector};
 use moim_core::object::{Content, Context, Object, SIBLINGS_MAX, Siblings, Version};
 
@@ -86,8 +88,40 @@ impl Node {
         let mut context = seen;
         context.insert(dot);
         let stored = self.pruned(&admitted.target, Stored::new(Object::Siblings(siblings)));
-        let batch = self.store.put(&admitted.target.data_key, stored.clone());
+        let away = match self.may_keep(&admitted, &stored) {
+            Ok(away) => away,
+            Err(failure) => return self.finish(origin, failure),
+        };
+        let batch = self.keep(&admitted.target, stored.clone(), away);
         self.begin_write(Job { origin, admitted }, stored, Context::Siblings(context), Some(batch));
+    }
+
+    /// Whether this node may keep what it makes: as an owner, or as a stand-in with room for it. Returns the owner to
+    /// stand in for.
+    fn may_keep(
+        &mut self,
+        admitted: &Admitted,
+        stored: &Stored,
+    ) -> Result<Option<NodeId>, Outcome> {
+        let own = self.info.member.node;
+        if admitted.owners.contains(&own) {
+            return Ok(None);
+        }
+        let away: Vec<_> =
+            admitted.owners.iter().copied().filter(|&owner| !self.can_ask(owner)).collect();
+        let mut missing: Vec<_> = away.iter().map(|&owner| (owner, self.why_not(owner))).collect();
+        if admitted.sloppy {
+            match self.hint_room(&admitted.target, stored.encoded.len()) {
+                Ok(()) => return Ok(away.first().copied()),
+                Err(Why::HintsFull(limit)) => {
+                    let failure = Failure::Overloaded { queue: Queue::HintStore, limit };
+                    return Err(Outcome::Failed(failure));
+                }
+                Err(why) => missing.push((own, why)),
+            }
+        }
+        let counts = (admitted.needs_w(), 0);
+        Err(unavailable(Intent::Write, admitted.w, counts, missing.into_iter()))
     }
 
     /// The object at hand could not be read.

@@ -8,6 +8,7 @@
 //! | file | what |
 //! |---|---|
 //! | `write` | send to all owners, acknowledge at W, stamp anew when outranked |
+//! | `slots`, `stand_in` | who has voted; who stands in for owners |
 //! | `read` | value from one, digests from the rest, join, write back, repair |
 //! | `hedge` | when a read asks one more replica, and how often reads may |
 //! | `freshness` | how stale reads are: a few are looked at again |
@@ -23,6 +24,8 @@ mod listing;
 mod mint;
 mod read;
 mod serial;
+mod slots;
+mod stand_in;
 mod write;
 
 pub(crate) use forward::Forwarded;
@@ -45,6 +48,7 @@ use crate::api::{
     Action, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId, Why,
 };
 use crate::gate::{NOTHING, Outgoing};
+use crate::hint::Handoff;
 use crate::message::{Message, OpId};
 use crate::namespace::{Conflict, Namespace};
 use crate::node::Node;
@@ -80,21 +84,23 @@ pub(crate) enum Operation {
     Task(NodeId, TaskId),
     /// A comparison with another owner.
     Exchange(Question),
+    /// Something that was kept for an owner, on its way to it.
+    Handoff(Handoff),
 }
 
 impl Operation {
-    /// When it began, if it may send objects. Owed copies are counted where they are kept.
+    /// When it began, if it may send objects. Owed copies and hints are counted where they are kept.
     fn begun(&self) -> Option<Hlc> {
         match self {
             Self::Write(write) => Some(write.begun()),
             Self::Read(read) => Some(read.begun()),
-            // Exchanges are counted as wholes.
+            Self::Exchange(question) => question.begun,
             Self::Forward(_)
             | Self::Listing(_)
             | Self::Inspect(_)
             | Self::Freshness(_)
             | Self::Task(..)
-            | Self::Exchange(_) => None,
+            | Self::Handoff(_) => None,
         }
     }
 }
@@ -131,6 +137,10 @@ impl Operations {
         self.by_id.remove(&id)
     }
 
+    pub(crate) fn get(&self, id: OpId) -> Option<&Operation> {
+        self.by_id.get(&id)
+    }
+
     pub(crate) fn get_mut(&mut self, id: OpId) -> Option<&mut Operation> {
         self.by_id.get_mut(&id)
     }
@@ -158,6 +168,8 @@ pub(crate) struct Admitted {
     pub(crate) target: Target,
     pub(crate) owners: Vec<NodeId>,
     pub(crate) conflict: Conflict,
+    /// Whether others may stand in for owners.
+    pub(crate) sloppy: bool,
     pub(crate) r: Level,
     pub(crate) w: Level,
     /// Copies that must hold what a read returned before it answers, so that no later read goes back; 1 where levels
@@ -245,7 +257,8 @@ impl Node {
     }
 
     /// Which other node must coordinate: for updates the key's first reachable owner, which serialises them; in
-    /// `siblings` any owner will do, and this node if it is one. Forwarded requests stay where they are.
+    /// `siblings` any owner will do, and this node if it is one. Where no owner can be reached, the first that may stand
+    /// in. Forwarded requests stay where they are.
     fn must_forward(&self, job: &Job, request: &Request) -> Option<NodeId> {
         let (own, admitted) = (self.info.member.node, &job.admitted);
         let is_owner = admitted.owners.contains(&own);
@@ -256,8 +269,9 @@ impl Node {
         if !serialised && (admitted.conflict == Conflict::Lww || is_owner) {
             return None;
         }
-        let reachable = |node: &&NodeId| **node == own || self.peers.is_reachable(**node);
-        admitted.owners.iter().find(reachable).copied().filter(|&node| node != own)
+        let owner = admitted.owners.iter().copied().find(|&node| self.can_ask(node));
+        let chosen = owner.or_else(|| self.next_stand_in(admitted, |_| false));
+        chosen.filter(|&node| node != own)
     }
 
     fn admit(&mut self, request: &Request) -> Result<Admitted, Failure> {
@@ -291,6 +305,7 @@ impl Node {
             target: Target::new(request.namespace, &request.key, partition),
             owners,
             conflict: policy.conflict,
+            sloppy: policy.sloppy,
             r,
             w,
             deadline_mono_ms,
@@ -365,6 +380,7 @@ impl Node {
             Some(Operation::Freshness(check)) => self.end_freshness(&check),
             Some(Operation::Task(node, task)) => self.task_failed(node, task),
             Some(Operation::Exchange(question)) => self.question_failed(&question, "no answer"),
+            Some(Operation::Handoff(handoff)) => self.handoff_failed(&handoff),
             None => {}
         }
     }
@@ -394,6 +410,7 @@ impl Node {
                 Some(Operation::Exchange(question)) if question.waits_for(node) => {
                     self.on_deadline(id);
                 }
+                Some(Operation::Handoff(handoff)) if handoff.owner == node => self.on_deadline(id),
                 _ => {}
             }
         }

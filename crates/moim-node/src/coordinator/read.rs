@@ -1,11 +1,12 @@
 //! The read path: the value from one replica, digests from the others; on a mismatch the objects, joined; written back
-//! before the answer where levels promise strong reads; the rest repaired afterwards (REQ-18).
+//! before the answer where levels promise strong reads; the rest repaired afterwards (REQ-18). In sloppy namespaces nodes
+//! that may keep the key for owners are asked where too few owners can be (`stand_in`).
 
 use moim_core::NodeId;
 use moim_core::clock::Hlc;
 use moim_core::object::{Joined, Object, Version};
 
-use super::{Job, Operation, Origin, unavailable};
+use super::{Admitted, Job, Operation, Origin, unavailable};
 use crate::api::{Intent, Why};
 use crate::message::{Message, OpId, ReadResult, Want};
 use crate::node::Node;
@@ -14,7 +15,31 @@ use crate::store::Stored;
 use crate::timer::Timer;
 use crate::views::PeerState;
 
-/// What an owner has said so far.
+/// Somebody who may hold the key.
+#[derive(Debug)]
+struct Holder {
+    node: NodeId,
+    /// It is no owner, but may keep the key for one.
+    stands_in: bool,
+    copy: Copy,
+}
+
+impl Holder {
+    /// Whether it knows of the key: as an owner, or because it keeps it for one.
+    fn knows(&self) -> bool {
+        match self.copy.state() {
+            State::Unknown => false,
+            State::Known(version) => !self.stands_in || version.is_some(),
+        }
+    }
+
+    /// Whether it stands in and keeps nothing.
+    fn is_empty_handed(&self) -> bool {
+        self.stands_in && self.copy.state() == State::Known(None)
+    }
+}
+
+/// What a holder has said so far.
 #[derive(Clone, Debug)]
 enum Copy {
     Unasked,
@@ -52,7 +77,7 @@ impl State {
 pub(crate) struct ReadOp {
     job: Job,
     /// In the order in which they are asked.
-    copies: Vec<(NodeId, Copy)>,
+    holders: Vec<Holder>,
     /// Who was asked, and when last, on the monotonic clock.
     asked: Vec<(NodeId, u64)>,
     /// Who was asked because another was late.
@@ -60,6 +85,10 @@ pub(crate) struct ReadOp {
     /// When it began, in Unix milliseconds, if it is one of those that are looked at again.
     sampled_wall_ms: Option<u64>,
     mismatch: bool,
+    /// Owners that have not answered until now are not counted upon.
+    late: bool,
+    /// Nobody else may stand in.
+    alone: bool,
 }
 
 /// What to do next.
@@ -67,6 +96,8 @@ enum Step {
     Wait,
     /// Ask one more owner for this much.
     AskMore(Want),
+    /// Ask somebody who may keep the key for an owner.
+    StandIn,
     /// Ask owners that gave a digest for their objects.
     Fetch(Vec<NodeId>),
     /// All that answered agree, or everything they hold is at hand.
@@ -75,17 +106,42 @@ enum Step {
 }
 
 impl ReadOp {
+    fn new(job: Job, holders: Vec<Holder>) -> Self {
+        let alone = !job.admitted.sloppy;
+        let (asked, hedge, mismatch, late) = (Vec::new(), None, false, false);
+        let sampled_wall_ms = None;
+        Self { job, holders, asked, hedge, sampled_wall_ms, mismatch, late, alone }
+    }
+
     pub(super) fn begun(&self) -> Hlc {
         self.job.admitted.begun
     }
 
     pub(crate) fn waits_for(&self, node: NodeId) -> bool {
-        self.copies.iter().any(|(owner, copy)| *owner == node && matches!(copy, Copy::Asked(_)))
+        let is_asked = |copy: &Copy| matches!(copy, Copy::Asked(_));
+        self.holders.iter().any(|holder| holder.node == node && is_asked(&holder.copy))
+    }
+
+    pub(super) fn admitted(&self) -> &Admitted {
+        &self.job.admitted
+    }
+
+    pub(super) fn has_asked(&self, node: NodeId) -> bool {
+        self.holders.iter().any(|holder| holder.node == node)
+    }
+
+    pub(super) fn add_stand_in(&mut self, node: NodeId) {
+        self.holders.push(Holder { node, stands_in: true, copy: Copy::Unasked });
+    }
+
+    /// Owners that have not answered until now are not counted upon.
+    pub(super) fn owners_are_late(&mut self) {
+        self.late = true;
     }
 
     fn set(&mut self, node: NodeId, copy: Copy) {
-        if let Some(slot) = self.copies.iter_mut().find(|(owner, _)| *owner == node) {
-            slot.1 = copy;
+        if let Some(holder) = self.holders.iter_mut().find(|holder| holder.node == node) {
+            holder.copy = copy;
         }
     }
 
@@ -105,12 +161,32 @@ impl ReadOp {
     }
 
     fn count(&self, wanted: impl Fn(&Copy) -> bool) -> usize {
-        self.copies.iter().filter(|(_, copy)| wanted(copy)).count()
+        self.holders.iter().filter(|holder| wanted(&holder.copy)).count()
     }
 
+    /// Answers that count: those of all who know of the key, and beside such a one, those of stand-ins without it.
     fn answered(&self) -> u8 {
-        u8::try_from(self.count(|copy| copy.state() != State::Unknown))
-            .expect("owners are at most COPIES_MAX")
+        let known = self.holders.iter().filter(|holder| holder.knows()).count();
+        let empty = self.holders.iter().filter(|holder| holder.is_empty_handed()).count();
+        let answered = if known == 0 { 0 } else { known + empty };
+        u8::try_from(answered).expect("owners and stand-ins are at most twice COPIES_MAX")
+    }
+
+    /// Whether owners alone do not make up the level.
+    fn is_sloppy(&self) -> bool {
+        let owners = self.holders.iter().filter(|holder| !holder.stands_in && holder.knows());
+        owners.count() < usize::from(self.job.admitted.needs_r())
+    }
+
+    /// Whether others must be asked: too few owners answer soon.
+    fn wants_stand_in(&self, needed: usize) -> bool {
+        let is_hopeful = |holder: &&Holder| match holder.copy {
+            Copy::Asked(_) => holder.stands_in || !self.late,
+            Copy::Unasked => true,
+            _ => false,
+        };
+        let hopeful = self.holders.iter().filter(is_hopeful).count();
+        !self.alone && usize::from(self.answered()) + hopeful < needed
     }
 
     fn step(&self) -> Step {
@@ -118,6 +194,9 @@ impl ReadOp {
         let answered = usize::from(self.answered());
         let asked = self.count(|copy| matches!(copy, Copy::Asked(_)));
         let unasked = self.count(|copy| matches!(copy, Copy::Unasked));
+        if self.wants_stand_in(needed) {
+            return Step::StandIn;
+        }
         if answered + asked + unasked < needed {
             // Those that were asked are still heard, so that the error can say how many answered.
             return if asked > 0 { Step::Wait } else { Step::Impossible };
@@ -139,13 +218,16 @@ impl ReadOp {
 
     /// Enough have answered: is everything they hold at hand?
     fn reconcile(&self) -> Step {
-        let at_hand = self.copies.iter().filter(|(_, copy)| matches!(copy, Copy::Object(_)));
-        let objects: Vec<_> = at_hand.map(|(_, copy)| copy.state()).collect();
-        let unknown = self.copies.iter().filter(|(_, copy)| match copy {
-            Copy::Digest(_) => !objects.contains(&copy.state()),
+        let at_hand = self
+            .holders
+            .iter()
+            .filter(|holder| matches!(holder.copy, Copy::Object(_)) && !holder.is_empty_handed());
+        let objects: Vec<_> = at_hand.map(|holder| holder.copy.state()).collect();
+        let unknown = self.holders.iter().filter(|holder| match &holder.copy {
+            Copy::Digest(_) => !objects.contains(&holder.copy.state()),
             _ => false,
         });
-        let mut fetch: Vec<NodeId> = unknown.map(|(node, _)| *node).collect();
+        let mut fetch: Vec<NodeId> = unknown.map(|holder| holder.node).collect();
         let awaits_object = self.count(|copy| matches!(copy, Copy::Asked(Want::Object))) > 0;
         match () {
             () if fetch.is_empty() => Step::Done,
@@ -161,7 +243,7 @@ impl ReadOp {
 
     /// Everything at hand, joined.
     fn joined(&self) -> Option<Stored> {
-        let held = self.copies.iter().filter_map(|(_, copy)| match copy {
+        let held = self.holders.iter().filter_map(|holder| match &holder.copy {
             Copy::Object(Some(stored)) => Some(stored.clone()),
             _ => None,
         });
@@ -177,12 +259,13 @@ impl Node {
     /// Reads a key at its level.
     pub(crate) fn begin_read(&mut self, job: Job) {
         let owners = self.read_order(&job.admitted.owners);
-        let copies = owners.into_iter().map(|owner| (owner, Copy::Unasked)).collect();
-        let deadline = job.admitted.deadline_mono_ms;
+        let holder = |node| Holder { node, stands_in: false, copy: Copy::Unasked };
+        let holders = owners.into_iter().map(holder).collect();
+        let (deadline, admitted) = (job.admitted.deadline_mono_ms, job.admitted.clone());
         let sampled_wall_ms = self.sample_freshness(&job.origin);
-        let (asked, hedge, mismatch) = (Vec::new(), None, false);
-        let read = ReadOp { job, copies, asked, hedge, sampled_wall_ms, mismatch };
+        let read = ReadOp { sampled_wall_ms, ..ReadOp::new(job, holders) };
         let id = self.register(deadline, Operation::Read(read));
+        self.watch_owners(id, &admitted);
         self.hedging.earn();
         self.drive_read(id);
         self.hedge_later(id);
@@ -288,13 +371,20 @@ impl Node {
         }
     }
 
-    fn drive_read(&mut self, id: OpId) {
+    pub(super) fn drive_read(&mut self, id: OpId) {
         loop {
             let Some(Operation::Read(read)) = self.operations.get_mut(id) else { return };
             match read.step() {
                 Step::Wait => return,
                 Step::AskMore(want) => {
                     self.ask_more(id, want);
+                }
+                Step::StandIn => {
+                    if !self.ask_stand_in(id)
+                        && let Some(Operation::Read(read)) = self.operations.get_mut(id)
+                    {
+                        read.alone = true;
+                    }
                 }
                 Step::Fetch(nodes) => return self.fetch(id, &nodes),
                 Step::Done => return self.read_done(id),
@@ -307,8 +397,9 @@ impl Node {
     fn ask_more(&mut self, id: OpId, want: Want) -> bool {
         loop {
             let Some(Operation::Read(read)) = self.operations.get_mut(id) else { return false };
-            let next = read.copies.iter().find(|(_, copy)| matches!(copy, Copy::Unasked));
-            let Some(node) = next.map(|(node, _)| *node) else { return false };
+            let mut unasked =
+                read.holders.iter().filter(|holder| matches!(holder.copy, Copy::Unasked));
+            let Some(node) = unasked.next().map(|holder| holder.node) else { return false };
             if self.can_ask(node) {
                 self.ask(id, node, want);
                 return true;
@@ -320,7 +411,7 @@ impl Node {
         }
     }
 
-    fn ask(&mut self, id: OpId, node: NodeId, want: Want) {
+    pub(super) fn ask(&mut self, id: OpId, node: NodeId, want: Want) {
         let Some(Operation::Read(read)) = self.operations.get_mut(id) else { return };
         read.set(node, Copy::Asked(want));
         let now_ms = self.now.mono_ms;
@@ -362,26 +453,32 @@ impl Node {
         };
         if let Some(began_wall_ms) = read.sampled_wall_ms {
             let answer = joined.as_ref().map(|stored| stored.object.clone());
-            let unknown = |(_, copy): &&(NodeId, Copy)| copy.state() == State::Unknown;
-            let others = read.copies.iter().filter(unknown).map(|(node, _)| *node).collect();
+            let unknown =
+                |holder: &&Holder| !holder.stands_in && holder.copy.state() == State::Unknown;
+            let others = read.holders.iter().filter(unknown).map(|holder| holder.node).collect();
             self.check_freshness(&read.job.admitted, began_wall_ms, answer, others);
         }
         let state = State::of(joined.as_ref());
         let holds = |copy: &Copy| copy.state() == state;
-        let agreed =
-            read.copies.iter().all(|(_, copy)| copy.state() == State::Unknown || holds(copy));
-        let Some(stored) = joined.filter(|_| !agreed) else {
-            return self.finish_read(read.job.origin, agreed_object(&read.copies));
+        let is_sloppy = read.is_sloppy();
+        self.figures.sloppy_reads += u64::from(is_sloppy);
+        let agrees = |holder: &Holder| {
+            holder.copy.state() == State::Unknown || holder.is_empty_handed() || holds(&holder.copy)
         };
-        let holders = u8::try_from(read.count(holds)).expect("owners are at most COPIES_MAX");
-        let stale = read
-            .copies
-            .iter()
-            .filter(|(_, copy)| !holds(copy))
-            .map(|(node, _)| *node)
-            .collect::<Vec<_>>();
+        let Some(stored) = joined.filter(|_| !read.holders.iter().all(agrees)) else {
+            return self.finish_read(read.job.origin, agreed_object(&read.holders));
+        };
+        let holders = u8::try_from(read.count(holds)).expect("at most twice COPIES_MAX");
+        // What stand-ins keep they hand over themselves.
+        let owners = read.holders.iter().filter(|holder| !holder.stands_in);
+        let stale: Vec<_> =
+            owners.filter(|holder| !holds(&holder.copy)).map(|holder| holder.node).collect();
         self.figures.read_repairs += stale.len() as u64;
         let missing = read.job.admitted.write_back.saturating_sub(holders);
+        // Where stand-ins count nothing is promised about later reads: the owners that can be are brought up to date.
+        let within_reach = stale.iter().filter(|&&owner| self.can_ask(owner)).count();
+        let within_reach = u8::try_from(within_reach).unwrap_or(u8::MAX);
+        let missing = if is_sloppy { missing.min(within_reach) } else { missing };
         if missing > 0 {
             return self.begin_write_back(read.job, stored, stale, missing);
         }
@@ -393,9 +490,9 @@ impl Node {
     /// The planted fault: of copies that differ, one with a value wins, as if it were written now.
     fn resurrected(&mut self, read: &ReadOp) -> Option<Stored> {
         let wall_ms = self.now.wall_ms;
-        let known = read.copies.iter().filter(|(_, copy)| copy.state() != State::Unknown);
-        let states: Vec<_> = known.map(|(_, copy)| copy.state()).collect();
-        let live = read.copies.iter().find_map(|(_, copy)| match copy {
+        let known = read.holders.iter().filter(|holder| holder.copy.state() != State::Unknown);
+        let states: Vec<_> = known.map(|holder| holder.copy.state()).collect();
+        let live = read.holders.iter().find_map(|holder| match &holder.copy {
             Copy::Object(Some(Stored { object: Object::Lww(version), .. }))
                 if version.is_live(wall_ms) =>
             {
@@ -427,9 +524,9 @@ impl Node {
     pub(crate) fn read_deadline(&mut self, read: ReadOp) {
         let waited_ms = self.waited_ms(&read.job.admitted);
         self.observe_late(&read);
-        for (node, copy) in &read.copies {
-            if let Copy::Asked(_) = copy {
-                self.missed_deadline(*node);
+        for holder in &read.holders {
+            if let Copy::Asked(_) = holder.copy {
+                self.missed_deadline(holder.node);
             }
         }
         self.answer_unread(read, waited_ms);
@@ -437,9 +534,9 @@ impl Node {
 
     fn answer_unread(&mut self, read: ReadOp, waited_ms: u32) {
         let counts = (read.job.admitted.needs_r(), read.answered());
-        let missing = read.copies.iter().filter_map(|(node, copy)| match copy {
-            Copy::Failed(why) => Some((*node, why.clone())),
-            Copy::Asked(_) => Some((*node, Why::NoAnswer(waited_ms))),
+        let missing = read.holders.iter().filter_map(|holder| match &holder.copy {
+            Copy::Failed(why) => Some((holder.node, why.clone())),
+            Copy::Asked(_) => Some((holder.node, Why::NoAnswer(waited_ms))),
             _ => None,
         });
         let outcome = unavailable(Intent::Read, read.job.admitted.r, counts, missing);
@@ -459,8 +556,8 @@ fn copy_of(result: ReadResult) -> Result<Copy, Why> {
 }
 
 /// The object of any replica, when all that answered hold the same.
-fn agreed_object(copies: &[(NodeId, Copy)]) -> Option<Object> {
-    copies.iter().find_map(|(_, copy)| match copy {
+fn agreed_object(holders: &[Holder]) -> Option<Object> {
+    holders.iter().find_map(|holder| match &holder.copy {
         Copy::Object(stored) => stored.as_ref().map(|stored| stored.object.clone()),
         _ => None,
     })

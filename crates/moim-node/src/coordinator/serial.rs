@@ -166,14 +166,18 @@ impl Node {
 
     /// The write of the running update has ended.
     pub(crate) fn serial_written(&mut self, key: &Bytes, outcome: Outcome) {
-        let reply = self
-            .serial
-            .by_key
-            .get_mut(key)
-            .and_then(VecDeque::front_mut)
-            .and_then(|p| p.reply.take());
+        let Some(pending) = self.serial.by_key.get_mut(key).and_then(VecDeque::front_mut) else {
+            return;
+        };
+        let (reply, attempts) = (pending.reply.take(), pending.attempts);
+        let admitted = pending.admitted.clone();
         match (outcome, reply) {
             (Outcome::Written { .. }, Some(reply)) => self.end_serial(key, Outcome::Updated(reply)),
+            // An earlier attempt may be held somewhere: nobody knows whether it was done.
+            (Outcome::Failed(Failure::Overloaded { .. }), _) if attempts > 1 => {
+                let (node, waited_ms) = (self.info.member.node, self.waited_ms(&admitted));
+                self.end_serial(key, Outcome::Failed(Failure::Timeout { node, waited_ms }));
+            }
             (outcome, _) => self.end_serial(key, outcome),
         }
     }

@@ -2,16 +2,18 @@
 //!
 //! In `lww` an owner that holds a later version answers *superseded*. Without W plain acknowledgements the write is
 //! stamped anew above what it met and sent again, before it is acknowledged: so with strict quorums and 2W > N a write
-//! that begins after another's acknowledgement outranks it, whatever the clocks say.
+//! that begins after another's acknowledgement outranks it, whatever the clocks say. In sloppy namespaces others stand
+//! in for owners that cannot be reached (`stand_in`).
 
 use bytes::Bytes;
 use moim_core::NodeId;
 use moim_core::clock::{Actor, Dot, Epoch, Hlc};
 use moim_core::object::{Content, Context, Object, Version};
-use moim_core::quorum::{Tally, Verdict};
+use moim_core::quorum::Verdict;
 
+use super::slots::{Slots, Vote};
 use super::{Admitted, Fresh, Job, Operation, Origin, unavailable};
-use crate::api::{BatchId, Expiry, Failure, Intent, Outcome, Why};
+use crate::api::{BatchId, Expiry, Failure, Intent, Outcome, Queue, Why};
 use crate::gate::{NOTHING, Outgoing};
 use crate::message::{Message, OpId, WriteResult};
 use crate::namespace::Conflict;
@@ -21,35 +23,24 @@ use crate::store::Stored;
 use crate::timer::Timer;
 use crate::views::PeerState;
 
-/// What an owner has said so far.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Vote {
-    Waiting,
-    Stored,
-    Superseded,
-    Failed(Why),
-}
-
 /// A write under way.
 #[derive(Debug)]
 pub(crate) struct WriteOp {
     /// Taken when it is answered.
     origin: Option<Origin>,
-    admitted: Admitted,
-    stored: Stored,
+    pub(super) admitted: Admitted,
+    pub(super) stored: Stored,
     /// What the client gets back to replace just this.
     context: Context,
-    tally: Tally,
-    votes: Vec<(NodeId, Vote)>,
+    pub(super) slots: Slots,
     intent: Intent,
 }
 
 impl WriteOp {
     fn new(job: Job, stored: Stored, context: Context, needed: u8) -> Self {
         let Job { origin, admitted } = job;
-        let tally = Tally::new(admitted.copies(), needed);
-        let (origin, votes) = (Some(origin), Vec::new());
-        Self { origin, admitted, stored, context, tally, votes, intent: Intent::Write }
+        let slots = Slots::new(&admitted.owners, needed);
+        Self { origin: Some(origin), admitted, stored, context, slots, intent: Intent::Write }
     }
 
     pub(super) fn begun(&self) -> Hlc {
@@ -57,19 +48,12 @@ impl WriteOp {
     }
 
     pub(crate) fn waits_for(&self, node: NodeId) -> bool {
-        self.votes.iter().any(|(voter, vote)| *voter == node && *vote == Vote::Waiting)
+        self.slots.waits_for(node)
     }
 
-    fn vote(&mut self, node: NodeId, vote: Vote) -> Option<Verdict> {
-        let slot =
-            self.votes.iter_mut().find(|(voter, slot)| *voter == node && *slot == Vote::Waiting)?;
-        let verdict = if vote == Vote::Stored { self.tally.yes() } else { self.tally.no() };
-        slot.1 = vote;
-        Some(verdict)
-    }
-
-    fn any(&self, wanted: &Vote) -> bool {
-        self.votes.iter().any(|(_, vote)| vote == wanted)
+    /// Whether somebody waits for its outcome.
+    pub(super) fn is_open(&self) -> bool {
+        self.origin.is_some()
     }
 
     fn outcome(&self) -> Outcome {
@@ -77,12 +61,12 @@ impl WriteOp {
     }
 
     fn failure(&self) -> Outcome {
-        let missing = self.votes.iter().filter_map(|(node, vote)| match vote {
-            Vote::Failed(why) => Some((*node, why.clone())),
-            Vote::Waiting | Vote::Stored | Vote::Superseded => None,
-        });
+        if let Some(limit) = self.slots.hints_full() {
+            return Outcome::Failed(Failure::Overloaded { queue: Queue::HintStore, limit });
+        }
         let level = if self.intent == Intent::Read { self.admitted.r } else { self.admitted.w };
-        unavailable(self.intent, level, (self.tally.needed(), self.tally.got()), missing)
+        let counts = (self.slots.needed(), self.slots.got());
+        unavailable(self.intent, level, counts, self.slots.missing())
     }
 }
 
@@ -184,6 +168,7 @@ impl Node {
         needed: u8,
     ) {
         job.admitted.owners = stale;
+        job.admitted.sloppy = false;
         let context = stored.object.context();
         let op = WriteOp { intent: Intent::Read, ..WriteOp::new(job, stored, context, needed) };
         self.send_round(op, None);
@@ -191,15 +176,20 @@ impl Node {
 
     /// Sends the object of `op` to every owner under a fresh id.
     fn send_round(&mut self, mut op: WriteOp, minted: Option<BatchId>) {
-        op.votes = op.admitted.owners.iter().map(|&owner| (owner, Vote::Waiting)).collect();
-        op.tally = Tally::new(op.admitted.copies(), op.tally.needed());
+        op.slots = op.slots.again(&op.admitted.owners);
+        if minted.is_some() {
+            let away = op.admitted.owners.iter().copied().find(|&owner| !self.can_ask(owner));
+            op.slots.is_kept_by(self.info.member.node, away);
+        }
         let owners = op.admitted.owners.clone();
         let own = self.info.member.node;
         let reveals = self.lease_batch(op.stored.object.written());
         let (target, object) = (op.admitted.target.clone(), op.stored.encoded.clone());
         let budget_ms = self.budget_ms(op.admitted.deadline_mono_ms);
+        let admitted = op.admitted.clone();
         let id = self.register(op.admitted.deadline_mono_ms, Operation::Write(op));
-        for owner in owners {
+        self.watch_owners(id, &admitted);
+        for &owner in &owners {
             match minted {
                 Some(_) if owner == own && !self.is_filled(target.partition) => {
                     self.answer_write(own, id, WriteResult::Refused(Why::NotReady), NOTHING);
@@ -218,14 +208,17 @@ impl Node {
                     };
                     self.send(reveals, Outgoing::Peer(owner, message));
                 }
-                _ => self.write_refused(id, owner, self.why_not(owner)),
+                _ => self.write_skipped(id, owner),
             }
+        }
+        if let Some(batch) = minted.filter(|_| !owners.contains(&own)) {
+            self.answer_write(own, id, WriteResult::Stored, batch);
         }
         // Levels beyond the copies there are, and nobody to ask, are known to be impossible at once.
         self.judge_write(id);
     }
 
-    /// An owner has answered a write.
+    /// An owner or a stand-in has answered a write.
     pub(crate) fn on_write_reply(&mut self, from: NodeId, id: OpId, result: WriteResult) {
         match (self.operations.get_mut(id), result) {
             (Some(Operation::Write(_)), WriteResult::Stored) => {
@@ -236,6 +229,11 @@ impl Node {
             }
             (Some(Operation::Write(_)), WriteResult::Refused(why)) => {
                 self.write_refused(id, from, why);
+            }
+            (Some(Operation::Handoff(handoff)), result) if handoff.owner == from => {
+                let handoff = handoff.clone();
+                self.operations.remove(id);
+                self.on_handoff_reply(&handoff, &result);
             }
             (Some(Operation::Task(node, task)), result) if *node == from => {
                 let task = *task;
@@ -254,15 +252,16 @@ impl Node {
         }
     }
 
-    pub(crate) fn write_refused(&mut self, id: OpId, node: NodeId, why: Why) {
-        // What a read was about to return is gone, and forgotten: it returns nothing.
-        if why == Why::Forgotten
-            && let Some(Operation::Write(op)) = self.operations.get_mut(id)
-            && op.intent == Intent::Read
-            && let Some(origin) = op.origin.take()
-        {
-            self.finish_read(origin, None);
+    /// An owner is not asked: it cannot be reached.
+    fn write_skipped(&mut self, id: OpId, owner: NodeId) {
+        let why = self.why_not(owner);
+        if let Some(Operation::Write(op)) = self.operations.get_mut(id) {
+            op.slots.skip(owner, why);
+            self.judge_write(id);
         }
+    }
+
+    pub(crate) fn write_refused(&mut self, id: OpId, node: NodeId, why: Why) {
         self.write_vote(id, node, Vote::Failed(why));
     }
 
@@ -291,7 +290,7 @@ impl Node {
 
     fn write_vote(&mut self, id: OpId, node: NodeId, vote: Vote) {
         if let Some(Operation::Write(op)) = self.operations.get_mut(id)
-            && op.vote(node, vote).is_some()
+            && op.slots.vote(node, vote)
         {
             self.judge_write(id);
         }
@@ -300,14 +299,19 @@ impl Node {
     /// Answers if the verdict is known, and ends the operation when everybody has voted.
     fn judge_write(&mut self, id: OpId) {
         let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
-        let verdict = op.tally.verdict();
-        let complete = !op.any(&Vote::Waiting);
-        let outranked = op.any(&Vote::Superseded);
+        let outranked = op.slots.any(&Vote::Superseded);
+        if op.is_open() && !outranked {
+            self.seek_stand_ins(id);
+        }
+        let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
+        let verdict = op.slots.verdict();
+        let complete = !op.slots.any(&Vote::Waiting);
         match verdict {
             Verdict::Pending => {}
             Verdict::Reached => {
                 if let Some(origin) = op.origin.take() {
                     let outcome = op.outcome();
+                    self.figures.sloppy_writes += u64::from(op.slots.is_sloppy());
                     self.answer_write_op(id, origin, outcome);
                 }
             }
@@ -360,32 +364,23 @@ impl Node {
     /// Everybody has voted, or time is over: what is still missing somewhere is owed.
     fn write_complete(&mut self, op: &WriteOp) {
         if op.origin.is_none()
-            && op.any(&Vote::Superseded)
-            && op.tally.verdict() == Verdict::Reached
+            && op.slots.any(&Vote::Superseded)
+            && op.slots.verdict() == Verdict::Reached
         {
             self.figures.lww_discarded += 1;
         }
-        for (node, vote) in &op.votes {
-            match vote {
-                // One that refuses a forgotten version knows better.
-                Vote::Stored | Vote::Superseded | Vote::Failed(Why::Forgotten) => {}
-                Vote::Failed(_) | Vote::Waiting => {
-                    self.owe(*node, &op.admitted.target, op.stored.clone(), op.admitted.begun);
-                }
-            }
+        // What was refused for want of room is not written after all.
+        if op.slots.hints_full().is_some() {
+            return;
+        }
+        for owner in op.slots.lacking() {
+            self.owe(owner, &op.admitted.target, op.stored.clone(), op.admitted.begun);
         }
     }
 
     pub(crate) fn write_deadline(&mut self, id: OpId, mut op: WriteOp) {
         let waited_ms = self.waited_ms(&op.admitted);
-        let mut late = Vec::new();
-        for (node, vote) in &mut op.votes {
-            if *vote == Vote::Waiting {
-                *vote = Vote::Failed(Why::NoAnswer(waited_ms));
-                late.push(*node);
-            }
-        }
-        for node in late {
+        for node in op.slots.close(&Why::NoAnswer(waited_ms)) {
             self.missed_deadline(node);
         }
         if let Some(origin) = op.origin.take() {

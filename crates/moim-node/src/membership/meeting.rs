@@ -24,8 +24,8 @@ impl Node {
             // What was asked on the connection that this one replaces may never be answered.
             self.give_up_on(node);
         }
-        self.forget_completeness_of(node);
         self.was_member |= self.record.is_none() && hello.cluster.is_some();
+        self.forget_completeness_of(node);
         self.peers.up(&hello.info, self.now.mono_ms, &self.options);
         if let Some(founding) = &mut self.founding {
             let step = founding.meet(&hello.info);
@@ -37,6 +37,7 @@ impl Node {
         }
         self.greet(&hello.info);
         self.offer_tasks(node);
+        self.hand_off(node);
     }
 
     fn check_hello(&self, hello: &Hello) -> Result<(), HelloRefused> {
@@ -67,6 +68,7 @@ impl Node {
             self.send_plain(node, Message::Ping);
         }
         self.judge_members();
+        self.read_hints();
         if let Some(founding) = &mut self.founding {
             let step = founding.step();
             self.founding_step(step);

@@ -41,13 +41,12 @@ impl Moment {
     pub(super) fn judge(&self, object: &Object, max_ttl_ms: Option<u64>) -> Forget {
         let gone = object.versions().iter().all(|version| match version.content {
             Content::Deleted | Content::Dropped => true,
-            // Not before its slice has passed: replicas would differ in what their trees count.
-            Content::Value(_) => Slice::of(version).has_passed(self.passed_ms()),
+            Content::Value(_) => self.has_passed(Slice::of(version)),
         });
         if gone {
             let written = object.written();
             let outlived = max_ttl_ms
-                .is_some_and(|ttl_ms| written.millis().saturating_add(ttl_ms) <= self.passed_ms());
+                .is_some_and(|ttl_ms| self.is_past(written.millis().saturating_add(ttl_ms)));
             return if written <= self.settled || outlived { Forget::Whole } else { Forget::Keep };
         }
         match object {
@@ -58,9 +57,14 @@ impl Moment {
         }
     }
 
-    /// What is due at this Unix millisecond is due on every clock.
-    fn passed_ms(&self) -> u64 {
-        self.wall_ms.saturating_sub(2 * self.clock_error_ms)
+    /// Whether a version has fallen out of every replica's trees.
+    fn has_passed(&self, slice: Slice) -> bool {
+        slice.has_passed(self.wall_ms.saturating_sub(2 * self.clock_error_ms))
+    }
+
+    /// Whether a deadline has passed on every clock.
+    fn is_past(&self, deadline_ms: u64) -> bool {
+        deadline_ms.saturating_add(2 * self.clock_error_ms) <= self.wall_ms
     }
 }
 

@@ -1,8 +1,46 @@
 //! The sums behind *complete* and *settled*, apart from where their inputs come from.
 
+use std::collections::VecDeque;
+
 use moim_core::clock::Hlc;
 
-use crate::anti_entropy::Knowledge;
+/// Points that a [`Track`] remembers. At one a second this is two minutes; comparisons that take longer count from an
+/// older point, which is always safe.
+const POINTS_MAX: usize = 128;
+
+/// A time that grows, and when it was known to have grown. Both are hybrid times of the same clock or safely below it.
+#[derive(Debug, Default)]
+pub(super) struct Track {
+    /// (when, how far), both growing.
+    points: VecDeque<(Hlc, Hlc)>,
+}
+
+impl Track {
+    /// At `at` it is known to have reached `value`. Returns whether it had not been further before.
+    pub(super) fn grow(&mut self, at: Hlc, value: Hlc) -> bool {
+        let last = self.points.back().map_or(Hlc::ZERO, |&(_, reached)| reached);
+        if value <= last {
+            return value == last;
+        }
+        if self.points.len() >= POINTS_MAX {
+            // Every other point of the older half goes: long comparisons still find one not too far back.
+            let mut index = 0;
+            self.points.retain(|_| {
+                index += 1;
+                index > POINTS_MAX / 2 || index % 2 == 0
+            });
+        }
+        self.points.push_back((at, value));
+        true
+    }
+
+    /// How far it was known to have reached strictly before `moment`. Strictly, because what happens within one tick of
+    /// the clock has no order.
+    pub(super) fn before(&self, moment: Hlc) -> Hlc {
+        let after = self.points.partition_point(|&(at, _)| at < moment);
+        after.checked_sub(1).map_or(Hlc::ZERO, |last| self.points[last].1)
+    }
+}
 
 /// How far one partition has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,16 +54,22 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Takes in the time, the least floor of all members, and what the last comparisons with the other owners went on.
-    pub(super) fn advance(&mut self, now: Hlc, floor: Hlc, compared: Knowledge) {
-        if let Some((until, end)) = self.candidate
-            && floor >= end
+    /// Takes in what is known now: the time and the least floor of all members; what that floor was, and how far all
+    /// other owners were known to be complete, when the oldest of the last comparisons with them began.
+    pub(super) fn advance(
+        &mut self,
+        (now, floor): (Hlc, Hlc),
+        floor_compared: Hlc,
+        everywhere_compared: Hlc,
+    ) {
+        if let Some((until, compared)) = self.candidate
+            && floor >= compared
         {
             self.settled = self.settled.max(until);
             self.candidate = None;
         }
-        self.complete = self.complete.max(compared.floor);
-        let until = compared.complete.min(self.complete);
+        self.complete = self.complete.max(floor_compared);
+        let until = everywhere_compared.min(self.complete);
         if self.candidate.is_none() && until > self.settled {
             self.candidate = Some((until, now));
         }
@@ -46,37 +90,58 @@ mod tests {
         Hlc::from_millis(ms)
     }
 
-    fn on(floor_ms: u64, complete_ms: u64) -> Knowledge {
-        Knowledge { floor: at(floor_ms), complete: at(complete_ms) }
+    #[test]
+    fn a_track_answers_with_what_was_known_before() {
+        let mut track = Track::default();
+        assert_eq!(track.before(at(9)), Hlc::ZERO);
+        track.grow(at(10), at(5));
+        track.grow(at(20), at(5));
+        track.grow(at(30), at(25));
+        assert_eq!(track.before(at(10)), Hlc::ZERO, "the same moment has no order");
+        assert_eq!(track.before(at(25)), at(5));
+        assert_eq!(track.before(at(31)), at(25));
+    }
+
+    #[test]
+    fn a_track_is_bounded_and_never_says_too_much() {
+        let mut track = Track::default();
+        for ms in 1..10_000 {
+            track.grow(at(ms), at(ms));
+        }
+        assert!(track.points.len() <= POINTS_MAX);
+        for ms in 1..10_000 {
+            assert!(track.before(at(ms)) < at(ms));
+        }
+        assert_eq!(track.before(at(10_000)), at(9_999));
     }
 
     #[test]
     fn each_step_waits_for_the_one_before() {
         let mut progress = Progress::default();
-        progress.advance(at(10), at(8), on(5, 0));
+        progress.advance((at(10), at(8)), at(5), Hlc::ZERO);
         assert_eq!((progress.complete, progress.settled), (at(5), Hlc::ZERO), "others are not");
-        progress.advance(at(20), at(18), on(15, 4));
+        progress.advance((at(20), at(18)), at(15), at(4));
         assert_eq!(progress.settled, Hlc::ZERO, "copies read before 20 may be on their way");
-        progress.advance(at(30), at(19), on(15, 4));
+        progress.advance((at(30), at(19)), at(15), at(4));
         assert_eq!(progress.settled, Hlc::ZERO, "one still may");
-        progress.advance(at(31), at(20), on(15, 4));
+        progress.advance((at(31), at(20)), at(15), at(4));
         assert_eq!(progress.settled, at(4));
     }
 
     #[test]
     fn what_is_not_complete_here_is_not_settled() {
         let mut progress = Progress::default();
-        progress.advance(at(10), at(9), on(3, 7));
-        progress.advance(at(20), at(19), on(3, 7));
+        progress.advance((at(10), at(9)), at(3), at(7));
+        progress.advance((at(20), at(19)), at(3), at(7));
         assert_eq!(progress.settled, at(3));
     }
 
     #[test]
     fn an_owner_that_restarts_voids_what_was_about_to_settle() {
         let mut progress = Progress::default();
-        progress.advance(at(10), at(9), on(5, 5));
+        progress.advance((at(10), at(9)), at(5), at(5));
         progress.begin_again();
-        progress.advance(at(20), at(19), on(5, 0));
+        progress.advance((at(20), at(19)), at(5), Hlc::ZERO);
         assert_eq!(progress.settled, Hlc::ZERO);
     }
 }

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use moim_core::ring::Slot;
+use moim_storage::Family;
 
 use super::forget::may_be_forgotten;
 use crate::api::{Effect, ListedPage, ReadId};
@@ -50,7 +51,8 @@ impl Node {
         let id = self.store.next_read();
         sweep.reading = Some(id);
         let (from, to) = (sweep.from.clone(), Bytes::from_static(END));
-        self.effects.push(Effect::List { id, from, to, limit: self.options.sweep_page_keys });
+        let (family, limit) = (Family::Data, self.options.sweep_page_keys);
+        self.effects.push(Effect::List { id, family, from, to, limit });
     }
 
     /// A page for the sweep has been read. Returns whether it was one.

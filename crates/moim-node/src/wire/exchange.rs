@@ -7,9 +7,7 @@ use moim_core::codec::{DecodeError, Put, Reader};
 use moim_core::merkle::{GROUPS, Place, Slice};
 use moim_core::ring::Partition;
 
-use crate::anti_entropy::{
-    Answer, Ask, Knowledge, PageOfEntries, SliceGroups, SliceSum, Span, Terms,
-};
+use crate::anti_entropy::{Answer, Ask, PageOfEntries, SliceGroups, SliceSum, Span, Terms};
 use crate::keyspace;
 
 /// Anything that a peer may send in one list.
@@ -18,9 +16,8 @@ const LIST_MAX: usize = 1 << 17;
 pub(super) fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
     out.put_u64(terms.ring);
     out.put_u64(terms.since.as_u64());
+    out.put_u64(terms.theirs.as_u64());
     out.put_u64(terms.horizon_ms);
-    out.put_u64(terms.knowledge.floor.as_u64());
-    out.put_u64(terms.knowledge.complete.as_u64());
     out.put_u8(u8::from(terms.filled) | (u8::from(terms.namespace.is_some()) << 1));
     out.put_u32(terms.namespace.map_or(0, |namespace| namespace.0));
 }
@@ -28,14 +25,12 @@ pub(super) fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
 pub(super) fn terms(reader: &mut Reader) -> Result<Terms, DecodeError> {
     let ring = reader.u64("ring version")?;
     let since = Hlc::from_u64(reader.u64("start of the comparison")?);
+    let theirs = Hlc::from_u64(reader.u64("start of the comparison")?);
     let horizon_ms = reader.u64("horizon")?;
-    let floor = Hlc::from_u64(reader.u64("floor")?);
-    let complete = Hlc::from_u64(reader.u64("completeness")?);
-    let knowledge = Knowledge { floor, complete };
     let flags = reader.u8("terms")?;
     let namespace = NamespaceId(reader.u32("namespace")?);
     let namespace = (flags & 2 != 0).then_some(namespace);
-    Ok(Terms { ring, since, knowledge, horizon_ms, namespace, filled: flags & 1 != 0 })
+    Ok(Terms { ring, since, theirs, horizon_ms, namespace, filled: flags & 1 != 0 })
 }
 
 pub(super) fn put_ask(out: &mut Vec<u8>, ask: &Ask) {
@@ -81,6 +76,7 @@ pub(super) fn put_ask(out: &mut Vec<u8>, ask: &Ask) {
             out.put_u8(6);
             out.put_u16(partition.get());
         }
+        Ask::Begin => out.put_u8(7),
     }
 }
 
@@ -117,6 +113,7 @@ pub(super) fn ask(mut reader: Reader) -> Result<Ask, DecodeError> {
             Ask::Object { namespace, key, object }
         }
         6 => Ask::Done(partition(reader)?),
+        7 => Ask::Begin,
         _ => return Err(DecodeError::Invalid("question")),
     })
 }
@@ -153,6 +150,10 @@ pub(super) fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
             out.put_u8(8);
             out.put_u64(*passed_ms);
         }
+        Answer::Begun(at) => {
+            out.put_u8(9);
+            out.put_u64(at.as_u64());
+        }
     }
 }
 
@@ -179,6 +180,7 @@ pub(super) fn answer(reader: &mut Reader) -> Result<Answer, DecodeError> {
         6 => Answer::Object(Some(reader.take("object", reader.remaining())?)),
         7 => Answer::Done,
         8 => Answer::Passed(reader.u64("passed slices")?),
+        9 => Answer::Begun(Hlc::from_u64(reader.u64("start of the comparison")?)),
         _ => return Err(DecodeError::Invalid("answer")),
     })
 }

@@ -19,10 +19,10 @@ mod request;
 mod tests;
 
 use bytes::{BufMut, Bytes};
-use moim_core::NamespaceId;
 use moim_core::clock::Hlc;
 use moim_core::codec::{DecodeError, Put, Reader};
 use moim_core::ring::PartitionCount;
+use moim_core::{NamespaceId, NodeId};
 
 use crate::anti_entropy::Answer;
 use crate::api::Why;
@@ -56,6 +56,7 @@ mod kind {
     pub(super) const KEYS: u8 = 0x07;
     pub(super) const KEYS_REPLY: u8 = 0x08;
     pub(super) const UNSUPPORTED: u8 = 0x09;
+    pub(super) const HINT: u8 = 0x0a;
     pub(super) const EXCHANGE: u8 = 0x10;
     pub(super) const EXCHANGE_REPLY: u8 = 0x11;
     pub(super) const HELLO: u8 = 0x80;
@@ -153,11 +154,15 @@ fn checksum(bytes: &[u8]) -> u32 {
 
 fn put_message(out: &mut Vec<u8>, message: &Message) {
     match message {
-        Message::Ping => out.put_u8(kind::PING),
-        Message::Pong => out.put_u8(kind::PONG),
         Message::Write { op, namespace, key, object, budget_ms } => {
             put_head(out, kind::WRITE, *op);
             put_target(out, *namespace, key, *budget_ms);
+            out.put_slice(object);
+        }
+        Message::Hint { op, namespace, key, owner, object, budget_ms } => {
+            put_head(out, kind::HINT, *op);
+            put_target(out, *namespace, key, *budget_ms);
+            out.put_u64(owner.0);
             out.put_slice(object);
         }
         Message::WriteReply { op, result } => {
@@ -167,7 +172,11 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
         Message::Read { op, namespace, key, want, budget_ms } => {
             put_head(out, kind::READ, *op);
             put_target(out, *namespace, key, *budget_ms);
-            out.put_u8(u8::from(*want == Want::Object));
+            out.put_u8(match want {
+                Want::Digest => 0,
+                Want::Object => 1,
+                Want::Hinted => 2,
+            });
         }
         Message::ReadReply { op, result } => {
             put_head(out, kind::READ_REPLY, *op);
@@ -203,6 +212,22 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
             put_head(out, kind::EXCHANGE_REPLY, *op);
             put_exchange_result(out, result);
         }
+        Message::Ping
+        | Message::Pong
+        | Message::Founding { .. }
+        | Message::Complete { .. }
+        | Message::Record(_)
+        | Message::Gossip(_) => put_without_operation(out, message),
+        Message::Unsupported { op } => put_head(out, kind::UNSUPPORTED, *op),
+        Message::Unknown { op } => put_head(out, kind::UNSUPPORTED, op.unwrap_or(OpId(0))),
+    }
+}
+
+/// Messages that nobody answers by name.
+fn put_without_operation(out: &mut Vec<u8>, message: &Message) {
+    match message {
+        Message::Ping => out.put_u8(kind::PING),
+        Message::Pong => out.put_u8(kind::PONG),
         Message::Founding { digest } => {
             out.put_u8(kind::FOUNDING);
             out.put_u64(*digest);
@@ -219,8 +244,7 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
             out.put_u8(kind::GOSSIP);
             gossip::put_lines(out, lines);
         }
-        Message::Unsupported { op } => put_head(out, kind::UNSUPPORTED, *op),
-        Message::Unknown { op } => put_head(out, kind::UNSUPPORTED, op.unwrap_or(OpId(0))),
+        _ => unreachable!("messages with an operation are put with it"),
     }
 }
 
@@ -230,10 +254,19 @@ fn operation(kind: u8, op: OpId, mut reader: Reader) -> Result<Message, DecodeEr
             let (namespace, key, budget_ms) = target(&mut reader)?;
             Ok(Message::Write { op, namespace, key, object: reader.rest(), budget_ms })
         }
+        kind::HINT => {
+            let (namespace, key, budget_ms) = target(&mut reader)?;
+            let owner = NodeId(reader.u64("owner")?);
+            Ok(Message::Hint { op, namespace, key, owner, object: reader.rest(), budget_ms })
+        }
         kind::WRITE_REPLY => Ok(Message::WriteReply { op, result: write_result(&mut reader)? }),
         kind::READ => {
             let (namespace, key, budget_ms) = target(&mut reader)?;
-            let want = if reader.u8("wanted part")? == 0 { Want::Digest } else { Want::Object };
+            let want = match reader.u8("wanted part")? {
+                0 => Want::Digest,
+                2 => Want::Hinted,
+                _ => Want::Object,
+            };
             Ok(Message::Read { op, namespace, key, want, budget_ms })
         }
         kind::READ_REPLY => Ok(Message::ReadReply { op, result: read_result(reader)? }),

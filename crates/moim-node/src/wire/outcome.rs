@@ -110,6 +110,7 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
                 Queue::UnsyncedBytes => 1,
                 Queue::UpdatesPerKey => 2,
                 Queue::ClockPairs => 3,
+                Queue::HintStore => 4,
                 Queue::TurnDelay => 5,
                 Queue::SyncDelay => 6,
             });
@@ -163,6 +164,7 @@ fn failure(reader: &mut Reader) -> Result<Failure, DecodeError> {
                 1 => Queue::UnsyncedBytes,
                 2 => Queue::UpdatesPerKey,
                 3 => Queue::ClockPairs,
+                4 => Queue::HintStore,
                 5 => Queue::TurnDelay,
                 6 => Queue::SyncDelay,
                 _ => return Err(DecodeError::Invalid("queue")),
@@ -218,6 +220,7 @@ pub(super) fn put_why(out: &mut Vec<u8>, why: &Why) {
         Why::Namespace => (5, 0),
         Why::Disk => (6, 0),
         Why::Unsupported => (7, 0),
+        Why::HintsFull(limit_bytes) => (9, *limit_bytes),
         Why::Forgotten => (16, 0),
     };
     out.put_u8(code);
@@ -236,6 +239,7 @@ pub(super) fn why(reader: &mut Reader) -> Result<Why, DecodeError> {
         5 => Why::Namespace,
         6 => Why::Disk,
         7 => Why::Unsupported,
+        9 => Why::HintsFull(detail),
         16 => Why::Forgotten,
         _ => return Err(DecodeError::Invalid("reason")),
     })

@@ -70,6 +70,7 @@ fn failures() -> Vec<Failure> {
         },
         Failure::Timeout { node: NodeId(1), waited_ms: 5 },
         Failure::Overloaded { queue: Queue::UpdatesPerKey, limit: 3 },
+        Failure::Overloaded { queue: Queue::HintStore, limit: 3 },
         Failure::TooLarge { pair_bytes: 10_241, limit_bytes: 10_240 },
         Failure::Conflict { siblings: 2 },
         Failure::NotReady(NotReady::Founding { met: 1, expected: 3 }),
@@ -80,6 +81,11 @@ fn failures() -> Vec<Failure> {
         Failure::BadContext,
         Failure::Update(UpdateError::NotFinite),
     ]
+}
+
+fn hint(op: OpId) -> Message {
+    let (key, object) = (Bytes::from_static(b"key"), Bytes::from_static(b"object"));
+    Message::Hint { op, namespace: NamespaceId(3), key, owner: NodeId(7), object, budget_ms: 1 }
 }
 
 fn messages() -> Vec<Message> {
@@ -119,11 +125,14 @@ fn messages() -> Vec<Message> {
         Message::Ping,
         Message::Pong,
         Message::Write { op, namespace, key: key.clone(), object: object.clone(), budget_ms: 1 },
+        hint(op),
         Message::WriteReply { op, result: WriteResult::Stored },
         Message::WriteReply { op, result: WriteResult::Superseded(Hlc::from_millis(5)) },
         Message::WriteReply { op, result: WriteResult::Refused(Why::Overloaded) },
+        Message::WriteReply { op, result: WriteResult::Refused(Why::HintsFull(1 << 40)) },
         Message::Read { op, namespace, key: key.clone(), want: Want::Object, budget_ms: 2 },
         Message::Read { op, namespace, key: key.clone(), want: Want::Digest, budget_ms: 2 },
+        Message::Read { op, namespace, key: key.clone(), want: Want::Hinted, budget_ms: 2 },
         Message::ReadReply { op, result: ReadResult::Object(None) },
         Message::ReadReply { op, result: ReadResult::Object(Some(object)) },
         Message::ReadReply { op, result: ReadResult::Digest(None) },
@@ -172,10 +181,7 @@ fn exchanges() -> Vec<Message> {
     let terms = Terms {
         ring: 1,
         since: Hlc::from_millis(5),
-        knowledge: crate::anti_entropy::Knowledge {
-            floor: Hlc::from_millis(3),
-            complete: Hlc::from_millis(2),
-        },
+        theirs: Hlc::from_millis(6),
         horizon_ms: 77,
         namespace: Some(namespace),
         filled: true,
@@ -198,6 +204,7 @@ fn exchanges() -> Vec<Message> {
         Ask::Entries(PageOfEntries { below: Some(8), ..page }),
         Ask::Object { namespace, key: key.clone(), object: object.clone() },
         Ask::Done(partition),
+        Ask::Begin,
     ];
     let answers = [
         Ok(Answer::Spans(vec![0, 300], false)),
@@ -212,6 +219,7 @@ fn exchanges() -> Vec<Message> {
         Ok(Answer::Object(Some(object))),
         Ok(Answer::Done),
         Ok(Answer::Passed(99)),
+        Ok(Answer::Begun(Hlc::from_millis(7))),
         Err(Why::NotReady),
     ];
     let asks = asks.into_iter().map(|ask| Message::Exchange { op, terms, ask });

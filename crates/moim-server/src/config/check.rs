@@ -38,15 +38,6 @@ fn check_cluster(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn check_namespaces(config: &Config) -> Result<(), ConfigError> {
-    for namespace in &config.cluster.namespaces {
-        if namespace.sloppy {
-            let key = format!("cluster.namespaces.{}", namespace.name);
-            return fail(
-                &key,
-                "sloppy = true is not served yet: other nodes do not stand in for owners; use false",
-            );
-        }
-    }
     let policies =
         config.cluster.namespaces().map_err(|what| ConfigError::new("cluster.namespaces", what))?;
     for policy in policies.all() {

@@ -177,6 +177,10 @@ pub(super) const KEYS: &[Key<Config>] = &[
         "Copies owed to nodes that do not answer; beyond it the oldest are left to read repair."
     ),
     key!(
+        node.hints_bytes_max,
+        "What this node keeps for other nodes that are away; beyond it new hints are refused as overload, none is dropped."
+    ),
+    key!(
         node.operations_max,
         "Requests that this node coordinates at once; beyond it they are refused as overload."
     ),
@@ -189,6 +193,10 @@ pub(super) const KEYS: &[Key<Config>] = &[
         "Connections of HTTP clients; beyond it they are answered 503."
     ),
     key!(node.request_timeout_ms, "How long a request may take when the client does not say."),
+    key!(
+        node.stand_in_after_ms,
+        "How long a request to a sloppy namespace waits for owners that do not answer before others stand in. Below request_timeout_ms."
+    ),
     key!(
         node.read_retry_ms,
         "How long a read waits for a copy before it asks the next one as well. Below request_timeout_ms."
@@ -220,7 +228,10 @@ pub(super) const NAMESPACE_KEYS: &[Key<NamespaceConfig>] = &[
         "The longest life that a value may be given, longer ones are cut to it; 0: any."
     ),
     key!(max_pair_bytes, "Key and value together; as [cluster]."),
-    key!(sloppy, "Whether other nodes stand in for owners that are away. true is not served yet."),
+    key!(
+        sloppy,
+        "Whether the next healthy nodes stand in for owners that are away, and count in r and w. Unless told otherwise true for 0 to 15, false for others."
+    ),
     key!(
         mode,
         "What a part of the cluster without a majority does: 'available', it goes on. ('consistent', it refuses, is not served yet.)"

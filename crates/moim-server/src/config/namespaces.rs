@@ -23,7 +23,7 @@ pub struct NamespaceConfig {
     pub ttl_ms: u64,
     pub max_ttl_ms: u64,
     pub max_pair_bytes: Option<u64>,
-    pub sloppy: bool,
+    pub sloppy: Option<bool>,
     pub mode: Mode,
 }
 
@@ -59,7 +59,7 @@ impl NamespaceConfig {
             ttl_ms: 0,
             max_ttl_ms: 0,
             max_pair_bytes: None,
-            sloppy: false,
+            sloppy: None,
             mode: Mode::Available,
         }
     }
@@ -71,6 +71,7 @@ impl NamespaceConfig {
             r: self.r.or(Some(cluster.r)),
             w: self.w.or(Some(cluster.w)),
             max_pair_bytes: self.max_pair_bytes.or(Some(cluster.max_pair_bytes)),
+            sloppy: self.sloppy.or(Some(Namespace::new(&self.name).sloppy)),
             ..self
         }
     }
@@ -78,8 +79,10 @@ impl NamespaceConfig {
     /// The policy, with the cluster's defaults where nothing else is said.
     fn policy(&self, cluster: &ClusterConfig) -> Namespace {
         let limit = |ms: u64| (ms > 0).then_some(ms);
+        let usual = Namespace::new(&self.name);
         Namespace {
-            name: self.name.clone(),
+            sloppy: self.sloppy.unwrap_or(usual.sloppy),
+            name: usual.name,
             conflict: self.conflict,
             n: self.n.unwrap_or(cluster.n),
             r: self.r.unwrap_or(cluster.r),

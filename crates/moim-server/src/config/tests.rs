@@ -152,10 +152,6 @@ fn what_is_not_served_yet_is_refused() {
             "[cluster.namespaces.a]\nmode = 'consistent'",
             "namespace 'a': mode = \"consistent\": 'consistent' is not served yet; use 'available'",
         ),
-        (
-            "[cluster.namespaces.a]\nsloppy = true",
-            "cluster.namespaces.a: sloppy = true is not served yet: other nodes do not stand in for owners; use false",
-        ),
     ] {
         assert_eq!(refused(text), error);
     }

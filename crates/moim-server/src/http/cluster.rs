@@ -42,7 +42,7 @@ pub(super) async fn engine_figures(site: &Site) -> Result<Figures, Refusal> {
 }
 
 fn local(site: &Site, engine: &Figures) -> Local {
-    let (figures, settled) = site.context.handle.view(|node| (node.figures(), node.settled_view()));
+    let figures = site.context.handle.view(Node::figures);
     let (reads_per_second, writes_per_second, failures_per_second) =
         site.rates.borrow().per_second();
     Local {
@@ -54,8 +54,9 @@ fn local(site: &Site, engine: &Figures) -> Local {
         failures_per_second,
         operations: figures.operations,
         tasks: figures.tasks,
-        settled_lag_ms: settled.lag_ms,
-        settled_held_back_by: settled.held_back_by.map(|node| node.to_string()),
+        hints: figures.hints,
+        hints_bytes: figures.hints_bytes,
+        hints_oldest_ms: figures.hints_oldest_ms,
         memory_bytes: metrics::memory_bytes(),
     }
 }
@@ -109,6 +110,7 @@ pub(super) fn nodes(site: &Site, request: &Parts) -> Answer {
                 state: name(state).to_owned(),
                 state_for_ms,
                 tasks: peer.map_or(0, |peer| peer.tasks),
+                hints: peer.map_or(0, |peer| peer.hints),
                 ..described
             }
         };

@@ -120,9 +120,11 @@ fn overloaded(queue: Queue, limit: u64, intent: Intent) -> Refusal {
     let kind = match queue {
         // One key is asked too much; all others are served as ever.
         Queue::UpdatesPerKey | Queue::ClockPairs => Kind::TooManyRequests,
-        Queue::Operations | Queue::UnsyncedBytes | Queue::TurnDelay | Queue::SyncDelay => {
-            Kind::Overloaded
-        }
+        Queue::HintStore
+        | Queue::Operations
+        | Queue::UnsyncedBytes
+        | Queue::TurnDelay
+        | Queue::SyncDelay => Kind::Overloaded,
     };
     let mut problem =
         refused(kind, intent, format!("the limit of {limit} {queue} is reached: try again later"));

@@ -45,7 +45,7 @@ fn describe(policy: &Namespace) -> document::Namespace {
         w: policy.w.to_string(),
         conflict: policy.conflict.to_string(),
         mode: "available".to_owned(),
-        sloppy: false,
+        sloppy: policy.sloppy,
         ttl_ms: policy.ttl_ms,
         max_ttl_ms: policy.max_ttl_ms,
         max_pair_bytes: policy.max_pair_bytes,

@@ -217,10 +217,10 @@ fn boot(
         seed: random()?,
         stored_record: engine.get(Family::Meta, keyspace::META_RECORD)?,
         stored_clock_bound: engine.get(Family::Meta, keyspace::META_CLOCK_BOUND)?,
-        stored_generation: engine.get(Family::Meta, keyspace::META_GENERATION)?,
-        stored_batch: engine.get(Family::Meta, keyspace::META_BATCH)?,
         stored_filling: engine.get(Family::Meta, keyspace::META_FILLING)?,
         stored_trees: trees(engine)?,
+        stored_generation: engine.get(Family::Meta, keyspace::META_GENERATION)?,
+        stored_batch: engine.get(Family::Meta, keyspace::META_BATCH)?,
         founding_members: config.node.found.len().max(1),
         partitions: config.cluster.partitions,
         namespaces: namespaces.expect("checked when the configuration was read"),
@@ -276,6 +276,8 @@ fn options(config: &Config) -> Options {
         unsynced_bytes_max: node.unsynced_bytes_max,
         operations_max: usize::try_from(node.operations_max).unwrap_or(usize::MAX),
         tasks_bytes_max: node.tasks_bytes_max,
+        hints_bytes_max: node.hints_bytes_max,
+        stand_in_after_ms: node.stand_in_after_ms,
         ..Options::default()
     }
 }

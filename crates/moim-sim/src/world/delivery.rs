@@ -88,9 +88,9 @@ impl World {
         match effect {
             Effect::Commit(id, batch) => self.servers[node].disk.commit(id, batch),
             Effect::Load(id, family, key) => self.load(node, id, (family, key)),
-            Effect::List { id, from, to, limit } => {
+            Effect::List { id, family, from, to, limit } => {
                 let failed = self.fails_to_read(node);
-                let page = self.servers[node].disk.list(&from, &to, limit);
+                let page = self.servers[node].disk.list(family, (&from, &to), limit);
                 let page = if failed { Err("simulated".to_owned()) } else { Ok(page) };
                 self.plan_disk_read(node, Input::Listed(id, page));
             }

@@ -86,9 +86,14 @@ impl Disk {
         of_family.map(|((_, key), value)| (key.clone(), value.clone()))
     }
 
-    /// A page of the data family.
-    pub(crate) fn list(&self, from: &Bytes, to: &Bytes, limit: usize) -> ListedPage {
-        let range = (Family::Data, from.clone())..(Family::Data, to.clone());
+    /// A page of a family.
+    pub(crate) fn list(
+        &self,
+        family: Family,
+        (from, to): (&Bytes, &Bytes),
+        limit: usize,
+    ) -> ListedPage {
+        let range = (family, from.clone())..(family, to.clone());
         let mut found =
             self.applied.range(range).map(|((_, key), value)| (key.clone(), value.clone()));
         let entries: Vec<_> = found.by_ref().take(limit).collect();
@@ -202,9 +207,9 @@ mod tests {
             disk.commit(BatchId(1), put(key, value));
         }
         let (from, to) = (Bytes::from_static(b"a"), Bytes::from_static(b"c"));
-        let page = disk.list(&from, &to, 1);
+        let page = disk.list(Family::Data, (&from, &to), 1);
         assert_eq!((page.entries.len(), page.more), (1, true));
-        let page = disk.list(&from, &to, 5);
+        let page = disk.list(Family::Data, (&from, &to), 5);
         assert_eq!((page.entries.len(), page.more), (2, false));
     }
 }

@@ -14,7 +14,7 @@ use super::clients::namespace;
 
 impl World {
     /// A client is about to be told that its write is acknowledged: W owners must have it synced, this one or what
-    /// replaced it.
+    /// replaced it. A node that stands in counts if it has synced as well that it keeps it for them.
     pub(super) fn check_held(&mut self, node: usize, operation: u64, outcome: &Outcome) {
         let Outcome::Written { context, version } = outcome else { return };
         let Some(entry) = self.entry(operation) else { return };
@@ -29,22 +29,23 @@ impl World {
         };
         let partition = ring.ring.partition_of(&key);
         let data_key = keyspace::data_key(partition, namespace, &key);
-        let holds = |owner: &NodeId| {
-            let disk = self.index_of(*owner).map(|index| &self.servers[index].disk);
-            let held = disk.and_then(|disk| disk.get_synced(Family::Data, &data_key));
+        let synced = |node: &NodeId, family| {
+            let disk = self.index_of(*node).map(|index| &self.servers[index].disk);
+            disk.and_then(|disk| disk.get_synced(family, &data_key))
+        };
+        let holds = |node: &NodeId| {
+            let held = synced(node, Family::Data);
             let object = held.and_then(|held| Object::decode(held).ok());
             object.is_some_and(|object| match (context, object.context()) {
                 (Context::Siblings(written), Context::Siblings(held)) => held.descends(written),
                 _ => object.written() >= *version,
             })
         };
-        let mut owners: Vec<NodeId> = ring.ring.owners_of(partition, self.plan.shape.n).collect();
-        if entry.key.sloppy {
-            // Whoever stands in counts as well.
-            owners = self.servers.iter().map(super::server::Server::id).collect();
-        }
-        let held =
-            u8::try_from(owners.iter().filter(|owner| holds(owner)).count()).unwrap_or(u8::MAX);
+        let n = self.plan.shape.n;
+        let owners = ring.ring.owners_of(partition, n).filter(holds);
+        let keeps = |node: &NodeId| holds(node) && synced(node, Family::Hints).is_some();
+        let stand_ins = ring.ring.stand_ins_of(partition, n).filter(keeps);
+        let held = u8::try_from(owners.count() + stand_ins.count()).unwrap_or(u8::MAX);
         if held < needed {
             self.unheld.push((operation, held, needed));
         }

@@ -305,9 +305,9 @@ impl World {
         })
     }
 
-    /// Copies that nodes still owe to owners.
+    /// Copies that nodes still owe to owners, or keep for them.
     pub(crate) fn owed(&self) -> u64 {
-        self.nodes().map(|node| node.figures().tasks).sum()
+        self.nodes().map(|node| node.figures().tasks + node.figures().hints).sum()
     }
 
     /// Copies that nodes gave up for lack of room.
@@ -347,14 +347,17 @@ fn namespaces(plan: &Plan) -> Namespaces {
         n: plan.shape.n,
         r: Level::Count(plan.shape.r),
         w: Level::Count(plan.shape.w),
+        sloppy: false,
         ..Namespace::new("0")
     };
-    let named =
-        |name: &str, conflict| Namespace { name: name.to_owned(), conflict, ..numbered.clone() };
+    let named = |name: &str, conflict, sloppy| {
+        let name = name.to_owned();
+        Namespace { name, conflict, sloppy, ..numbered.clone() }
+    };
     let all = vec![
-        named(CARTS, Conflict::Siblings),
-        named(SLOPPY, Conflict::Lww),
-        named(SLOPPY_CARTS, Conflict::Siblings),
+        named(CARTS, Conflict::Siblings, false),
+        named(SLOPPY, Conflict::Lww, true),
+        named(SLOPPY_CARTS, Conflict::Siblings, true),
     ];
     Namespaces::new(&numbered, all).expect("namespaces that can be told apart")
 }

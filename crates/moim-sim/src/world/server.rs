@@ -157,10 +157,10 @@ impl Server {
             seed: self.random.bits(),
             stored_record: self.disk.get(Family::Meta, META_RECORD),
             stored_clock_bound: self.disk.get(Family::Meta, META_CLOCK_BOUND),
-            stored_generation: self.disk.get(Family::Meta, META_GENERATION),
-            stored_batch: self.disk.get(Family::Meta, META_BATCH),
             stored_filling: self.disk.get(Family::Meta, META_FILLING),
             stored_trees,
+            stored_generation: self.disk.get(Family::Meta, META_GENERATION),
+            stored_batch: self.disk.get(Family::Meta, META_BATCH),
             founding_members: common.nodes,
             // The fewest there may be: a small ring is quick to make, and every key still has its owners.
             partitions: PartitionCount::new(256).expect("a power of two within bounds"),

@@ -131,6 +131,7 @@ fn summary(status: &document::Status, members: &[Member]) -> String {
             "owed",
             format!("{:.0} copies to nodes that missed a write", total(|local| whole(local.tasks))),
         ),
+        ("hints", format!("{:.0} kept for nodes that are away", total(|local| whole(local.hints)))),
         (
             "asked",
             format!(
@@ -171,7 +172,7 @@ fn whole(count: u64) -> f64 {
 fn rows(members: &[Member]) -> Vec<Vec<String>> {
     let heading = [
         "node", "state", "for", "dc", "zone", "share", "keys", "reads/s", "writes/s", "disk",
-        "memory", "owed", "agreed",
+        "memory", "owed", "hints", "agreed",
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for Member { node, local } in members {
@@ -190,6 +191,7 @@ fn rows(members: &[Member]) -> Vec<Vec<String>> {
             figure(&|local| print::bytes(local.disk_bytes)),
             figure(&|local| print::bytes(local.memory_bytes)),
             node.tasks.to_string(),
+            figure(&|local| local.hints.to_string()),
             agreement(node),
         ]);
     }

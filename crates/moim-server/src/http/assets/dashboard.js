@@ -92,6 +92,7 @@ function tiles(status, statuses) {
     spark($(`spark-${kind}`), history[kind]);
   }
   $("tile-tasks").textContent = number(sum(statuses, "tasks"));
+  $("tile-hints").textContent = number(sum(statuses, "hints"));
 }
 
 function spark(svg, values) {

@@ -162,6 +162,10 @@ fn stats(front: &Front, _port: Port, lines: &mut Lines) {
     lines.put("moim_lww_discarded", figures.lww_discarded);
     lines.put("moim_read_repairs", figures.read_repairs);
     lines.put("moim_tasks", figures.tasks);
+    lines.put("moim_hints", figures.hints);
+    lines.put("moim_hints_bytes", figures.hints_bytes);
+    lines.put("moim_sloppy_writes", figures.sloppy_writes);
+    lines.put("moim_sloppy_reads", figures.sloppy_reads);
 }
 
 fn replication(front: &Front, _port: Port, lines: &mut Lines) {

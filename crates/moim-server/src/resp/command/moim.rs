@@ -241,7 +241,9 @@ fn content(version: &moim_core::object::Version) -> &'static str {
 pub(super) fn nodes(call: &Call<'_>) -> Decided {
     let store = &call.front().store;
     let own = store.own();
-    let node = |info: &moim_node::membership::MemberInfo, state: &'static str, tasks: u64| {
+    let node = |info: &moim_node::membership::MemberInfo,
+                state: &'static str,
+                (tasks, hints): (u64, u64)| {
         Reply::map([
             ("node", Reply::text(info.member.node.to_string())),
             ("state", Reply::word(state)),
@@ -253,11 +255,12 @@ pub(super) fn nodes(call: &Call<'_>) -> Decided {
             ("zone", Reply::text(info.member.zone.clone())),
             ("dc", Reply::text(info.member.dc.clone())),
             ("tasks", Reply::count(tasks)),
+            ("hints", Reply::count(hints)),
         ])
     };
-    let peer = |peer: &PeerView| node(&peer.info, state(peer.state), peer.tasks);
+    let peer = |peer: &PeerView| node(&peer.info, state(peer.state), (peer.tasks, peer.hints));
     let peers = store.peers();
-    let all = std::iter::once(node(&own, "self", 0)).chain(peers.iter().map(peer));
+    let all = std::iter::once(node(&own, "self", (0, 0))).chain(peers.iter().map(peer));
     Ok(Step::Done(Reply::Array(all.collect())))
 }
 

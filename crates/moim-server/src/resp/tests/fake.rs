@@ -136,6 +136,7 @@ impl FakeNode {
                 state: *state,
                 since_mono_ms: 0,
                 tasks: 0,
+                hints: 0,
             })
             .collect()
     }

@@ -16,8 +16,8 @@ Usage:
   moim-sim twice --seed S         the same seed twice: the traces must be equal, byte for byte
   moim-sim mutations              switches rules off, one at a time, to see each noticed
   moim-sim levels                 what N=5 promises at which levels, and what it does not
-  moim-sim gossip                 how fast gossip is, and what it costs
   moim-sim freshness              how often a read meets one version, and how often several
+  moim-sim gossip                 how fast gossip is, and what it costs
 
 Options:
   --seed S          the seed of one run
@@ -47,10 +47,10 @@ pub(crate) enum Command {
     Mutations,
     /// What levels promise.
     Levels,
-    /// How fast gossip is.
-    Gossip,
     /// How many versions readers meet.
     Freshness,
+    /// How fast gossip is.
+    Gossip,
 }
 
 /// A command and its options.

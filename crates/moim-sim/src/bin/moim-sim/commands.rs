@@ -7,7 +7,6 @@ use std::time::Instant;
 use moim_node::options::{MUTATIONS, Mutation, Options};
 use moim_sim::check::{Property, Violation};
 use moim_sim::freshness::{Failures, Met, Mix, measure};
-use moim_sim::gossip::measure as measure_gossip;
 use moim_sim::plan::Settings;
 use moim_sim::profile::Profile;
 use moim_sim::run::{Report, mutation_name, run};
@@ -168,35 +167,6 @@ fn level(arguments: &Arguments, profile: Profile, seeds: u64) -> bool {
     true
 }
 
-/// Gossip alone, at several sizes.
-pub(crate) fn gossip(arguments: &Arguments) -> bool {
-    let options = Options::default();
-    let period_ms = options.gossip_period_ms;
-    say!(
-        "| nodes | rounds, mean | rounds, slowest | silent death: first, all | reset: first, all | sent by a node |"
-    );
-    say!("|---|---|---|---|---|---|");
-    let mut calm = true;
-    for &nodes in &arguments.nodes {
-        let measured = measure_gossip(nodes, arguments.seed.unwrap_or(1), &options);
-        let tenths = |milli: u64| format!("{}.{}", milli / 1_000, milli % 1_000 / 100);
-        let both = |(first_ms, all_ms)| format!("{} s, {} s", tenths(first_ms), tenths(all_ms));
-        say!(
-            "| {nodes} | {} | {} | {} | {} | {} KB/s |",
-            tenths(measured.rounds_mean_milli(period_ms)),
-            tenths(measured.rounds_max_milli(period_ms)),
-            both(measured.silent_ms),
-            both(measured.reset_ms),
-            tenths(measured.sent_bytes_per_second),
-        );
-        if measured.false_suspicions > 0 {
-            say!("{} members were suspected although all lived", measured.false_suspicions);
-            calm = false;
-        }
-    }
-    calm
-}
-
 /// How many versions readers meet, with one writer to a cart and with several, without failures and with them.
 pub(crate) fn freshness(arguments: &Arguments) -> bool {
     let seeds = arguments.seeds.unwrap_or(40);
@@ -240,6 +210,35 @@ fn tell_met(Mix { writers, failures }: Mix, met: &Met) {
 #[expect(clippy::cast_precision_loss, reason = "a few digits are shown")]
 fn percent(count: u64, of: u64) -> f64 {
     count as f64 * 100.0 / of.max(1) as f64
+}
+
+/// Gossip alone, at several sizes.
+pub(crate) fn gossip(arguments: &Arguments) -> bool {
+    let options = Options::default();
+    let period_ms = options.gossip_period_ms;
+    say!(
+        "| nodes | rounds, mean | rounds, slowest | silent death: first, all | reset: first, all | sent by a node |"
+    );
+    say!("|---|---|---|---|---|---|");
+    let mut calm = true;
+    for &nodes in &arguments.nodes {
+        let measured = moim_sim::gossip::measure(nodes, arguments.seed.unwrap_or(1), &options);
+        let tenths = |milli: u64| format!("{}.{}", milli / 1_000, milli % 1_000 / 100);
+        let both = |(first_ms, all_ms)| format!("{} s, {} s", tenths(first_ms), tenths(all_ms));
+        say!(
+            "| {nodes} | {} | {} | {} | {} | {} KB/s |",
+            tenths(measured.rounds_mean_milli(period_ms)),
+            tenths(measured.rounds_max_milli(period_ms)),
+            both(measured.silent_ms),
+            both(measured.reset_ms),
+            tenths(measured.sent_bytes_per_second),
+        );
+        if measured.false_suspicions > 0 {
+            say!("{} members were suspected although all lived", measured.false_suspicions);
+            calm = false;
+        }
+    }
+    calm
 }
 
 /// A line that is rewritten on a terminal, and a line now and then elsewhere.
