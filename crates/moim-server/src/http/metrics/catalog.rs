@@ -52,6 +52,7 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
         fillings,
         unfilled_partitions,
         forgotten,
+        settled_lag_ms,
         forgotten_refused,
         clock_pairs_pruned,
         clocks_above_max,
@@ -182,6 +183,11 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
             "moim_forgotten_total",
             "Tombstones and headers forgotten, because nothing that they replaced can come back.",
             forgotten,
+        ),
+        gauge(
+            "moim_settled_lag_milliseconds",
+            "How far behind now deletions and expired values are forgotten. Minutes: a member is away, and they pile up.",
+            settled_lag_ms,
         ),
         counter(
             "moim_forgotten_refused_total",
