@@ -14,6 +14,7 @@ mod readers;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -52,7 +53,7 @@ struct Threads {
 #[derive(Debug)]
 enum Read {
     Load { id: ReadId, family: Family, key: Bytes },
-    List { id: ReadId, from: Bytes, to: Bytes, limit: usize },
+    List { id: ReadId, family: Family, range: Range<Bytes>, limit: usize },
 }
 
 impl std::fmt::Debug for Disk {
@@ -109,8 +110,13 @@ impl Disk {
     }
 
     /// Reads a page of keys; answers [`Input::Listed`].
-    pub(crate) fn list(&mut self, id: ReadId, from: Bytes, to: Bytes, limit: usize) {
-        self.read(Read::List { id, from, to, limit });
+    pub(crate) fn list(
+        &mut self,
+        id: ReadId,
+        (family, range): (Family, Range<Bytes>),
+        limit: usize,
+    ) {
+        self.read(Read::List { id, family, range, limit });
     }
 
     /// Hands commits of this turn to the committer as one, and lets reads go whose barrier has fallen.
@@ -158,9 +164,9 @@ impl Read {
             Self::Load { id, family, key } => {
                 Input::Loaded(*id, engine.get(*family, key).map_err(|error| error.to_string()))
             }
-            Self::List { id, from, to, limit } => Input::Listed(
+            Self::List { id, family, range, limit } => Input::Listed(
                 *id,
-                page(engine, from, to, *limit).map_err(|error| error.to_string()),
+                page(engine, (*family, range), *limit).map_err(|error| error.to_string()),
             ),
         }
     }
@@ -168,11 +174,10 @@ impl Read {
 
 fn page(
     engine: &dyn Engine,
-    from: &[u8],
-    to: &[u8],
+    (family, range): (Family, &Range<Bytes>),
     limit: usize,
 ) -> Result<ListedPage, StorageError> {
     let limit = PageLimit { entries_max: limit, bytes_max: LIST_BYTES_MAX };
-    let page = engine.scan(Family::Data, from..to, limit)?;
+    let page = engine.scan(family, &range.start[..]..&range.end[..], limit)?;
     Ok(ListedPage { entries: page.entries, more: page.more })
 }

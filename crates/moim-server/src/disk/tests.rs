@@ -141,7 +141,8 @@ fn a_read_waits_for_the_batch_that_wrote_its_key_but_not_for_others() {
     fixture.disk.commit(BatchId(1), put("written", "new"));
     fixture.disk.load(ReadId(1), Family::Data, Bytes::from_static(b"written"));
     fixture.disk.load(ReadId(2), Family::Data, Bytes::from_static(b"other"));
-    fixture.disk.list(ReadId(3), Bytes::new(), Bytes::from_static(&[0xff]), 10);
+    let all = Bytes::new()..Bytes::from_static(&[0xff]);
+    fixture.disk.list(ReadId(3), (Family::Data, all), 10);
     let inputs = fixture.until(|inputs| inputs.len() == 4);
     assert!(matches!(&inputs[0], Input::Loaded(ReadId(2), Ok(None))), "{inputs:?}");
     assert!(matches!(&inputs[1], Input::Durable(BatchId(1))), "{inputs:?}");
