@@ -2,6 +2,7 @@
 
 pub(crate) mod keys;
 pub(crate) mod node;
+pub(crate) mod repair;
 mod retry;
 pub(crate) mod ring;
 pub(crate) mod status;
