@@ -52,7 +52,7 @@ impl Repair {
     pub(crate) fn run(self) -> Ended {
         let node = Node::choose(&self.connection)?;
         let json = node.json();
-        let addresses = if self.here { Vec::new() } else { self.others(&node)? };
+        let addresses = if self.here { Vec::new() } else { Self::others(&node)? };
         let mut running = vec![self.begin(node)?];
         for address in addresses {
             let other = running[0].node.beside(address.clone(), PATIENCE);
@@ -80,7 +80,7 @@ impl Repair {
     }
 
     /// The HTTP addresses of all other nodes that are there.
-    fn others(&self, node: &Node) -> Result<Vec<String>, crate::ending::Trouble> {
+    fn others(node: &Node) -> Result<Vec<String>, crate::ending::Trouble> {
         let nodes: Nodes = node.get("/v1/nodes")?;
         let there = nodes.nodes.into_iter().filter(|it| !it.own && it.state != "unreachable");
         Ok(there.map(|it| it.addresses.http).collect())
