@@ -180,6 +180,8 @@ pub enum Why {
     Disk,
     /// It does not understand the message: it runs an older version.
     Unsupported,
+    /// Its disk has no room for another value ([`DiskRoom`]).
+    DiskFull,
     /// It keeps as much for owners that are away as it may: this many bytes.
     HintsFull(u64),
     /// The version is one that was replaced or deleted, and then forgotten by everybody who may hold it.
@@ -198,6 +200,7 @@ impl fmt::Display for Why {
             }
             Self::Namespace => f.write_str("has no such namespace, or with another policy"),
             Self::Disk => f.write_str("its disk failed"),
+            Self::DiskFull => f.write_str("its disk is full, it takes no new values"),
             Self::Forgotten => f.write_str("refuses a version that was replaced long ago"),
             Self::Unsupported => f.write_str("does not understand the request (older version)"),
             Self::HintsFull(limit_bytes) => {
@@ -262,12 +265,34 @@ pub enum Failure {
     NotReady(NotReady),
     /// This node's disk failed; it has stopped serving (`-NOTREADY`, 503).
     Stopped(String),
+    /// The disk of the node that would have to coordinate the write is full, and no other could be asked. Nothing was
+    /// written (`-OOM`, 507).
+    DiskFull {
+        /// Which node.
+        node: NodeId,
+        /// The share of its disk above which it takes no new values, in percent; 100 if there is no room at all.
+        limit_percent: u8,
+    },
     /// The namespace is not defined (`-ERR`, 404).
     NoSuchNamespace,
     /// The context does not belong to this kind of namespace (`-ERR`, 400).
     BadContext,
     /// The update does not fit the value at hand (`-ERR`, 400).
     Update(UpdateError),
+}
+
+impl Failure {
+    /// Whether a write failed because disks are full: with the replicas that had no room it would have succeeded.
+    pub fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::DiskFull { .. } => true,
+            Self::Unavailable { intent: Intent::Write, needed, got, missing, .. } => {
+                let full = missing.iter().filter(|(_, why)| *why == Why::DiskFull).count();
+                full > 0 && usize::from(*got) + full >= usize::from(*needed)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Queues that refuse rather than grow.
@@ -326,6 +351,30 @@ pub enum NotReady {
     Stopping,
 }
 
+/// How much room the disk has. Whoever runs the node says so whenever it changes; reads go on in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DiskRoom {
+    /// Enough.
+    #[default]
+    Enough,
+    /// Less than is kept free for compactions: this replica takes no more values ([`Why::DiskFull`]). Deletions, the
+    /// node's own records and coordinating for other replicas go on.
+    Low,
+    /// None: a batch did not fit. It is kept and tried again, nothing is acknowledged meanwhile, and as not even the
+    /// clock's bound can be kept, other nodes coordinate this node's writes.
+    Exhausted,
+}
+
+impl fmt::Display for DiskRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enough => "enough",
+            Self::Low => "low",
+            Self::Exhausted => "exhausted",
+        })
+    }
+}
+
 /// What has happened since the last turn.
 #[derive(Debug)]
 pub enum Input {
@@ -350,6 +399,8 @@ pub enum Input {
     DiskFailed(String),
     /// Compare with every other owner soon, and exchange what differs.
     Repair(crate::anti_entropy::Repair),
+    /// The disk has this much room from now on.
+    DiskRoom(DiskRoom),
     /// The server is stopping: take no new requests, finish those that run.
     Stop,
 }

@@ -20,6 +20,7 @@
 //! | [`anti_entropy`] | comparing trees with the other owners, repairing what differs, filling a node that lost its disk |
 //! | `gate` | nothing leaves before what it reveals is durable |
 //! | `replication` | copies that are still owed to an owner |
+//! | `room` | what goes on while the disk is full |
 //! | `hint` | what this node keeps for owners that are away |
 //! | `lease` | the clock's persisted bound |
 //! | [`pace`] | background work yields to clients |
@@ -47,6 +48,7 @@ pub mod pace;
 mod peers;
 mod replica;
 mod replication;
+mod room;
 mod settled;
 mod store;
 mod timer;

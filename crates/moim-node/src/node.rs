@@ -11,7 +11,7 @@ use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
 use crate::anti_entropy::{Comparisons, Exchanges, Filling};
-use crate::api::{BatchId, Effect, Failure, Input, NotReady, Now, ReadId, Why};
+use crate::api::{BatchId, DiskRoom, Effect, Failure, Input, NotReady, Now, ReadId, Why};
 use crate::coordinator::{
     Forwarded, Freshness, FreshnessView, Hedging, Listing, Operation, Operations, Serial,
 };
@@ -133,6 +133,7 @@ pub struct Node {
     pub(crate) effects: Vec<Effect>,
     pub(crate) stopping: bool,
     pub(crate) halted: Option<String>,
+    pub(crate) disk_room: DiskRoom,
 }
 
 impl Node {
@@ -189,6 +190,7 @@ impl Node {
             effects: Vec::new(),
             stopping: false,
             halted: None,
+            disk_room: DiskRoom::Enough,
             adopted: record.is_some(),
             now,
             record,
@@ -300,6 +302,11 @@ impl Node {
         }
     }
 
+    /// How much room its disk has, as it was told last.
+    pub fn disk_room(&self) -> DiskRoom {
+        self.disk_room
+    }
+
     /// Policies.
     pub fn namespaces(&self) -> &Namespaces {
         &self.namespaces
@@ -345,6 +352,7 @@ impl Node {
             shed_per_mille: u64::from(self.shedding.share()),
             unsynced_bytes: self.store.unsynced_bytes(),
             operations: self.operations.len() as u64,
+            settled_lag_ms: self.settled_view().lag_ms,
             tasks: self.tasks.count(),
             tasks_bytes: self.tasks.bytes(),
             tree_cells: self.store.trees().cells() as u64,
@@ -372,6 +380,7 @@ impl Node {
             Input::Loaded(id, result) => self.on_loaded(id, result),
             Input::Listed(id, page) => self.on_listed(id, page),
             Input::DiskFailed(reason) => self.halt(reason),
+            Input::DiskRoom(room) => self.disk_room = room,
             Input::Repair(repair) => self.on_repair(repair),
             Input::Stop => {
                 self.on_stop();
@@ -527,7 +536,10 @@ impl Node {
                 self.figures.undecodable += 1;
                 Found::Unreadable
             }
-            Err(_) => Found::Unreadable,
+            Err(_) => {
+                self.figures.disk_reads_failed += 1;
+                Found::Unreadable
+            }
         };
         let unreadable = matches!(found, Found::Unreadable);
         for work in self.store.loaded(id, found) {

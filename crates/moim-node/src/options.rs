@@ -48,6 +48,9 @@ pub struct Options {
     pub clock_lease_ms: u64,
     /// Decoded objects kept in memory, in bytes.
     pub cache_bytes: u64,
+    /// The share of its disk, in percent, above which whoever runs the node says [`crate::api::DiskRoom::Low`]. Only
+    /// for the words of a refusal. Compactions need room, so well below 100.
+    pub disk_used_percent_max: u8,
     /// Bytes of writes that may wait for their sync; beyond it writes are refused as overload.
     pub unsynced_bytes_max: u64,
     /// Requests that one node coordinates at once; beyond it they are refused as overload.
@@ -137,6 +140,7 @@ impl Default for Options {
             max_clock_skew_ms: 5_000,
             clock_lease_ms: 500,
             cache_bytes: 256 << 20,
+            disk_used_percent_max: 90,
             unsynced_bytes_max: 64 << 20,
             operations_max: 100_000,
             turn_delay_target_ms: 100,

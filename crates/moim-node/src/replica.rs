@@ -9,7 +9,7 @@ use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
 
 use crate::anti_entropy::Answer;
-use crate::api::{BatchId, Why};
+use crate::api::{BatchId, DiskRoom, Why};
 use crate::coordinator::Mint;
 use crate::gate::{NOTHING, Outgoing};
 use crate::hint::Handoff;
@@ -188,6 +188,10 @@ impl Node {
                 let came = incoming.object.clone();
                 let (result, reveals) = self.join((&target, None), (stored, batch), incoming);
                 let answer = match result {
+                    // Whoever sent it learns that it is gone, by the same join.
+                    WriteResult::Refused(Why::Forgotten) => {
+                        Ok(Answer::Object(Some(came.emptied().encode())))
+                    }
                     WriteResult::Refused(why) => Err(why),
                     WriteResult::Stored | WriteResult::Superseded(_) => {
                         let held = self.store.peek(&target.data_key);
@@ -297,12 +301,15 @@ impl Node {
         namespace: NamespaceId,
         object: Bytes,
     ) -> Result<Stored, Why> {
-        if self.store.unsynced_bytes() >= self.options.unsynced_bytes_max
-            || self.sync_outlasts(until_mono_ms)
-        {
+        // A disk that is full is not one that is slow.
+        let is_full = self.disk_room == DiskRoom::Exhausted;
+        let is_behind = self.store.unsynced_bytes() >= self.options.unsynced_bytes_max
+            || self.sync_outlasts(until_mono_ms);
+        if is_behind && !is_full {
             return Err(Why::Overloaded);
         }
         let incoming = Stored::decode(object).map_err(|_damaged| Why::Unsupported)?;
+        self.check_room(&incoming.object)?;
         self.check_kind(namespace, &incoming.object)?;
         self.check_skew(incoming.object.written())?;
         Ok(incoming)

@@ -21,6 +21,7 @@ pub(crate) struct DiskFigures {
     groups: AtomicU64,
     batches: AtomicU64,
     micros: AtomicU64,
+    retries: AtomicU64,
 }
 
 /// What went over the links since the start, and what they hold now.
@@ -65,6 +66,11 @@ impl DiskFigures {
         self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 
+    /// A group that had not fit on the disk was offered again.
+    pub(crate) fn retried(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn metrics(&self) -> Vec<Metric> {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let seconds = Duration::from_micros(read(&self.micros)).as_secs_f64();
@@ -86,6 +92,11 @@ impl DiskFigures {
                 read(&self.batches),
             ),
             spent,
+            Metric::counter(
+                "moim_commit_retries_total",
+                "Times that a group which had not fit on the disk was offered again.",
+                read(&self.retries),
+            ),
         ]
     }
 }

@@ -1,13 +1,14 @@
 //! Bytes on disk behind one small trait, [`Engine`]. Knows nothing of nodes, objects or rings.
 //!
 //! Two engines: [`memory::MemoryEngine`], the reference, which keeps nothing, and `rocks::RocksEngine` (feature
-//! `rocksdb`). One conformance suite (`tests/conformance.rs`) holds both to the same behaviour, also after a kill.
+//! `rocksdb`); [`faulty::FaultyEngine`] makes any of them fail for tests. One conformance suite (`tests/conformance.rs`) holds both to the same behaviour, also after a kill.
 //!
 //! Invariants: a batch is applied whole or not at all, and batches in the order given; after [`Engine::apply`] with
 //! [`Durability::Synced`] returns, the batch and all before it survive the machine; a read sees every batch applied
 //! before it; a range whose end is not after its start is empty, never an error.
 //! The trait says nothing about *how*: a log and memory table of our own can stand behind it as well.
 
+pub mod faulty;
 pub mod memory;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
@@ -187,6 +188,22 @@ pub struct Figures {
     pub keys_estimate: u64,
     /// Bytes waiting to be compacted now.
     pub compaction_pending_bytes: u64,
+    /// Bytes that compactions and flushes have written since the start.
+    pub compaction_written_bytes: u64,
+    /// Bytes of what compaction would leave of the tables now, roughly: the rest is overwritten or deleted.
+    pub live_bytes: u64,
+    /// Bytes of all tables on disk now, those included that only readers or snapshots still hold.
+    pub files_bytes: u64,
+    /// Microseconds that writers were made to wait for flushes and compactions since the start.
+    pub stall_micros: u64,
+    /// 1 while all writes must wait, 0 otherwise.
+    pub writes_stopped: u64,
+    /// Reads and writes since the start that met a checksum which does not hold, or files that do not fit together.
+    pub corruptions: u64,
+    /// Reads and writes since the start that failed with an error of the operating system.
+    pub io_errors: u64,
+    /// Writes since the start that had no room.
+    pub full_errors: u64,
     /// Faults in the background since the start.
     pub background_errors: u64,
 }
@@ -220,7 +237,9 @@ pub trait Engine: Send + Sync {
         self.snapshot().scan(family, range, limit)
     }
 
-    /// Applies `batches` in order as one group with, if asked, one sync for all.
+    /// Applies `batches` in order as one group with, if asked, one sync for all. After [`StorageError::Full`] nothing of
+    /// the group is applied, and the same group may be offered again; after any other error nobody knows how much of it
+    /// is kept, and neither it nor the sync is to be tried again.
     fn apply(&self, batches: &[Batch], durability: Durability) -> Result<(), StorageError>;
 
     /// Makes everything applied so far durable.

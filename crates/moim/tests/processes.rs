@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Longer than a node lets a request take.
 const REPLY: Duration = Duration::from_secs(10);
 const NODES: usize = 3;
@@ -72,8 +72,8 @@ impl Cluster {
         }
         let directory = self.data.path().join(node.to_string());
         std::fs::create_dir_all(&directory).unwrap();
-        let log = std::fs::File::options().create(true).append(true);
-        let log = log.open(self.data.path().join(format!("{node}.log"))).unwrap();
+        let log = self.data.path().join(format!("{node}.log"));
+        let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let found: Vec<_> = (0..NODES).map(|other| self.at(other, "peer").to_string()).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_moim"));
         for (name, _) in
@@ -202,9 +202,12 @@ impl Clients {
                 }
                 let open = connection.take().map_or_else(
                     || Connection::open(nodes[node % NODES]),
-                    |mut open| match open.has_ended() {
-                        true => Err(io::ErrorKind::NotConnected.into()),
-                        false => Ok(open),
+                    |mut open| {
+                        if open.has_ended() {
+                            Err(io::ErrorKind::NotConnected.into())
+                        } else {
+                            Ok(open)
+                        }
                     },
                 );
                 let Ok(mut open) = open else {

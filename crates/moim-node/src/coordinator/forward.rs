@@ -1,5 +1,6 @@
 //! Requests that another node must coordinate. A forwarded write that may have arrived is never tried elsewhere: a
-//! second dot would be a false sibling, a second INCR would count twice. The client is told that nobody knows.
+//! second dot would be a false sibling, a second INCR would count twice. The client is told that nobody knows. Only one
+//! that was refused because that node's disk is full goes on to the next owner.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -13,8 +14,12 @@ use crate::node::Node;
 /// A request on its way to the node that coordinates it.
 #[derive(Debug)]
 pub(crate) struct ForwardOp {
-    origin: Origin,
+    job: Job,
     pub(crate) node: NodeId,
+    /// Kept for another node, should this one refuse.
+    request: Request,
+    /// Nodes that have no room for it.
+    full: Vec<NodeId>,
     started_mono_ms: u64,
 }
 
@@ -48,13 +53,18 @@ impl Forwarded {
 const RETURN_MS: u32 = 20;
 
 impl Node {
-    pub(crate) fn forward(&mut self, job: Job, node: NodeId, mut request: Request) {
-        let Job { origin, admitted } = job;
-        let budget_ms = self.budget_ms(admitted.deadline_mono_ms);
+    pub(crate) fn forward(&mut self, job: Job, node: NodeId, request: Request) {
+        self.forward_past(job, node, request, Vec::new());
+    }
+
+    /// Forwards to `node` what the nodes in `full` have refused.
+    fn forward_past(&mut self, job: Job, node: NodeId, mut request: Request, full: Vec<NodeId>) {
+        let deadline_mono_ms = job.admitted.deadline_mono_ms;
+        let budget_ms = self.budget_ms(deadline_mono_ms);
         request.timeout_ms = Some(budget_ms.saturating_sub(RETURN_MS).max(1));
         let started_mono_ms = self.now.mono_ms;
-        let op = ForwardOp { origin, node, started_mono_ms };
-        let id = self.register(admitted.deadline_mono_ms, Operation::Forward(op));
+        let op = ForwardOp { job, node, request: request.clone(), full, started_mono_ms };
+        let id = self.register(deadline_mono_ms, Operation::Forward(op));
         self.send_plain(node, Message::Forward { op: id, request, budget_ms });
     }
 
@@ -70,15 +80,30 @@ impl Node {
     pub(crate) fn on_forward_reply(&mut self, from: NodeId, id: OpId, outcome: Outcome) {
         let awaited =
             matches!(self.operations.get_mut(id), Some(Operation::Forward(op)) if op.node == from);
-        if awaited && let Some(Operation::Forward(op)) = self.operations.remove(id) {
-            self.finish(op.origin, outcome);
+        if !awaited {
+            return;
         }
+        let Some(Operation::Forward(mut op)) = self.operations.remove(id) else { return };
+        // Refused for want of room is surely not done, so another owner may be asked.
+        if let Outcome::Failed(Failure::DiskFull { .. }) = outcome {
+            op.full.push(from);
+            if let Some(next) = self.with_room(&op) {
+                return self.forward_past(op.job, next, op.request, op.full);
+            }
+        }
+        self.finish(op.job.origin, outcome);
+    }
+
+    /// Another owner that may have room.
+    fn with_room(&self, op: &ForwardOp) -> Option<NodeId> {
+        let may = |node: &&NodeId| !op.full.contains(node) && self.peers.is_reachable(**node);
+        op.job.admitted.owners.iter().find(may).copied()
     }
 
     pub(crate) fn forward_deadline(&mut self, op: ForwardOp) {
         self.missed_deadline(op.node);
         let waited_ms = self.now.mono_ms.saturating_sub(op.started_mono_ms);
         let waited_ms = u32::try_from(waited_ms).unwrap_or(u32::MAX);
-        self.finish(op.origin, Outcome::Failed(Failure::Timeout { node: op.node, waited_ms }));
+        self.finish(op.job.origin, Outcome::Failed(Failure::Timeout { node: op.node, waited_ms }));
     }
 }

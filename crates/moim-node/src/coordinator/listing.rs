@@ -134,6 +134,7 @@ impl Node {
         if self.on_swept(id, &page) {
             return;
         }
+        self.figures.disk_reads_failed += u64::from(page.is_err());
         let asker = match self.listings.remove(&id) {
             None => return,
             Some(Listing::Page { peer, exchange }) => {

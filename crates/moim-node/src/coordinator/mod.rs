@@ -10,6 +10,7 @@
 //! | `write` | send to all owners, acknowledge at W, stamp anew when outranked |
 //! | `slots`, `stand_in` | who has voted; who stands in for owners |
 //! | `read` | value from one, digests from the rest, join, write back, repair |
+//! | `holders` | who may hold what is read, what they have said, what to do next |
 //! | `hedge` | when a read asks one more replica, and how often reads may |
 //! | `freshness` | how stale reads are: a few are looked at again |
 //! | `mint` | a new version of a `siblings` object, at a replica |
@@ -20,6 +21,7 @@
 mod forward;
 mod freshness;
 mod hedge;
+mod holders;
 mod listing;
 mod mint;
 mod read;
@@ -45,7 +47,8 @@ use moim_core::quorum::Level;
 
 use crate::anti_entropy::Question;
 use crate::api::{
-    Action, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId, Why,
+    Action, DiskRoom, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId,
+    Why,
 };
 use crate::gate::{NOTHING, Outgoing};
 use crate::hint::Handoff;
@@ -75,7 +78,7 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) enum Operation {
     Write(write::WriteOp),
-    Read(read::ReadOp),
+    Read(holders::ReadOp),
     Forward(forward::ForwardOp),
     Listing(listing::ListingOp),
     Inspect(listing::InspectOp),
@@ -243,6 +246,10 @@ impl Node {
             if let Some(node) = self.must_forward(&job, &request) {
                 return self.forward(job, node, request);
             }
+            if !self.has_room_for(job.admitted.conflict, &request.action) {
+                let failure = self.disk_full();
+                return self.finish(job.origin, Outcome::Failed(failure));
+            }
         }
         match request.action {
             Action::Get => self.begin_read(job),
@@ -257,19 +264,21 @@ impl Node {
     }
 
     /// Which other node must coordinate: for updates the key's first reachable owner, which serialises them; in
-    /// `siblings` any owner will do, and this node if it is one. Where no owner can be reached, the first that may stand
-    /// in. Forwarded requests stay where they are.
+    /// `siblings` any owner will do, and this node if it is one; another one if this node's disk is full. Where no owner
+    /// can be reached, the first that may stand in. Forwarded requests stay where they are.
     fn must_forward(&self, job: &Job, request: &Request) -> Option<NodeId> {
         let (own, admitted) = (self.info.member.node, &job.admitted);
         let is_owner = admitted.owners.contains(&own);
         if matches!(job.origin, Origin::Forwarded(..)) {
             return None;
         }
+        let has_room = self.has_room_for(admitted.conflict, &request.action);
         let serialised = matches!(request.action, Action::Update(_));
-        if !serialised && (admitted.conflict == Conflict::Lww || is_owner) {
+        if has_room && !serialised && (admitted.conflict == Conflict::Lww || is_owner) {
             return None;
         }
-        let owner = admitted.owners.iter().copied().find(|&node| self.can_ask(node));
+        let able = |node: NodeId| if node == own { has_room } else { self.can_ask(node) };
+        let owner = admitted.owners.iter().copied().find(|&node| able(node));
         let chosen = owner.or_else(|| self.next_stand_in(admitted, |_| false));
         chosen.filter(|&node| node != own)
     }
@@ -314,8 +323,12 @@ impl Node {
         })
     }
 
-    /// Refuses what would have to wait too long for the disk.
+    /// Refuses what would have to wait too long for the disk. One that is full is no overload: then another node
+    /// coordinates, or a refusal of its own says why (see `dispatch`).
     fn admit_change(&self, deadline_mono_ms: u64) -> Result<(), Failure> {
+        if self.disk_room == DiskRoom::Exhausted {
+            return Ok(());
+        }
         if self.store.unsynced_bytes() >= self.options.unsynced_bytes_max {
             let limit = self.options.unsynced_bytes_max;
             return Err(Failure::Overloaded { queue: Queue::UnsyncedBytes, limit });

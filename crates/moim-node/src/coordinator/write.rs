@@ -183,7 +183,11 @@ impl Node {
         }
         let owners = op.admitted.owners.clone();
         let own = self.info.member.node;
-        let reveals = self.lease_batch(op.stored.object.written());
+        // What a read brings elsewhere was told by replicas that have it durable; there is no stamp of ours to cover.
+        let reveals = match op.intent {
+            Intent::Read => NOTHING,
+            Intent::Write => self.lease_batch(op.stored.object.written()),
+        };
         let (target, object) = (op.admitted.target.clone(), op.stored.encoded.clone());
         let budget_ms = self.budget_ms(op.admitted.deadline_mono_ms);
         let admitted = op.admitted.clone();
@@ -262,6 +266,14 @@ impl Node {
     }
 
     pub(crate) fn write_refused(&mut self, id: OpId, node: NodeId, why: Why) {
+        // What a read was about to return is gone, and forgotten: it returns nothing.
+        if why == Why::Forgotten
+            && let Some(Operation::Write(op)) = self.operations.get_mut(id)
+            && op.intent == Intent::Read
+            && let Some(origin) = op.origin.take()
+        {
+            self.finish_read(origin, None);
+        }
         self.write_vote(id, node, Vote::Failed(why));
     }
 

@@ -105,15 +105,7 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
         }
         Failure::Overloaded { queue, limit } => {
             out.put_u8(3);
-            out.put_u8(match queue {
-                Queue::Operations => 0,
-                Queue::UnsyncedBytes => 1,
-                Queue::UpdatesPerKey => 2,
-                Queue::ClockPairs => 3,
-                Queue::HintStore => 4,
-                Queue::TurnDelay => 5,
-                Queue::SyncDelay => 6,
-            });
+            out.put_u8(queue_code(*queue));
             out.put_u64(*limit);
         }
         Failure::TooLarge { pair_bytes, limit_bytes } => {
@@ -140,6 +132,11 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
             out.put_u8(8);
             out.put_length_prefixed(why.as_bytes());
         }
+        Failure::DiskFull { node, limit_percent } => {
+            out.put_u8(12);
+            out.put_u64(node.0);
+            out.put_u8(*limit_percent);
+        }
         Failure::NoSuchNamespace => out.put_u8(9),
         Failure::BadContext => out.put_u8(10),
         Failure::Update(error) => {
@@ -151,6 +148,18 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
                 UpdateError::NotFinite => 3,
             });
         }
+    }
+}
+
+fn queue_code(queue: Queue) -> u8 {
+    match queue {
+        Queue::Operations => 0,
+        Queue::UnsyncedBytes => 1,
+        Queue::UpdatesPerKey => 2,
+        Queue::ClockPairs => 3,
+        Queue::HintStore => 4,
+        Queue::TurnDelay => 5,
+        Queue::SyncDelay => 6,
     }
 }
 
@@ -194,6 +203,10 @@ fn failure(reader: &mut Reader) -> Result<Failure, DecodeError> {
             let (filled, partitions) = (reader.u32("filled")?, reader.u32("partitions")?);
             Failure::NotReady(NotReady::Filling { filled, partitions })
         }
+        12 => Failure::DiskFull {
+            node: NodeId(reader.u64("node")?),
+            limit_percent: reader.u8("limit")?,
+        },
         _ => return Err(DecodeError::Invalid("failure")),
     })
 }
@@ -220,6 +233,7 @@ pub(super) fn put_why(out: &mut Vec<u8>, why: &Why) {
         Why::Namespace => (5, 0),
         Why::Disk => (6, 0),
         Why::Unsupported => (7, 0),
+        Why::DiskFull => (8, 0),
         Why::HintsFull(limit_bytes) => (9, *limit_bytes),
         Why::Forgotten => (16, 0),
     };
@@ -239,6 +253,7 @@ pub(super) fn why(reader: &mut Reader) -> Result<Why, DecodeError> {
         5 => Why::Namespace,
         6 => Why::Disk,
         7 => Why::Unsupported,
+        8 => Why::DiskFull,
         9 => Why::HintsFull(detail),
         16 => Why::Forgotten,
         _ => return Err(DecodeError::Invalid("reason")),

@@ -57,6 +57,7 @@ fn failures() -> Vec<Failure> {
         Why::ClockSkew(1 << 40),
         Why::Disk,
         Why::Unsupported,
+        Why::DiskFull,
         Why::Forgotten,
     ];
     let missing = whys.into_iter().map(|why| (NodeId(7), why)).collect();
@@ -76,6 +77,7 @@ fn failures() -> Vec<Failure> {
         Failure::NotReady(NotReady::Founding { met: 1, expected: 3 }),
         Failure::NotReady(NotReady::Stopping),
         Failure::NotReady(NotReady::Filling { filled: 7, partitions: 4_096 }),
+        Failure::DiskFull { node: NodeId(7), limit_percent: 90 },
         Failure::Stopped("full".to_owned()),
         Failure::NoSuchNamespace,
         Failure::BadContext,

@@ -102,6 +102,9 @@ fn check_node(node: &NodeConfig) -> Result<(), ConfigError> {
             "must be at least four times memtable_bytes, and that at least 1048576",
         );
     }
+    if !(1..=100).contains(&node.disk_used_percent_max) {
+        return fail("node.disk_used_percent_max", "must be 1 to 100");
+    }
     let limits = [
         ("node.operations_max", u64::from(node.operations_max)),
         ("node.redis_connections_max", u64::from(node.redis_connections_max)),

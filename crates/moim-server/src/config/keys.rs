@@ -169,6 +169,10 @@ pub(super) const KEYS: &[Key<Config>] = &[
         "One memory table of the storage engine; up to three are in use, within block_cache_bytes."
     ),
     key!(
+        node.disk_used_percent_max,
+        "How much of the disk may be in use, by anything, before this node takes no new values; reads and deletions go on. Compactions need the rest. 100: until it is full."
+    ),
+    key!(
         node.unsynced_bytes_max,
         "Writes that wait for their sync; beyond it writes are refused as overload."
     ),

@@ -1,16 +1,22 @@
 //! Group commit: one thread, one sync for all batches that arrived while the last sync ran.
+//!
+//! A group that does not fit on the disk is kept and offered again, unchanged and before all others, until it does:
+//! the engine has applied nothing of it, so nothing is lost, doubled or put out of order, and nobody is told that it is
+//! durable meanwhile (INV-2). Any other failure is final. In particular a failed fsync is never tried again: the kernel
+//! may have dropped the dirty pages and marked them clean, and the second would succeed without them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use moim_node::Input;
 use moim_node::api::BatchId;
-use moim_storage::{Batch, Durability, Engine, Write};
-use tracing::error;
+use moim_storage::{Batch, Durability, Engine, StorageError, Write};
+use tracing::{error, info, warn};
 
+use super::{Faults, Room};
 use crate::figures::DiskFigures;
 use crate::inbox::Mailbox;
 
@@ -19,6 +25,19 @@ const GROUP_BATCHES_MAX: usize = 256;
 
 /// Bytes in one group, for the same reason; a larger batch is a group of its own.
 const GROUP_BYTES_MAX: usize = 1 << 20;
+
+/// First wait before a group that did not fit is offered again; doubles up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+
+/// Longest wait: what clients notice of a disk that has room again.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Whom the committer tells how it goes.
+pub(super) struct Witnesses {
+    pub(super) room: Arc<Room>,
+    pub(super) faults: Arc<Faults>,
+    pub(super) figures: Arc<DiskFigures>,
+}
 
 /// The loop's side. The queue needs no bound of its own: the node stops writing at `unsynced_bytes_max`.
 pub(super) struct Committer {
@@ -48,10 +67,10 @@ impl Committer {
     pub(super) fn start(
         engine: Arc<dyn Engine>,
         mailbox: Arc<Mailbox>,
-        figures: Arc<DiskFigures>,
+        witnesses: Witnesses,
     ) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
-        let worker = Worker { engine, mailbox, shared: Arc::clone(&shared), figures };
+        let worker = Worker { engine, mailbox, witnesses, shared: Arc::clone(&shared) };
         let thread =
             std::thread::Builder::new().name("moim-commit".into()).spawn(move || worker.run())?;
         Ok(Self { shared, turn: Vec::new(), thread: Some(thread) })
@@ -96,6 +115,18 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Whoever died with the lock was not in the middle of anything: each use is one change.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits this long, less if the disk is closed meanwhile. Returns whether it is.
+    fn pause(&self, wait: Duration) -> bool {
+        let begun = Instant::now();
+        let mut queue = self.lock();
+        while !queue.closing {
+            let Some(left) = wait.checked_sub(begun.elapsed()) else { break };
+            let woken = self.arrived.wait_timeout(queue, left);
+            queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue.closing
     }
 
     /// Waits for the next group; `None` when there will be none.
@@ -145,21 +176,59 @@ fn batch_bytes(batch: &Batch) -> usize {
 struct Worker {
     engine: Arc<dyn Engine>,
     mailbox: Arc<Mailbox>,
+    witnesses: Witnesses,
     shared: Arc<Shared>,
-    figures: Arc<DiskFigures>,
 }
 
 impl Worker {
     fn run(self) {
         while let Some((last, group)) = self.shared.next_group() {
             let begun = Instant::now();
-            match self.engine.apply(&group, Durability::Synced) {
+            let mut applied = self.engine.apply(&group, Durability::Synced);
+            if let Err(StorageError::Full(why)) = &applied {
+                warn!(why, "the disk is full: writes wait for room");
+                self.witnesses.room.set_stuck(true);
+                applied = self.insist(&group);
+                // Also when it failed: reads must not be let past a barrier that has fallen for good.
+                self.witnesses.room.set_stuck(false);
+            }
+            match applied {
                 Ok(()) => {
-                    self.figures.committed(group.len(), begun.elapsed());
+                    self.witnesses.figures.committed(group.len(), begun.elapsed());
                     self.shared.applied.store(last.0, Ordering::Release);
                     self.mailbox.push(Input::Durable(last));
                 }
-                Err(error) => return self.fail(&error.to_string()),
+                Err(StorageError::Full(why)) => {
+                    return warn!(
+                        why,
+                        "stopping with writes that had no room and were never acknowledged"
+                    );
+                }
+                Err(error) => {
+                    self.witnesses.faults.write(&error);
+                    return self.fail(&error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Offers a group that did not fit until it does, or something else is wrong, or the disk is closed.
+    fn insist(&self, group: &[Batch]) -> Result<(), StorageError> {
+        let begun = Instant::now();
+        let mut wait = RETRY_FIRST;
+        loop {
+            let closing = self.shared.pause(wait);
+            self.witnesses.figures.retried();
+            match self.engine.apply(group, Durability::Synced) {
+                Err(StorageError::Full(_)) if !closing => wait = (2 * wait).min(RETRY_MAX),
+                Ok(()) => {
+                    info!(
+                        seconds = begun.elapsed().as_secs(),
+                        "the disk has room again: writes go on"
+                    );
+                    return Ok(());
+                }
+                outcome => return outcome,
             }
         }
     }

@@ -5,11 +5,15 @@
 //! keeps everything in memory needs no threads: all is done in the pass that asks for it.
 //!
 //! Invariants: batches reach the engine in the order of their ids; after a failure nothing more is applied; a read sees
-//! every batch committed before it was asked for, as far as it concerns what is read (see [`barrier`]).
+//! every batch committed before it was asked for, as far as it concerns what is read (see [`barrier`]). Only while a
+//! batch waits for room on a full disk, reads do not wait for it: what it writes is in the node's memory, where the node
+//! looks first, until it is durable, and not acknowledged.
 
 mod barrier;
 mod committer;
+mod faults;
 mod readers;
+mod room;
 
 #[cfg(test)]
 mod tests;
@@ -23,8 +27,10 @@ use moim_node::api::{BatchId, ListedPage, ReadId};
 use moim_storage::{Batch, Cached, Durability, Engine, Family, PageLimit, StorageError};
 
 use self::barrier::Barrier;
-use self::committer::Committer;
+use self::committer::{Committer, Witnesses};
+pub(crate) use self::faults::{Damage, Faults};
 use self::readers::Readers;
+pub(crate) use self::room::Room;
 use crate::figures::DiskFigures;
 use crate::inbox::Inbox;
 
@@ -36,6 +42,8 @@ pub(crate) struct Disk {
     engine: Arc<dyn Engine>,
     inbox: Rc<Inbox>,
     threads: Option<Threads>,
+    room: Arc<Room>,
+    faults: Arc<Faults>,
     figures: Arc<DiskFigures>,
 }
 
@@ -52,7 +60,7 @@ struct Threads {
 #[derive(Debug)]
 enum Read {
     Load { id: ReadId, family: Family, key: Bytes },
-    List { id: ReadId, from: Bytes, to: Bytes, limit: usize },
+    List { id: ReadId, family: Family, from: Bytes, to: Bytes, limit: usize },
 }
 
 impl std::fmt::Debug for Disk {
@@ -64,28 +72,43 @@ impl std::fmt::Debug for Disk {
 impl Disk {
     /// For an engine that never waits.
     pub(crate) fn inline(engine: Arc<dyn Engine>, inbox: Rc<Inbox>) -> Self {
-        Self { engine, inbox, threads: None, figures: Arc::default() }
+        let room = Arc::new(Room::new(inbox.mailbox()));
+        let (faults, figures) = (Arc::default(), Arc::default());
+        Self { engine, inbox, threads: None, room, faults, figures }
     }
 
     /// For an engine that does. Starts the threads; dropping the disk commits what is queued and ends them.
     pub(crate) fn threaded(engine: Arc<dyn Engine>, inbox: Rc<Inbox>) -> std::io::Result<Self> {
         let figures = Arc::<DiskFigures>::default();
+        let room = Arc::new(Room::new(inbox.mailbox()));
+        let faults = Arc::<Faults>::default();
+        let witnesses = Witnesses {
+            room: Arc::clone(&room),
+            faults: Arc::clone(&faults),
+            figures: Arc::clone(&figures),
+        };
         let threads = Threads {
-            committer: Committer::start(
-                Arc::clone(&engine),
-                inbox.mailbox(),
-                Arc::clone(&figures),
-            )?,
-            readers: Readers::start(&engine, &inbox.mailbox())?,
+            committer: Committer::start(Arc::clone(&engine), inbox.mailbox(), witnesses)?,
+            readers: Readers::start(&engine, &inbox.mailbox(), &faults)?,
             barrier: Barrier::default(),
             held: Vec::new(),
         };
-        Ok(Self { engine, inbox, threads: Some(threads), figures })
+        Ok(Self { engine, inbox, threads: Some(threads), room, faults, figures })
     }
 
     /// Counters that outlive the disk.
     pub(crate) fn figures(&self) -> Arc<DiskFigures> {
         Arc::clone(&self.figures)
+    }
+
+    /// What goes wrong with it; outlives the disk.
+    pub(crate) fn faults(&self) -> Arc<Faults> {
+        Arc::clone(&self.faults)
+    }
+
+    /// What is known of the room on it; outlives the disk.
+    pub(crate) fn room(&self) -> Arc<Room> {
+        Arc::clone(&self.room)
     }
 
     /// Applies a batch after all earlier ones; answers [`Input::Durable`] or [`Input::DiskFailed`]. Takes effect with
@@ -109,8 +132,14 @@ impl Disk {
     }
 
     /// Reads a page of keys; answers [`Input::Listed`].
-    pub(crate) fn list(&mut self, id: ReadId, from: Bytes, to: Bytes, limit: usize) {
-        self.read(Read::List { id, from, to, limit });
+    pub(crate) fn list(
+        &mut self,
+        id: ReadId,
+        family: Family,
+        (from, to): (Bytes, Bytes),
+        limit: usize,
+    ) {
+        self.read(Read::List { id, family, from, to, limit });
     }
 
     /// Hands commits of this turn to the committer as one, and lets reads go whose barrier has fallen.
@@ -120,59 +149,71 @@ impl Disk {
         if threads.held.is_empty() {
             return;
         }
-        let applied = threads.committer.applied();
-        for (_, read) in threads.held.extract_if(.., |(after, _)| *after <= applied) {
-            start(&*self.engine, &self.inbox, &threads.readers, read);
+        let (applied, stuck) = (threads.committer.applied(), self.room.is_stuck());
+        for (_, read) in threads.held.extract_if(.., |(after, _)| stuck || *after <= applied) {
+            let answered = at_once(&*self.engine, &self.faults, read);
+            deliver(&self.inbox, &threads.readers, answered);
         }
     }
 
     fn read(&mut self, read: Read) {
         let Some(threads) = &mut self.threads else {
-            return self.inbox.push(read.run(&*self.engine));
+            return self.inbox.push(read.run(&*self.engine, &self.faults));
         };
         let after = threads.barrier.before(&read);
-        if after > threads.committer.applied() {
+        if after > threads.committer.applied() && !self.room.is_stuck() {
             threads.held.push((after, read));
         } else {
-            start(&*self.engine, &self.inbox, &threads.readers, read);
+            let answered = at_once(&*self.engine, &self.faults, read);
+            deliver(&self.inbox, &threads.readers, answered);
         }
     }
 }
 
-/// Answers from memory if that can be done, otherwise asks a thread.
-fn start(engine: &dyn Engine, inbox: &Inbox, readers: &Readers, read: Read) {
-    match read {
-        Read::Load { id, family, key } => match engine.get_cached(family, &key) {
-            Ok(Cached::Known(value)) => inbox.push(Input::Loaded(id, Ok(value))),
-            Ok(Cached::NeedsDisk) => readers.push(Read::Load { id, family, key }),
-            Err(error) => inbox.push(Input::Loaded(id, Err(error.to_string()))),
-        },
-        Read::List { .. } => readers.push(read),
+/// Answers from memory if that can be done; otherwise the read is for a thread.
+fn at_once(engine: &dyn Engine, faults: &Faults, read: Read) -> Result<Input, Read> {
+    let Read::Load { id, family, key } = read else { return Err(read) };
+    match engine.get_cached(family, &key) {
+        Ok(Cached::Known(value)) => Ok(Input::Loaded(id, Ok(value))),
+        Ok(Cached::NeedsDisk) => Err(Read::Load { id, family, key }),
+        Err(error) => Ok(Input::Loaded(id, Err(told(&error, faults)))),
     }
+}
+
+fn deliver(inbox: &Inbox, readers: &Readers, answered: Result<Input, Read>) {
+    match answered {
+        Ok(input) => inbox.push(input),
+        Err(read) => readers.push(read),
+    }
+}
+
+/// Takes note of a failed read, and says it in words.
+fn told(error: &StorageError, faults: &Faults) -> String {
+    faults.read(error);
+    error.to_string()
 }
 
 impl Read {
     /// May block.
-    fn run(&self, engine: &dyn Engine) -> Input {
+    fn run(&self, engine: &dyn Engine, faults: &Faults) -> Input {
+        let told = |error: StorageError| told(&error, faults);
         match self {
             Self::Load { id, family, key } => {
-                Input::Loaded(*id, engine.get(*family, key).map_err(|error| error.to_string()))
+                Input::Loaded(*id, engine.get(*family, key).map_err(told))
             }
-            Self::List { id, from, to, limit } => Input::Listed(
-                *id,
-                page(engine, from, to, *limit).map_err(|error| error.to_string()),
-            ),
+            Self::List { id, family, from, to, limit } => {
+                Input::Listed(*id, page(engine, (*family, from, to), *limit).map_err(told))
+            }
         }
     }
 }
 
 fn page(
     engine: &dyn Engine,
-    from: &[u8],
-    to: &[u8],
+    (family, from, to): (Family, &[u8], &[u8]),
     limit: usize,
 ) -> Result<ListedPage, StorageError> {
     let limit = PageLimit { entries_max: limit, bytes_max: LIST_BYTES_MAX };
-    let page = engine.scan(Family::Data, from..to, limit)?;
+    let page = engine.scan(family, from..to, limit)?;
     Ok(ListedPage { entries: page.entries, more: page.more })
 }

@@ -8,7 +8,7 @@ use moim_node::Input;
 use moim_storage::Engine;
 use tracing::error;
 
-use super::Read;
+use super::{Faults, Read};
 use crate::inbox::Mailbox;
 
 /// Reads that wait for the disk at once. They sleep in the kernel, so there may be more of them than cores; one long
@@ -34,15 +34,19 @@ struct Queue {
 }
 
 impl Readers {
-    pub(super) fn start(engine: &Arc<dyn Engine>, mailbox: &Arc<Mailbox>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        engine: &Arc<dyn Engine>,
+        mailbox: &Arc<Mailbox>,
+        faults: &Arc<Faults>,
+    ) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let mut readers = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         for number in 0..READERS {
-            let (engine, mailbox, shared) =
-                (Arc::clone(engine), Arc::clone(mailbox), Arc::clone(&shared));
+            let (engine, mailbox) = (Arc::clone(engine), Arc::clone(mailbox));
+            let (faults, shared) = (Arc::clone(faults), Arc::clone(&shared));
             let thread = std::thread::Builder::new()
                 .name(format!("moim-read-{number}"))
-                .spawn(move || run(&*engine, &mailbox, &shared))?;
+                .spawn(move || run(&*engine, &mailbox, &faults, &shared))?;
             readers.threads.push(thread);
         }
         Ok(readers)
@@ -89,10 +93,10 @@ impl Shared {
     }
 }
 
-fn run(engine: &dyn Engine, mailbox: &Mailbox, shared: &Shared) {
+fn run(engine: &dyn Engine, mailbox: &Mailbox, faults: &Faults, shared: &Shared) {
     let _death = Death(mailbox);
     while let Some(read) = shared.next() {
-        mailbox.push(read.run(engine));
+        mailbox.push(read.run(engine, faults));
     }
 }
 

@@ -1,6 +1,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use moim_node::api::DiskRoom;
+use moim_storage::faulty::FaultyEngine;
 use moim_storage::memory::MemoryEngine;
 use moim_storage::{Figures, Snapshot, Write};
 use std::ops::Range;
@@ -8,21 +10,19 @@ use std::path::Path;
 
 use super::*;
 
-/// A memory engine whose syncs take time or fail, and which counts them.
+/// A memory engine whose syncs take time, and which counts them.
 struct SlowEngine {
     inner: MemoryEngine,
     sync_time: Duration,
-    fails_at: usize,
     applies: AtomicUsize,
     batches: AtomicUsize,
 }
 
 impl SlowEngine {
-    fn new(sync_ms: u64, fails_at: usize) -> Arc<Self> {
+    fn new(sync_ms: u64) -> Arc<Self> {
         Arc::new(Self {
             inner: MemoryEngine::new(None),
             sync_time: Duration::from_millis(sync_ms),
-            fails_at,
             applies: AtomicUsize::new(0),
             batches: AtomicUsize::new(0),
         })
@@ -39,11 +39,8 @@ impl Engine for SlowEngine {
     }
 
     fn apply(&self, batches: &[Batch], durability: Durability) -> Result<(), StorageError> {
-        let number = self.applies.fetch_add(1, Ordering::SeqCst) + 1;
+        self.applies.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(self.sync_time);
-        if number == self.fails_at {
-            return Err(StorageError::Full("no space left".to_owned()));
-        }
         self.batches.fetch_add(batches.len(), Ordering::SeqCst);
         self.inner.apply(batches, durability)
     }
@@ -85,9 +82,9 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(engine: &Arc<SlowEngine>) -> Self {
+    fn new<E: Engine + 'static>(engine: &Arc<E>) -> Self {
         let inbox = Rc::<Inbox>::default();
-        let engine: Arc<dyn Engine> = Arc::<SlowEngine>::clone(engine);
+        let engine: Arc<dyn Engine> = Arc::<E>::clone(engine);
         Self { disk: Disk::threaded(engine, Rc::clone(&inbox)).unwrap(), inbox }
     }
 
@@ -115,7 +112,7 @@ fn durable(inputs: &[Input]) -> Option<BatchId> {
 
 #[test]
 fn what_arrives_during_a_sync_is_the_next_group() {
-    let engine = SlowEngine::new(50, usize::MAX);
+    let engine = SlowEngine::new(50);
     let mut fixture = Fixture::new(&engine);
     for number in 1..=40 {
         fixture.disk.commit(BatchId(number), put(&format!("k{number}"), "v"));
@@ -136,12 +133,12 @@ fn what_arrives_during_a_sync_is_the_next_group() {
 
 #[test]
 fn a_read_waits_for_the_batch_that_wrote_its_key_but_not_for_others() {
-    let engine = SlowEngine::new(100, usize::MAX);
+    let engine = SlowEngine::new(100);
     let mut fixture = Fixture::new(&engine);
     fixture.disk.commit(BatchId(1), put("written", "new"));
     fixture.disk.load(ReadId(1), Family::Data, Bytes::from_static(b"written"));
     fixture.disk.load(ReadId(2), Family::Data, Bytes::from_static(b"other"));
-    fixture.disk.list(ReadId(3), Bytes::new(), Bytes::from_static(&[0xff]), 10);
+    fixture.disk.list(ReadId(3), Family::Data, (Bytes::new(), Bytes::from_static(&[0xff])), 10);
     let inputs = fixture.until(|inputs| inputs.len() == 4);
     assert!(matches!(&inputs[0], Input::Loaded(ReadId(2), Ok(None))), "{inputs:?}");
     assert!(matches!(&inputs[1], Input::Durable(BatchId(1))), "{inputs:?}");
@@ -152,14 +149,17 @@ fn a_read_waits_for_the_batch_that_wrote_its_key_but_not_for_others() {
 
 #[test]
 fn after_a_failure_nothing_is_applied_and_reads_go_on() {
-    let engine = SlowEngine::new(1, 2);
+    let engine = Arc::new(FaultyEngine::new(MemoryEngine::new(None)));
     let mut fixture = Fixture::new(&engine);
     fixture.disk.commit(BatchId(1), put("a", "1"));
     fixture.until(|inputs| durable(inputs) == Some(BatchId(1)));
+    // As a failed fsync: to try it again would succeed without the pages that the kernel has dropped.
+    engine.fail_writes(Some(StorageError::Io("fdatasync: Input/output error".to_owned())));
     fixture.disk.commit(BatchId(2), put("a", "2"));
     let inputs = fixture.until(|inputs| !inputs.is_empty());
     let [Input::DiskFailed(why)] = &inputs[..] else { panic!("{inputs:?}") };
-    assert_eq!(why, "the disk is full: no space left");
+    assert_eq!(why, "the disk failed: fdatasync: Input/output error");
+    engine.fail_writes(None);
     fixture.disk.commit(BatchId(3), put("a", "3"));
     fixture.disk.load(ReadId(1), Family::Data, Bytes::from_static(b"a"));
     let inputs = fixture.until(|inputs| !inputs.is_empty());
@@ -167,12 +167,84 @@ fn after_a_failure_nothing_is_applied_and_reads_go_on() {
         matches!(&inputs[..], [Input::Loaded(_, Ok(Some(value)))] if value == "1"),
         "{inputs:?}"
     );
-    assert_eq!(engine.applies.load(Ordering::SeqCst), 2, "nothing is tried after the failure");
+    assert_eq!(engine.applies(), 2, "nothing is tried after the failure");
+}
+
+fn full() -> StorageError {
+    StorageError::Full("no space left".to_owned())
+}
+
+#[test]
+fn what_does_not_fit_waits_for_room_in_its_order() {
+    let engine = Arc::new(FaultyEngine::new(MemoryEngine::new(None)));
+    let mut fixture = Fixture::new(&engine);
+    fixture.disk.commit(BatchId(1), put("a", "1"));
+    fixture.until(|inputs| durable(inputs) == Some(BatchId(1)));
+    engine.fail_writes(Some(full()));
+    fixture.disk.commit(BatchId(2), put("a", "2"));
+    let told = fixture.until(|inputs| !inputs.is_empty());
+    assert!(matches!(&told[..], [Input::DiskRoom(DiskRoom::Exhausted)]), "{told:?}");
+    for number in 3..=9 {
+        fixture.disk.commit(BatchId(number), put("a", &number.to_string()));
+    }
+    // Reads go on, of keys that wait as well: the node knows what it has written to them.
+    fixture.disk.load(ReadId(1), Family::Data, Bytes::from_static(b"a"));
+    fixture.disk.list(ReadId(2), Family::Data, (Bytes::new(), Bytes::from_static(&[0xff])), 10);
+    let read = fixture.until(|inputs| inputs.len() == 2);
+    assert!(read.iter().all(|input| !matches!(input, Input::Durable(_))), "{read:?}");
+    let offered = engine.applies();
+    fixture.until(|_| engine.applies() > offered + 2);
+    assert_eq!(engine.batches(), 1, "nothing was applied out of order");
+    engine.fail_writes(None);
+    let freed = fixture.until(|inputs| durable(inputs) == Some(BatchId(9)));
+    assert!(matches!(&freed[0], Input::DiskRoom(DiskRoom::Enough)), "{freed:?}");
+    assert_eq!(engine.batches(), 9);
+    assert_eq!(engine.get(Family::Data, b"a").unwrap().unwrap(), "9");
+}
+
+#[test]
+fn a_full_disk_that_fails_altogether_is_a_failure() {
+    let engine = Arc::new(FaultyEngine::new(MemoryEngine::new(None)));
+    let mut fixture = Fixture::new(&engine);
+    engine.fail_writes(Some(full()));
+    fixture.disk.commit(BatchId(1), put("a", "1"));
+    fixture.until(|inputs| !inputs.is_empty());
+    engine.fail_writes(Some(StorageError::Io("gone".to_owned())));
+    let inputs = fixture.until(|inputs| matches!(inputs.last(), Some(Input::DiskFailed(_))));
+    assert!(durable(&inputs).is_none(), "{inputs:?}");
+}
+
+#[test]
+fn a_disk_that_is_full_can_be_closed() {
+    let engine = Arc::new(FaultyEngine::new(MemoryEngine::new(None)));
+    let mut fixture = Fixture::new(&engine);
+    engine.fail_writes(Some(full()));
+    fixture.disk.commit(BatchId(1), put("a", "1"));
+    fixture.until(|inputs| !inputs.is_empty());
+    drop(fixture.disk);
+    assert_eq!(engine.batches(), 0);
+}
+
+#[test]
+fn low_and_exhausted_are_told_as_one_word() {
+    let engine = Arc::new(FaultyEngine::new(MemoryEngine::new(None)));
+    let mut fixture = Fixture::new(&engine);
+    let room = fixture.disk.room();
+    room.set_low(true);
+    engine.fail_writes(Some(full()));
+    fixture.disk.commit(BatchId(1), put("a", "1"));
+    fixture.until(|inputs| inputs.len() == 2);
+    engine.fail_writes(None);
+    let inputs = fixture.until(|inputs| durable(inputs).is_some());
+    assert!(matches!(&inputs[0], Input::DiskRoom(DiskRoom::Low)), "{inputs:?}");
+    room.set_low(false);
+    let inputs = fixture.until(|inputs| !inputs.is_empty());
+    assert!(matches!(&inputs[..], [Input::DiskRoom(DiskRoom::Enough)]), "{inputs:?}");
 }
 
 #[test]
 fn dropping_the_disk_commits_what_is_queued() {
-    let engine = SlowEngine::new(5, usize::MAX);
+    let engine = SlowEngine::new(5);
     let mut fixture = Fixture::new(&engine);
     for number in 1..=600 {
         fixture.disk.commit(BatchId(number), put(&format!("k{number}"), "v"));
@@ -185,7 +257,7 @@ fn dropping_the_disk_commits_what_is_queued() {
 #[test]
 fn an_engine_in_memory_answers_at_once() {
     let inbox = Rc::<Inbox>::default();
-    let mut disk = Disk::inline(SlowEngine::new(0, usize::MAX), Rc::clone(&inbox));
+    let mut disk = Disk::inline(SlowEngine::new(0), Rc::clone(&inbox));
     disk.commit(BatchId(1), put("a", "1"));
     disk.load(ReadId(1), Family::Data, Bytes::from_static(b"a"));
     let mut inputs = Vec::new();

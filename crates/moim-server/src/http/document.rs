@@ -260,6 +260,10 @@ pub struct Local {
     pub keys_estimate: u64,
     /// Bytes of its tables on disk.
     pub disk_bytes: u64,
+    /// Room on its disk: `enough`, `low` (no new values are taken) or `exhausted` (writes wait).
+    pub disk_room: String,
+    /// When damaged data was set aside that nobody has removed since, in Unix seconds.
+    pub set_aside_s: Vec<u64>,
     /// Bytes of objects in memory.
     pub cache_bytes: u64,
     /// Reads coordinated here a second, over the last ten seconds.
@@ -272,6 +276,10 @@ pub struct Local {
     pub operations: u64,
     /// Copies still owed to owners.
     pub tasks: u64,
+    /// How far behind now deletions and expired values are forgotten, in milliseconds. A minute or two is usual.
+    pub settled_lag_ms: u64,
+    /// The member that they wait for, if one holds them back.
+    pub settled_held_back_by: Option<String>,
     /// Objects kept for owners that are away.
     pub hints: u64,
     /// Bytes of those.

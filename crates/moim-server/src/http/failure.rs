@@ -25,6 +25,7 @@ pub(super) fn problem(
         Failure::Stopped(reason) => {
             refused(Kind::NotReady, intent, format!("the disk of this node failed, it serves nothing: {reason}"))
         }
+        Failure::DiskFull { node, limit_percent } => disk_full(*node, *limit_percent, &address),
         Failure::NoSuchNamespace => Kind::NoSuchNamespace.because(
             "the namespace is not defined on the node that was asked: it must be configured on every node",
         ),
@@ -65,7 +66,8 @@ fn unavailable(
     let missing =
         missing.iter().map(|(node, why)| absent(*node, why, &address)).collect::<Vec<_>>();
     let verb = if *intent == Intent::Read { "read" } else { "write" };
-    let mut problem = Kind::Unavailable.because(format!(
+    let kind = if failure.is_for_want_of_room() { Kind::DiskFull } else { Kind::Unavailable };
+    let mut problem = kind.because(format!(
         "{verb} level {level} needs {needed} replicas, {got} answered{}{}",
         list(&missing),
         aftermath(*intent),
@@ -128,6 +130,27 @@ fn overloaded(queue: Queue, limit: u64, intent: Intent) -> Refusal {
     };
     let mut problem =
         refused(kind, intent, format!("the limit of {limit} {queue} is reached: try again later"));
+    problem.retry_after_s = Some(RETRY_AFTER_S);
+    problem
+}
+
+fn disk_full(
+    node: NodeId,
+    limit_percent: u8,
+    address: impl Fn(NodeId) -> Option<String>,
+) -> Refusal {
+    let place = address(node).map_or(String::new(), |at| format!(" at {at}"));
+    let detail = if limit_percent >= 100 {
+        format!(
+            "the disk of node {node}{place} is full: free or add space there, it goes on by itself"
+        )
+    } else {
+        format!(
+            "more than {limit_percent} % of the disk of node {node}{place} is in use: free or add space there, or raise \
+             node.disk_used_percent_max; deleting goes on"
+        )
+    };
+    let mut problem = refused(Kind::DiskFull, Intent::Write, detail);
     problem.retry_after_s = Some(RETRY_AFTER_S);
     problem
 }
@@ -196,6 +219,22 @@ mod tests {
     }
 
     #[test]
+    fn a_quorum_missed_for_want_of_room_says_so() {
+        let missed = |missing: Vec<(NodeId, Why)>| Failure::Unavailable {
+            intent: Intent::Write,
+            level: Level::Quorum,
+            needed: 2,
+            got: 0,
+            missing,
+        };
+        let (full, away) = (Why::DiskFull, Why::Unreachable);
+        let both = missed(vec![(NodeId(2), full.clone()), (NodeId(3), full.clone())]);
+        assert_eq!(of(&both, Intent::Write).status, 507);
+        let one = missed(vec![(NodeId(2), full), (NodeId(3), away)]);
+        assert_eq!(of(&one, Intent::Write).status, 503, "room alone would not have helped");
+    }
+
+    #[test]
     fn a_write_whose_read_failed_was_not_applied() {
         let failure = Failure::Unavailable {
             intent: Intent::Read,
@@ -220,6 +259,7 @@ mod tests {
             (Failure::Conflict { siblings: 64 }, 409),
             (Failure::NotReady(founding), 503),
             (Failure::Stopped("no space".to_owned()), 503),
+            (Failure::DiskFull { node: NodeId(2), limit_percent: 90 }, 507),
             (Failure::NoSuchNamespace, 404),
             (Failure::BadContext, 400),
             (Failure::Update(moim_node::update::UpdateError::Overflow), 400),

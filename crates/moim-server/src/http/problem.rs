@@ -31,6 +31,7 @@ pub(super) enum Kind {
     Overloaded,
     NotReady,
     Timeout,
+    DiskFull,
 }
 
 impl Kind {
@@ -89,6 +90,9 @@ impl Kind {
             }
             Self::NotReady => {
                 ("not-ready", "The node does not serve yet", StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Self::DiskFull => {
+                ("disk-full", "There is no room for the value", StatusCode::INSUFFICIENT_STORAGE)
             }
             Self::Timeout => {
                 ("timeout", "There was no answer in time", StatusCode::GATEWAY_TIMEOUT)

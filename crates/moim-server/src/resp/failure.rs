@@ -42,6 +42,7 @@ pub(crate) fn reply(failure: &Failure, namespace: NamespaceId, store: &Store) ->
         Failure::Stopped(why) => {
             format!("NOTREADY this node's disk failed and it has stopped serving: {why}")
         }
+        Failure::DiskFull { node, limit_percent } => disk_full(*node, *limit_percent, store),
         Failure::NoSuchNamespace => {
             format!("ERR no such namespace '{}'", namespace_name(namespace, store))
         }
@@ -62,8 +63,20 @@ fn unavailable(failure: &Failure, store: &Store) -> String {
         missing.iter().map(|(node, why)| format!("{} {why}", name(*node, store))).collect();
     let missing =
         if missing.is_empty() { "no other replica".to_owned() } else { missing.join(", ") };
+    let word = if failure.is_for_want_of_room() { "OOM" } else { "UNAVAILABLE" };
+    format!("{word} {verb} at {level} needs {needed} replicas, got {got}: {missing}; {consequence}")
+}
+
+fn disk_full(node: NodeId, limit_percent: u8, store: &Store) -> String {
+    let node = name(node, store);
+    if limit_percent >= 100 {
+        return format!(
+            "OOM the disk of {node} is full; nothing was written. Free or add space there: it goes on by itself"
+        );
+    }
     format!(
-        "UNAVAILABLE {verb} at {level} needs {needed} replicas, got {got}: {missing}; {consequence}"
+        "OOM more than {limit_percent} % of the disk of {node} is in use; nothing was written. Free or add space there, \
+         or raise node.disk_used_percent_max; deleting goes on"
     )
 }
 

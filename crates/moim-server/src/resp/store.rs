@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use moim_core::NodeId;
-use moim_node::api::Failure;
+use moim_node::api::{DiskRoom, Failure};
 use moim_node::membership::{MemberInfo, Record};
 use moim_node::namespace::Namespaces;
 use moim_node::views::{Figures, MemberState, PeerState, PeerView};
@@ -119,6 +119,15 @@ impl Store {
             Self::Node(handle) => handle.view(moim_node::Node::figures),
             #[cfg(test)]
             Self::Fake(_) => Figures::default(),
+        }
+    }
+
+    /// How much room the disk has.
+    pub(crate) fn disk_room(&self) -> DiskRoom {
+        match self {
+            Self::Node(handle) => handle.view(moim_node::Node::disk_room),
+            #[cfg(test)]
+            Self::Fake(_) => DiskRoom::Enough,
         }
     }
 

@@ -14,6 +14,7 @@ use super::accept::{self, accept_forever};
 use super::error::ServerError;
 use super::session::Session;
 use crate::http;
+use crate::http::metrics::{Metric, count};
 use crate::resp::{Front, Port, RespSettings};
 
 /// How often it is looked whether all clients have gone.
@@ -138,16 +139,28 @@ fn http_context(session: &Session) -> http::Context {
     let node = &session.config.node;
     let links = Rc::clone(&session.links);
     let cut: Rc<dyn Fn(bool)> = Rc::new(move |cut| links.cut(cut));
-    let (handle, links, disk) =
-        (session.handle.clone(), Rc::clone(&session.links), Arc::clone(&session.disk));
+    let (handle, links) = (session.handle.clone(), Rc::clone(&session.links));
+    let (disk, space) = (Arc::clone(&session.disk), session.space.clone());
+    let set_aside = session.set_aside.len() as u64;
     let figures = move || {
-        let parts = [handle.shared().figures.metrics(), disk.metrics(), links.figures().metrics()];
+        let parts = [
+            handle.shared().figures.metrics(),
+            disk.metrics(),
+            space.metrics(),
+            vec![Metric::gauge(
+                "moim_storage_set_aside",
+                "Directories of damaged data that were set aside and not removed since.",
+                count(set_aside),
+            )],
+            links.figures().metrics(),
+        ];
         parts.into_iter().flatten().collect()
     };
     http::Context {
         handle: session.handle.clone(),
         engine: Arc::clone(&session.engine),
         front_figures: Rc::new(figures),
+        set_aside_s: session.set_aside.clone(),
         started: Instant::now(),
         settings: http::Settings {
             password: (!node.password.is_empty()).then(|| node.password.clone()),

@@ -1,5 +1,6 @@
 //! The data directory of a node: a lock, so that two processes never share it; an identity, drawn once and never used
-//! again; and the engine's own directory.
+//! again; the engine's own directory; and the directories of engines that were damaged, which nobody but the operator
+//! removes.
 //!
 //! Invariant: an identity is on disk, synced, before anybody hears of it. If it were lost after that, its dots could be
 //! issued again by another node (INV-3).
@@ -21,9 +22,8 @@ const ENGINE_DIRECTORY: &str = "data";
 /// Version of the identity file.
 const IDENTITY_FORMAT: i64 = 1;
 
-/// How often data can be set aside before somebody must clean up.
-#[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "a memory engine has no files"))]
-const ASIDE_MAX: u32 = 1_000;
+/// What data that was set aside is called, before the time in Unix seconds.
+const ASIDE_PREFIX: &str = "data.corrupt-";
 
 /// Who a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +35,6 @@ pub(super) struct Identity {
 /// An open data directory; locked until dropped.
 #[derive(Debug)]
 pub(super) struct Directory {
-    #[cfg_attr(
-        not(feature = "rocksdb"),
-        allow(dead_code, reason = "a memory engine has no files")
-    )]
     path: PathBuf,
     pub(super) identity: Identity,
     /// The identity was there, but no data beside it: whatever this node held is lost.
@@ -76,21 +72,31 @@ impl Directory {
     }
 
     /// Where the engine keeps its files.
-    #[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "a memory engine has no files"))]
     pub(super) fn engine(&self) -> PathBuf {
         self.path.join(ENGINE_DIRECTORY)
     }
 
-    /// Moves the engine's files out of the way and says where to.
-    #[cfg_attr(not(feature = "rocksdb"), allow(dead_code, reason = "a memory engine has no files"))]
-    pub(super) fn set_engine_aside(&self) -> Result<PathBuf, ServerError> {
-        let aside = (1..=ASIDE_MAX)
-            .map(|number| self.path.join(format!("{ENGINE_DIRECTORY}.corrupt-{number}")))
+    /// Moves the engine's files out of the way, to a directory named after the time, and says where to.
+    pub(super) fn set_engine_aside(&mut self, unix_s: u64) -> Result<PathBuf, ServerError> {
+        // Two in one second: the later one is dated on.
+        let aside = (unix_s..=u64::MAX)
+            .map(|second| self.path.join(format!("{ASIDE_PREFIX}{second}")))
             .find(|aside| !aside.exists())
-            .ok_or_else(|| bad(&self.path, "is full of data that was set aside: clean it up"))?;
+            .expect("there are more seconds than directories");
         std::fs::rename(self.engine(), &aside).map_err(|error| fault(&aside, &error))?;
         sync(&self.path)?;
+        self.is_emptied = true;
         Ok(aside)
+    }
+
+    /// When data was set aside, in Unix seconds, oldest first; of what nobody has removed since.
+    pub(super) fn set_aside(&self) -> Vec<u64> {
+        let Ok(entries) = std::fs::read_dir(&self.path) else { return Vec::new() };
+        let second = |name: &str| name.strip_prefix(ASIDE_PREFIX)?.parse().ok();
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut seconds: Vec<u64> = names.filter_map(|name| second(&name)).collect();
+        seconds.sort_unstable();
+        seconds
     }
 }
 
@@ -236,13 +242,16 @@ mod tests {
     #[test]
     fn damaged_data_is_set_aside_and_never_overwritten() {
         let parent = tempfile::tempdir().unwrap();
-        let directory = Directory::open(parent.path()).unwrap();
-        for number in 1..=2 {
+        let mut directory = Directory::open(parent.path()).unwrap();
+        assert!(!directory.is_emptied);
+        for number in 0..2 {
             std::fs::create_dir(directory.engine()).unwrap();
             std::fs::write(directory.engine().join("file"), number.to_string()).unwrap();
-            let aside = directory.set_engine_aside().unwrap();
-            assert!(aside.ends_with(format!("data.corrupt-{number}")));
+            let aside = directory.set_engine_aside(1_000).unwrap();
+            assert!(aside.ends_with(format!("data.corrupt-{}", 1_000 + number)));
             assert_eq!(std::fs::read_to_string(aside.join("file")).unwrap(), number.to_string());
         }
+        assert!(directory.is_emptied);
+        assert_eq!(directory.set_aside(), [1_000, 1_001]);
     }
 }

@@ -32,12 +32,19 @@ pub enum ServerError {
     },
     /// The storage engine cannot be opened or read.
     Storage(StorageError),
-    /// What is on disk was damaged, and has been set aside.
+    /// What is on disk is damaged, and there is no other node to be filled from. It was left where it is.
     Damaged {
         /// What the engine says.
         error: String,
-        /// Where the data is now.
-        aside: PathBuf,
+        /// Where the data is.
+        data: PathBuf,
+    },
+    /// What is on disk was damaged again and again.
+    DamagedAgain {
+        /// What the engine says.
+        error: String,
+        /// How often data was set aside within the last hour.
+        times: usize,
     },
     /// This program was built without the storage engine that the configuration names.
     NoSuchEngine,
@@ -64,11 +71,16 @@ impl fmt::Display for ServerError {
             ),
             Self::Directory { path, what } => write!(f, "{}: {what}", path.display()),
             Self::Storage(error) => error.fmt(f),
-            Self::Damaged { error, aside } => write!(
+            Self::Damaged { error, data } => write!(
                 f,
-                "{error}; it was set aside as {}. Start again: the node comes up empty and is filled by the other \
-                 replicas as keys are read and written. Remove the directory once that is done",
-                aside.display()
+                "{error}; this node has no others to be filled from. Bring back a backup, or move {} away and start \
+                 again: the node begins empty",
+                data.display()
+            ),
+            Self::DamagedAgain { error, times } => write!(
+                f,
+                "{error}; data was set aside {times} times within an hour, so the disk or the memory of this machine is \
+                 at fault: check them (smartctl, memtest, the kernel's log) before starting again"
             ),
             Self::NoSuchEngine => f.write_str(
                 "node.engine: this program was built without RocksDB; use a build with it, or engine = \"memory\", \

@@ -46,6 +46,21 @@ impl Listeners {
         Ok(Self { redis, cluster, http, peer, addresses })
     }
 
+    /// The same ports once more: whoever serves them may end, and another go on, without letting go of them.
+    pub(super) fn duplicate(&self) -> Result<Self, ServerError> {
+        let again = |listener: &TcpListener| {
+            let what = "duplicate a listening socket";
+            listener.try_clone().map_err(|error| ServerError::System { what, error })
+        };
+        Ok(Self {
+            redis: again(&self.redis)?,
+            cluster: again(&self.cluster)?,
+            http: again(&self.http)?,
+            peer: again(&self.peer)?,
+            addresses: self.addresses,
+        })
+    }
+
     /// Where they are.
     pub fn addresses(&self) -> Addresses {
         self.addresses

@@ -11,8 +11,10 @@ mod engine;
 mod error;
 mod listeners;
 mod session;
+mod space;
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -153,8 +155,8 @@ impl Server {
 
     /// As [`Self::open`], with ports that are open already.
     pub fn with_listeners(config: Config, listeners: Listeners) -> Result<Self, ServerError> {
-        let directory = Directory::open(&config.node.data_dir)?;
-        let engine = engine::open(&config, &directory)?;
+        let mut directory = Directory::open(&config.node.data_dir)?;
+        let engine = engine::open(&config, &mut directory)?;
         Ok(Self { config, listeners, engine, directory })
     }
 
@@ -174,27 +176,52 @@ impl Server {
         Ok(Running { addresses, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Serves on this thread until `stop` is ready.
+    /// Serves on this thread until `stop` is ready. When its data turns out to be damaged, the node ends and begins
+    /// again with none, at the same addresses and under the same identity.
     pub fn serve(self, stop: impl Future<Output = Stop>) -> Result<(), ServerError> {
-        let Self { config, listeners, engine, directory } = self;
+        let Self { config, listeners, mut engine, mut directory } = self;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime =
             runtime.map_err(|error| ServerError::System { what: "start the event loop", error })?;
-        let boot = boot(&config, &listeners.addresses(), &directory, &*engine)?;
-        let local = LocalSet::new();
-        let parts = session::Parts { config, listeners, engine: Arc::clone(&engine), boot };
-        let ended = local.block_on(&runtime, session::serve(parts, stop));
-        // Tasks hold the disk, whose end waits for the last commit, and then nobody holds the engine.
-        drop(local);
+        let mut stop = pin!(stop);
+        let ended = loop {
+            let parts = parts(&config, &listeners, &directory, &engine);
+            let ended = parts.and_then(|parts| {
+                // Tasks hold the disk, whose end waits for the last commit, and then nobody holds the engine.
+                LocalSet::new().block_on(&runtime, session::serve(parts, stop.as_mut()))
+            });
+            let Err(ServerError::Storage(StorageError::Corruption(what))) = ended else {
+                break ended;
+            };
+            if !engine::close(engine) {
+                return Err(ServerError::Crashed("a damaged engine stays in use".to_owned()));
+            }
+            engine = engine::renew(&config, &mut directory, what)?;
+        };
         drop(runtime);
-        if Arc::strong_count(&engine) > 1 {
+        if !engine::close(engine) {
             warn!("the storage engine is still in use and is closed by the end of the process");
         }
-        drop(engine);
         drop(directory);
         info!("stopped");
         ended
     }
+}
+
+/// What a session works on.
+fn parts(
+    config: &Config,
+    listeners: &Listeners,
+    directory: &Directory,
+    engine: &Arc<dyn Engine>,
+) -> Result<session::Parts, ServerError> {
+    Ok(session::Parts {
+        boot: boot(config, &listeners.addresses(), directory, &**engine)?,
+        listeners: listeners.duplicate()?,
+        set_aside: directory.set_aside(),
+        config: config.clone(),
+        engine: Arc::clone(engine),
+    })
 }
 
 /// What the node begins with.
@@ -273,6 +300,7 @@ fn options(config: &Config) -> Options {
         silence_ms: node.silence_ms,
         max_clock_skew_ms: config.cluster.max_clock_skew_ms,
         cache_bytes: node.cache_bytes,
+        disk_used_percent_max: node.disk_used_percent_max,
         unsynced_bytes_max: node.unsynced_bytes_max,
         operations_max: usize::try_from(node.operations_max).unwrap_or(usize::MAX),
         tasks_bytes_max: node.tasks_bytes_max,

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use moim_node::views::PeerState;
 use moim_node::{Boot, Input, Node};
-use moim_storage::Engine;
+use moim_storage::{Engine, StorageError};
 use tokio::task::{JoinError, JoinHandle, spawn_local};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
@@ -15,11 +16,13 @@ use tracing::{error, info, warn};
 use super::Stop;
 use super::accept::{self, accept_forever};
 use super::clients::Clients;
+use super::engine;
 use super::error::ServerError;
 use super::listeners::Listeners;
+use super::space::{self, Watched};
 use crate::clock::Clock;
 use crate::config::{Config, EngineKind};
-use crate::disk::Disk;
+use crate::disk::{Damage, Disk, Faults, Room};
 use crate::figures::DiskFigures;
 use crate::handle::NodeHandle;
 use crate::inbox::Inbox;
@@ -44,6 +47,8 @@ pub(super) struct Parts {
     pub(super) listeners: Listeners,
     pub(super) engine: Arc<dyn Engine>,
     pub(super) boot: Boot,
+    /// When data was set aside that is still there, in Unix seconds.
+    pub(super) set_aside: Vec<u64>,
 }
 
 /// The running node and its surroundings.
@@ -53,15 +58,20 @@ pub(super) struct Session {
     pub(super) handle: NodeHandle,
     pub(super) links: Rc<Links>,
     pub(super) disk: Arc<DiskFigures>,
+    pub(super) space: Watched,
+    faults: Arc<Faults>,
+    pub(super) set_aside: Vec<u64>,
+    room: Arc<Room>,
 }
 
-/// Serves until `stop` is ready or the node's loop dies.
+/// Serves until `stop` is ready, the node's loop dies, or the engine is so damaged that it must be replaced.
 pub(super) async fn serve(
     parts: Parts,
     stop: impl Future<Output = Stop>,
 ) -> Result<(), ServerError> {
-    let Parts { config, listeners, engine, boot } = parts;
-    let (session, mut turning) = Session::begin(config, engine, boot)?;
+    let Parts { config, listeners, engine, boot, set_aside } = parts;
+    let (mut session, mut turning) = Session::begin(config, engine, boot)?;
+    session.set_aside = set_aside;
     session.open_peers(listeners.peer)?;
     session.meet();
     let clients = Clients::open(&session, listeners.redis, listeners.cluster, listeners.http)?;
@@ -74,6 +84,7 @@ pub(super) async fn serve(
             }
             Ok(())
         }
+        error = session.ruin() => Err(ServerError::Storage(error)),
         ended = &mut turning => Err(ServerError::Crashed(describe(ended))),
     };
     turning.abort();
@@ -107,9 +118,13 @@ impl Session {
             EngineKind::RocksDb => Disk::threaded(Arc::clone(&engine), inbox)
                 .map_err(|error| ServerError::System { what: "start the disk's threads", error })?,
         };
-        let figures = disk.figures();
+        let (figures, room, faults) = (disk.figures(), disk.room(), disk.faults());
         let turning = spawn_local(TurnTask::new(handle.clone(), disk, Rc::clone(&links)).run());
-        Ok((Self { config, engine, handle, links, disk: figures }, turning))
+        let space = Watched::default();
+        let set_aside = Vec::new();
+        let session =
+            Self { config, engine, handle, links, disk: figures, space, faults, set_aside, room };
+        Ok((session, turning))
     }
 
     fn open_peers(&self, listener: TcpListener) -> Result<(), ServerError> {
@@ -145,8 +160,15 @@ impl Session {
     }
 
     fn start_chores(&self) {
-        if self.config.node.engine == EngineKind::Memory {
-            spawn_local(reclaim(Arc::clone(&self.engine)));
+        let node = &self.config.node;
+        match node.engine {
+            EngineKind::Memory => drop(spawn_local(reclaim(Arc::clone(&self.engine)))),
+            EngineKind::RocksDb => {
+                let (room, watched) = (Arc::clone(&self.room), self.space.clone());
+                let watch =
+                    space::watch(node.data_dir.clone(), node.disk_used_percent_max, room, watched);
+                drop(spawn_local(watch));
+            }
         }
         spawn_local(announce(self.config.cluster.name.clone(), self.handle.clone()));
     }
@@ -156,6 +178,40 @@ impl Session {
         self.handle.shared().leaving.set(true);
         clients.part(Duration::from_millis(self.config.node.stop_linger_ms.into())).await;
         self.finish().await;
+    }
+
+    /// Waits until the engine is found damaged and is better replaced. While it can still be written to, that waits for
+    /// all other members: what is not damaged is served meanwhile, and they may lack what this node still has.
+    async fn ruin(&self) -> StorageError {
+        loop {
+            let Damage { error, is_final } = self.faults.next_damage().await;
+            if !engine::may_be_filled(&self.config) {
+                error!(
+                    "{error}; this node has no others to be filled from: reads of what is damaged fail"
+                );
+                continue;
+            }
+            if is_final {
+                return error;
+            }
+            warn!("{error}; this node begins anew, empty, as soon as all others are connected");
+            tokio::select! {
+                () = self.all_connected() => return error,
+                damage = self.faults.next_damage() => return damage.error,
+            }
+        }
+    }
+
+    /// Waits until all other members are connected and talking.
+    async fn all_connected(&self) {
+        let connected = |node: &Node| {
+            let others = node.record().map_or(usize::MAX, |record| record.members.len() - 1);
+            let up = node.peers().iter().filter(|peer| peer.state == PeerState::Up).count();
+            up >= others
+        };
+        while !self.handle.view(connected) {
+            sleep(LOOK).await;
+        }
     }
 
     /// Lets what runs come to its end, within a deadline.

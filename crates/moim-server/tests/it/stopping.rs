@@ -2,8 +2,6 @@
 
 use moim_server::config::EngineKind;
 use moim_server::server::Server;
-#[cfg(feature = "rocksdb")]
-use moim_server::server::ServerError;
 
 use crate::cluster::{Cluster, until};
 use crate::http;
@@ -91,28 +89,4 @@ fn a_cluster_comes_back_with_what_it_had() {
             Some(format!("v{number}"))
         );
     }
-}
-
-/// Damaged data is set aside with words; then the node comes up empty and is filled by the others.
-#[cfg(feature = "rocksdb")]
-#[test]
-fn damaged_data_is_set_aside() {
-    let mut cluster = Cluster::start_with(3, |_, config| config.node.engine = EngineKind::RocksDb);
-    cluster.put(0, "k", "v");
-    cluster.stop(2);
-    let config = cluster.config(2).clone();
-    let files = std::fs::read_dir(config.node.data_dir.join("data")).unwrap();
-    for path in files.map(|file| file.unwrap().path()) {
-        if path.file_name().unwrap().to_string_lossy().starts_with("MANIFEST") {
-            std::fs::write(path, [7; 5_000]).unwrap();
-        }
-    }
-    let error = Server::open(config.clone()).unwrap_err();
-    assert!(matches!(error, ServerError::Damaged { .. }), "{error}");
-    assert!(error.to_string().contains("set aside as"), "{error}");
-    assert!(config.node.data_dir.join("data.corrupt-1/CURRENT").exists());
-    cluster.restart(2);
-    cluster.until_ready(2);
-    until("it is let in", || cluster.call(2, "GET", "/v1/kv/0/k", b"").status == 200);
-    assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
 }

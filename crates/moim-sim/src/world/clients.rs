@@ -325,6 +325,7 @@ fn is_definite(failure: &Failure) -> bool {
         Failure::Unavailable { intent, .. } => *intent == Intent::Read,
         Failure::Timeout { .. } | Failure::Stopped(_) => false,
         Failure::Overloaded { .. }
+        | Failure::DiskFull { .. }
         | Failure::TooLarge { .. }
         | Failure::Conflict { .. }
         | Failure::NotReady(_)

@@ -1,8 +1,10 @@
 //! What an engine tells about itself (REQ-6): RocksDB's counters and properties as [`Figures`].
 
+use std::sync::atomic::Ordering;
+
 use rocksdb::properties::{
-    BACKGROUND_ERRORS, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_NUM_KEYS,
-    ESTIMATE_PENDING_COMPACTION_BYTES, PropName,
+    BACKGROUND_ERRORS, CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_LIVE_DATA_SIZE, ESTIMATE_NUM_KEYS,
+    ESTIMATE_PENDING_COMPACTION_BYTES, IS_WRITE_STOPPED, PropName, TOTAL_SST_FILES_SIZE,
 };
 use rocksdb::statistics::Ticker;
 
@@ -22,12 +24,22 @@ pub(super) fn of(engine: &RocksEngine) -> Figures {
         cache_bytes: engine.cache.get_usage() as u64,
         keys_estimate: property(engine, Family::Data, ESTIMATE_NUM_KEYS),
         background_errors: background_errors(engine),
+        compaction_written_bytes: counter(Ticker::CompactWriteBytes)
+            + counter(Ticker::FlushWriteBytes),
+        stall_micros: engine.stall.micros(),
+        // Holds for the database as a whole, whichever family is asked.
+        writes_stopped: property(engine, Family::Data, IS_WRITE_STOPPED),
+        corruptions: engine.faults.corrupt.load(Ordering::Relaxed),
+        io_errors: engine.faults.io.load(Ordering::Relaxed),
+        full_errors: engine.faults.full.load(Ordering::Relaxed),
         ..Figures::default()
     };
     for family in Family::ALL {
         let tables = engine.db.get_column_family_metadata_cf(engine.family(family));
         figures.tables += tables.file_count as u64;
         figures.tables_bytes += tables.size;
+        figures.live_bytes += property(engine, family, ESTIMATE_LIVE_DATA_SIZE);
+        figures.files_bytes += property(engine, family, TOTAL_SST_FILES_SIZE);
         figures.memtable_bytes += property(engine, family, CUR_SIZE_ALL_MEM_TABLES);
         figures.compaction_pending_bytes +=
             property(engine, family, ESTIMATE_PENDING_COMPACTION_BYTES);

@@ -7,6 +7,7 @@
 //! Invariants:
 //! - A log damaged anywhere but at its torn end refuses to open ([`StorageError::Corruption`]). RocksDB's own default
 //!   drops everything after the damage in silence, acknowledged writes included.
+//! - Nor does a damaged length pass for such a torn end (see the `log_check` module).
 //! - The same holds when the file that names the current state is gone while data are there: RocksDB would start afresh.
 //! - A damaged table fails the reads that meet the damage, and never answers with a wrong value.
 //! - The rule of reclaiming never unwinds into C++ and never overwrites a newer value (see the `reclaim` module).
@@ -17,9 +18,11 @@
 
 mod error;
 mod figures;
+mod log_check;
 mod options;
 mod reclaim;
 mod scan;
+mod stall;
 
 use std::fs;
 use std::ops::Range;
@@ -32,8 +35,9 @@ use rocksdb::{Cache, ColumnFamily, DB, Options, ReadOptions, ReadTier, WriteBatc
 
 pub use self::options::RocksOptions;
 
-use self::error::storage_error;
+use self::error::{Faults, reading_error};
 use self::reclaim::Reclaimer;
+use self::stall::{Refused, Stall};
 use crate::{
     Batch, Cached, Durability, Engine, Family, Figures, Page, PageLimit, ReclaimRule, Snapshot,
     StorageError, Write,
@@ -45,6 +49,8 @@ pub struct RocksEngine {
     db: DB,
     reclaimer: Option<Arc<Reclaimer>>,
     cache: Cache,
+    faults: Faults,
+    stall: Stall,
     /// The options that the database was opened with: they hold its counters.
     database: Options,
     options: RocksOptions,
@@ -64,27 +70,33 @@ impl RocksEngine {
         rule: Option<ReclaimRule>,
     ) -> Result<Self, StorageError> {
         refuse_headless(directory)?;
+        refuse_damaged_logs(directory)?;
         let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
         let reclaimer = rule.map(|rule| Arc::new(Reclaimer::new(rule)));
         let database = options::database(options, &cache);
         let families = options::families(options, &cache, reclaimer.as_ref());
         let db = DB::open_cf_descriptors(&database, directory, families)
-            .map_err(|error| storage_error(&format!("open {}", directory.display()), error))?;
+            .map_err(|error| reading_error(&format!("open {}", directory.display()), error))?;
 
         let mut cached_reads = ReadOptions::default();
         cached_reads.set_read_tier(ReadTier::BlockCache);
-        let mut synced = WriteOptions::default();
+        let (mut synced, mut written) = (WriteOptions::default(), WriteOptions::default());
         synced.set_sync(true);
+        // Refuse rather than wait: waiting inside can last for ever (see the `stall` module).
+        synced.set_no_slowdown(true);
+        written.set_no_slowdown(true);
         Ok(Self {
             db,
             reclaimer,
             cache,
+            faults: Faults::default(),
+            stall: Stall::default(),
             database,
             options: options.clone(),
             reads: ReadOptions::default(),
             cached_reads,
             synced,
-            written: WriteOptions::default(),
+            written,
         })
     }
 
@@ -93,7 +105,7 @@ impl RocksEngine {
     pub fn compact(&self) -> Result<(), StorageError> {
         for family in Family::ALL {
             let handle = self.family(family);
-            self.db.flush_cf(handle).map_err(|error| storage_error("flush", error))?;
+            self.db.flush_cf(handle).map_err(|error| self.faults.note("flush", error))?;
             self.db.compact_range_cf(handle, None::<&[u8]>, None::<&[u8]>);
         }
         Ok(())
@@ -103,18 +115,31 @@ impl RocksEngine {
         self.db.cf_handle(options::name(family)).expect("the engine opened every family")
     }
 
-    fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StorageError> {
+    /// Writes what `build` makes. While RocksDB wants writers to wait, the waiting is done here (see the `stall` module).
+    fn write(
+        &self,
+        build: impl Fn() -> WriteBatch,
+        durability: Durability,
+    ) -> Result<(), StorageError> {
         let how = match durability {
             Durability::Synced => &self.synced,
             Durability::Written => &self.written,
         };
-        self.db.write_opt(batch, how).map_err(|error| storage_error("write", error))
+        self.stall.out_of_the_way(&self.db, || self.db.write_opt(build(), how)).map_err(|refused| {
+            match refused {
+                Refused::Failed(error) => self.faults.note("write", error),
+                Refused::Stopped => self.faults.note_stopped(),
+            }
+        })
     }
 
     fn erase(&self, family: Family, range: &Range<&[u8]>) -> Result<(), StorageError> {
-        let mut batch = WriteBatch::default();
-        batch.delete_range_cf(self.family(family), range.start, range.end);
-        self.write(batch, Durability::Synced)
+        let build = || {
+            let mut batch = WriteBatch::default();
+            batch.delete_range_cf(self.family(family), range.start, range.end);
+            batch
+        };
+        self.write(build, Durability::Synced)
     }
 
     fn collect(&self, batches: &[Batch]) -> WriteBatch {
@@ -140,7 +165,7 @@ impl Engine for RocksEngine {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
         match self.db.get_pinned_cf_opt(self.family(family), key, &self.reads) {
             Ok(value) => Ok(value.map(|value| Bytes::copy_from_slice(&value))),
-            Err(error) => Err(storage_error("read", error)),
+            Err(error) => Err(self.faults.note_read("read", error)),
         }
     }
 
@@ -148,7 +173,7 @@ impl Engine for RocksEngine {
         match self.db.get_pinned_cf_opt(self.family(family), key, &self.cached_reads) {
             Ok(value) => Ok(Cached::Known(value.map(|value| Bytes::copy_from_slice(&value)))),
             Err(error) if error.kind() == rocksdb::ErrorKind::Incomplete => Ok(Cached::NeedsDisk),
-            Err(error) => Err(storage_error("read", error)),
+            Err(error) => Err(self.faults.note_read("read", error)),
         }
     }
 
@@ -163,19 +188,19 @@ impl Engine for RocksEngine {
     }
 
     fn apply(&self, batches: &[Batch], durability: Durability) -> Result<(), StorageError> {
-        let batch = self.collect(batches);
-        match (batch.is_empty(), durability) {
+        let is_empty = batches.iter().all(Vec::is_empty);
+        match (is_empty, durability) {
             (true, Durability::Synced) => self.sync(),
             (true, Durability::Written) => Ok(()),
             (false, _) => {
                 let _announced = self.reclaimer.as_ref().map(|it| it.announce(batches));
-                self.write(batch, durability)
+                self.write(|| self.collect(batches), durability)
             }
         }
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.db.flush_wal(true).map_err(|error| storage_error("sync the log", error))
+        self.db.flush_wal(true).map_err(|error| self.faults.note("sync the log", error))
     }
 
     fn snapshot(&self) -> Box<dyn Snapshot + '_> {
@@ -195,7 +220,7 @@ impl Engine for RocksEngine {
         if range.start <= last.as_slice() {
             self.db
                 .delete_file_in_range_cf(self.family(family), range.start, &last)
-                .map_err(|error| storage_error("drop tables", error))?;
+                .map_err(|error| self.faults.note("drop tables", error))?;
         }
         self.erase(family, &range)
     }
@@ -203,7 +228,7 @@ impl Engine for RocksEngine {
     fn checkpoint(&self, directory: &Path) -> Result<(), StorageError> {
         Checkpoint::new(&self.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(directory))
-            .map_err(|error| storage_error(&format!("copy to {}", directory.display()), error))
+            .map_err(|error| self.faults.note(&format!("copy to {}", directory.display()), error))
     }
 
     fn reclaim(&self, entries_max: usize) -> Result<(), StorageError> {
@@ -238,6 +263,19 @@ fn refuse_headless(directory: &Path) -> Result<(), StorageError> {
             data.display()
         ))),
     }
+}
+
+/// Refuses logs with damage that RocksDB does not notice.
+fn refuse_damaged_logs(directory: &Path) -> Result<(), StorageError> {
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_log = path.extension().is_some_and(|extension| extension == "log");
+        if is_log || name.starts_with("MANIFEST-") {
+            log_check::check(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// About what the batches will take in the log, so that its buffer is allocated once.

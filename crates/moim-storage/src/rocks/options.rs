@@ -27,6 +27,9 @@ const DIARY_FILES_MAX: usize = 5;
 
 const LEVELS: usize = 7;
 
+/// Tables in level 0 at which writers must wait: each of them may be asked for every key.
+const LEVEL_0_TABLES_MAX: i32 = 36;
+
 /// Sizes of an engine. Start from [`RocksOptions::default`] or [`RocksOptions::for_memory`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct RocksOptions {
@@ -36,7 +39,8 @@ pub struct RocksOptions {
     /// Bytes of one memory table; a full one is written out as a table. Default 64 MiB. With 256 MiB a rewritten
     /// session is written out less often: 10 to 20 % less CPU a write, for 400 MB more memory.
     pub memtable_bytes: usize,
-    /// Memory tables, those being written out included, before writes have to wait. Default 3.
+    /// Memory tables, those being written out included, before writes have to wait. Default 3; above that RocksDB would
+    /// slow writers down before it stops them.
     pub memtables_max: usize,
     /// Bytes of commit log before the families that need its oldest part are written out. Default 512 MiB, which
     /// takes about 3 s to replay. Keep it above `memtable_bytes` × `memtables_max`, or tables come out small.
@@ -171,6 +175,10 @@ fn family_settings(family: Family, options: &RocksOptions, tables: &BlockBasedOp
     // Four tables in level 0 start a compaction; a level 1 of the same size makes that one cheapest.
     settings.set_max_bytes_for_level_base(4 * memtable_bytes as u64);
     settings.set_level_compaction_dynamic_level_bytes(true);
+    // Stop writers or let them go, nothing in between: see the `stall` module.
+    settings.set_level_zero_slowdown_writes_trigger(LEVEL_0_TABLES_MAX);
+    settings.set_level_zero_stop_writes_trigger(LEVEL_0_TABLES_MAX);
+    settings.set_soft_pending_compaction_bytes_limit(0);
     settings.set_compression_per_level(&compression());
     // A small database has but one level below 0. It is the last one, and data on disk are compressed (REQ-3).
     settings.set_bottommost_compression_type(DBCompressionType::Lz4);

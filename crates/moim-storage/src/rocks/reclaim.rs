@@ -165,21 +165,25 @@ impl Reclaimer {
     ) -> Result<(), StorageError> {
         let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let announced = lock(&self.announced).take().expect("this pass began");
-        let data = engine.family(Family::Data);
-        let mut batch = WriteBatch::default();
-        for (key, verdict) in judged? {
-            match verdict {
-                _ if !announced.allows(&key) => {}
-                Reclaim::Keep => {}
-                Reclaim::Remove => batch.delete_cf(data, key),
-                Reclaim::Replace(value) => batch.put_cf(data, key, value),
-            }
-        }
-        if batch.is_empty() {
+        let allowed: Vec<_> =
+            judged?.into_iter().filter(|(key, _)| announced.allows(key)).collect();
+        if allowed.is_empty() {
             return Ok(());
         }
+        let data = engine.family(Family::Data);
+        let build = || {
+            let mut batch = WriteBatch::default();
+            for (key, verdict) in &allowed {
+                match verdict {
+                    Reclaim::Keep => {}
+                    Reclaim::Remove => batch.delete_cf(data, key),
+                    Reclaim::Replace(value) => batch.put_cf(data, key, value),
+                }
+            }
+            batch
+        };
         // No sync: to lose a replacement is to find it again.
-        engine.write(batch, Durability::Written)
+        engine.write(build, Durability::Written)
     }
 
     fn note(&self, key: &[u8]) {

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use rocksdb::ReadOptions;
 
 use super::RocksEngine;
-use super::error::storage_error;
 use crate::{Family, Page, PageLimit, Snapshot, StorageError};
 
 /// A view of the engine at one moment.
@@ -67,6 +66,6 @@ pub(super) fn page(
         entries.next();
     }
     // The end of the range and a failed read look alike until one asks.
-    entries.status().map_err(|error| storage_error("scan", error))?;
+    entries.status().map_err(|error| engine.faults.note_read("scan", error))?;
     Ok(page)
 }

@@ -1,3 +1,4 @@
+#![allow(dead_code, reason = "shared by tests; none uses all of it")]
 //! The engine on disk and its files.
 
 use std::fs;

@@ -43,7 +43,7 @@ pub(crate) struct Reply {
 }
 
 /// What it is asked.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     pub(crate) path: String,
@@ -205,7 +205,7 @@ fn ending(problem: &Problem) -> Ending {
     match problem.status {
         404 if problem.kind.ends_with(":no-such-key") => Ending::NotFound,
         409 if problem.kind.ends_with(":conflict") => Ending::Siblings,
-        429 | 503 | 504 => Ending::Unavailable,
+        429 | 503 | 504 | 507 => Ending::Unavailable,
         _ => Ending::Failed,
     }
 }
@@ -233,6 +233,7 @@ mod tests {
             (429, "too-many-requests", Ending::Unavailable),
             (503, "unavailable", Ending::Unavailable),
             (504, "timeout", Ending::Unavailable),
+            (507, "disk-full", Ending::Unavailable),
         ] {
             let kind = format!("urn:moim:problem:{kind}");
             let problem = Problem { kind, status, ..Problem::default() };

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use super::http;
 use super::process::{Finished, run};
 use super::redis::{Connection, Reply};
 use super::scratch::Scratch;
+use super::small_disk::SmallDisk;
 use super::stage::Stage;
 
 pub(super) const NODES: u16 = 3;
@@ -26,35 +27,72 @@ const READY: Duration = Duration::from_mins(1);
 const COMMAND: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(20);
 
-/// Three nodes on this machine, stopped and removed when dropped.
+/// The most nodes that a scenario starts.
+const NODES_MAX: u16 = 7;
+
+/// Nodes on this machine, stopped and removed when dropped.
 pub(super) struct Cluster<'a> {
     moim: &'a Path,
+    /// Unmounted before the directory is removed.
+    disks: Vec<SmallDisk>,
     data: Scratch,
     base_port: u16,
+    nodes: u16,
     /// What `moim dev` printed.
     pub(super) greeting: String,
 }
 
 impl<'a> Cluster<'a> {
-    /// Started and ready.
+    /// Three nodes, started and ready.
     pub(super) fn start(stage: &'a Stage) -> Result<Self> {
-        let moim = stage.moim()?;
+        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), NODES)
+    }
+
+    /// So many nodes, started and ready.
+    pub(super) fn start_with(stage: &'a Stage, count: u16) -> Result<Self> {
+        assert!(count <= NODES_MAX, "ports are looked for no further");
+        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), count)
+    }
+
+    /// Each node on a file system of its own, of so many MiB.
+    pub(super) fn start_on_small_disks(stage: &'a Stage, mib: u32) -> Result<Self> {
         let data = Scratch::new("data")?;
+        let mount = |node| SmallDisk::mount(&directory(data.path(), node), mib);
+        let disks = (1..=NODES).map(mount).collect::<Result<Vec<_>>>()?;
+        Self::start_on(stage, (data, disks), NODES)
+    }
+
+    fn start_on(
+        stage: &'a Stage,
+        (data, disks): (Scratch, Vec<SmallDisk>),
+        count: u16,
+    ) -> Result<Self> {
+        let (moim, base_port) = (stage.moim()?, free_base_port()?);
         let mut cluster =
-            Self { moim, data, base_port: free_base_port()?, greeting: String::new() };
+            Self { moim, disks, data, base_port, nodes: count, greeting: String::new() };
         let began = Instant::now();
-        let nodes = NODES.to_string();
+        let nodes = count.to_string();
         let port = cluster.base_port.to_string();
         let engine = if Stage::keeps() { "rocksdb" } else { "memory" };
         let words = ["--nodes", &nodes, "--base-port", &port, "--engine", engine, "--detach"];
         // Said first: whoever interrupts a scenario can stop its nodes with `moim dev stop --data …`.
         println!("  moim dev {} --data {}", words.join(" "), cluster.data.path().display());
         cluster.greeting = cluster.dev(&words)?.stdout;
-        for node in 1..=NODES {
+        for node in 1..=count {
             cluster.await_ready(node)?;
         }
-        println!("  {NODES} nodes are ready after {:.1} s", began.elapsed().as_secs_f64());
+        println!("  {count} nodes are ready after {:.1} s", began.elapsed().as_secs_f64());
         Ok(cluster)
+    }
+
+    /// The file system of a node that was started on a small one.
+    pub(super) fn disk(&self, node: u16) -> Result<&SmallDisk> {
+        self.disks.get(usize::from(node) - 1).context("the cluster has no small disks")
+    }
+
+    /// Where the engine of a node keeps its files.
+    pub(super) fn data(&self, node: u16) -> PathBuf {
+        directory(self.data.path(), node).join("data")
     }
 
     pub(super) fn redis_port(&self, node: u16) -> u16 {
@@ -74,7 +112,7 @@ impl<'a> Cluster<'a> {
     }
 
     pub(super) fn redis_ports(&self) -> Vec<u16> {
-        (1..=NODES).map(|node| self.redis_port(node)).collect()
+        (1..=self.nodes).map(|node| self.redis_port(node)).collect()
     }
 
     /// A connection to a node.
@@ -111,7 +149,7 @@ impl<'a> Cluster<'a> {
     /// Starts the whole cluster again after all of it was killed.
     pub(super) fn resume(&self) -> Result<()> {
         self.play("--detach", &[])?;
-        (1..=NODES).try_for_each(|node| self.await_ready(node))
+        (1..=self.nodes).try_for_each(|node| self.await_ready(node))
     }
 
     /// Cuts a node off from the others, not from its clients.
@@ -155,7 +193,8 @@ impl<'a> Cluster<'a> {
         kb.with_context(|| format!("process {pid} does not say how much memory it has"))
     }
 
-    fn pid(&self, node: u16) -> Result<u64> {
+    /// The process of a node.
+    pub(super) fn pid(&self, node: u16) -> Result<u64> {
         let nodes: Value = serde_json::from_str(&self.dev(&["status", "--json"])?.stdout)?;
         let of_node = nodes.as_array().and_then(|nodes| nodes.iter().find(|it| it["node"] == node));
         let pid = of_node.and_then(|it| it["pid"].as_u64());
@@ -207,6 +246,11 @@ pub(super) fn await_true(
     Ok(())
 }
 
+/// Where `moim dev` keeps what belongs to a node.
+fn directory(data: &Path, node: u16) -> PathBuf {
+    data.join(format!("node-{node}"))
+}
+
 /// A base whose ports are all free now. Begins at a place of this process's own, so that two that run at once look at
 /// different ports.
 pub(super) fn free_base_port() -> Result<u16> {
@@ -219,6 +263,7 @@ pub(super) fn free_base_port() -> Result<u16> {
 }
 
 fn is_free(base: u16) -> bool {
-    let ports = OFFSETS.iter().flat_map(|offset| (1..=NODES).map(move |node| base + offset + node));
+    let ports =
+        OFFSETS.iter().flat_map(|offset| (1..=NODES_MAX).map(move |node| base + offset + node));
     ports.into_iter().all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
 }

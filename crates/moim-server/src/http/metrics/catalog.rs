@@ -1,9 +1,11 @@
 //! Names of the node's and the engine's figures. A figure that is added there does not compile here until it is named.
 
+use std::time::Duration;
+
 use moim_node::views::Figures;
 use moim_storage::Figures as EngineFigures;
 
-use super::{Metric, count};
+use super::{Metric, MetricKind, Sample, count};
 
 /// What the node counts.
 #[expect(clippy::too_many_lines, reason = "a table, one row a figure")]
@@ -50,10 +52,13 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
         fillings,
         unfilled_partitions,
         forgotten,
+        settled_lag_ms,
         forgotten_refused,
         clock_pairs_pruned,
         clocks_above_max,
         undecodable,
+        disk_reads_failed,
+        disk_full_refused,
         gossip_sent,
         gossip_received,
         suspicions,
@@ -179,6 +184,11 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
             "Tombstones and headers forgotten, because nothing that they replaced can come back.",
             forgotten,
         ),
+        gauge(
+            "moim_settled_lag_milliseconds",
+            "How far behind now deletions and expired values are forgotten. Minutes: a member is away, and they pile up.",
+            settled_lag_ms,
+        ),
         counter(
             "moim_forgotten_refused_total",
             "Versions refused because they were replaced and forgotten long ago.",
@@ -195,6 +205,16 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
             clocks_above_max,
         ),
         counter("moim_undecodable_total", "Stored objects that could not be decoded.", undecodable),
+        counter(
+            "moim_disk_reads_failed_total",
+            "Reads that the disk could not answer; replicas on other nodes did.",
+            disk_reads_failed,
+        ),
+        counter(
+            "moim_disk_full_refused_total",
+            "Values refused because the disk is full.",
+            disk_full_refused,
+        ),
         counter("moim_gossip_sent_total", "Gossip lists sent.", gossip_sent),
         counter("moim_gossip_received_total", "Gossip lists received.", gossip_received),
         counter("moim_suspicions_total", "Members that this node began to suspect.", suspicions),
@@ -225,10 +245,14 @@ pub(crate) fn of_engine(figures: &EngineFigures) -> Vec<Metric> {
         keys_estimate,
         compaction_pending_bytes,
         background_errors,
+        corruptions,
+        io_errors,
+        full_errors,
+        ..
     } = *figures;
     let counter = Metric::counter;
     let gauge = |name, help, value| Metric::gauge(name, help, count(value));
-    vec![
+    let mut metrics = vec![
         counter("moim_storage_log_syncs_total", "Syncs of the commit log.", log_syncs),
         counter("moim_storage_log_bytes_total", "Bytes written to the commit log.", log_bytes),
         gauge("moim_storage_memtable_bytes", "Bytes in memory tables.", memtable_bytes),
@@ -256,5 +280,67 @@ pub(crate) fn of_engine(figures: &EngineFigures) -> Vec<Metric> {
             "Faults in the background.",
             background_errors,
         ),
+        faults(corruptions, io_errors, full_errors),
+    ];
+    metrics.extend(of_compaction(figures));
+    metrics
+}
+
+/// What flushes and compactions do, and what they cost writers.
+fn of_compaction(figures: &EngineFigures) -> Vec<Metric> {
+    let EngineFigures {
+        compaction_written_bytes,
+        live_bytes,
+        files_bytes,
+        stall_micros,
+        writes_stopped,
+        ..
+    } = *figures;
+    let counter = Metric::counter;
+    let gauge = |name, help, value| Metric::gauge(name, help, count(value));
+    vec![
+        counter(
+            "moim_storage_compaction_written_bytes_total",
+            "Bytes that flushes and compactions wrote.",
+            compaction_written_bytes,
+        ),
+        gauge(
+            "moim_storage_live_bytes",
+            "What compaction would leave of the tables, roughly; the rest is overwritten or deleted.",
+            live_bytes,
+        ),
+        gauge(
+            "moim_storage_files_bytes",
+            "Bytes of all tables on disk, those included that only readers still hold.",
+            files_bytes,
+        ),
+        seconds(
+            "moim_storage_stall_seconds_total",
+            "Time that writers waited for flushes and compactions.",
+            stall_micros,
+        ),
+        gauge(
+            "moim_storage_writes_stopped",
+            "1 while all writes wait for flushes and compactions.",
+            writes_stopped,
+        ),
     ]
+}
+
+/// Microseconds so far, as seconds.
+fn seconds(name: &'static str, help: &'static str, micros: u64) -> Metric {
+    let spent = Duration::from_micros(micros).as_secs_f64();
+    Metric { kind: MetricKind::Counter, ..Metric::gauge(name, help, spent) }
+}
+
+fn faults(corruptions: u64, io_errors: u64, full_errors: u64) -> Metric {
+    let kinds = [("corruption", corruptions), ("io", io_errors), ("full", full_errors)];
+    let sample = |(kind, so_far)| Sample::new(count(so_far)).label("kind", kind);
+    Metric {
+        name: "moim_storage_faults_total",
+        help: "Reads and writes that the storage engine failed: a checksum that does not hold, an error of the system, or \
+               no room.",
+        kind: MetricKind::Counter,
+        samples: kinds.map(sample).to_vec(),
+    }
 }

@@ -84,6 +84,7 @@ impl Server {
             handle: handle.clone(),
             engine,
             front_figures: Rc::new(Vec::new),
+            set_aside_s: Vec::new(),
             started: Instant::now(),
             settings: setup.settings,
             cut: setup.faults.then(|| Rc::new(move |away| hook.set(away)) as Rc<dyn Fn(bool)>),

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use moim_node::api::DiskRoom;
+
 use super::super::encode::Reply;
 use super::super::front::Front;
 use super::super::settings::Port;
@@ -129,7 +131,10 @@ fn persistence(front: &Front, _port: Port, lines: &mut Lines) {
     lines.put("rdb_last_bgsave_status", "ok");
     lines.put("aof_enabled", 1);
     lines.put("aof_rewrite_in_progress", 0);
-    lines.put("aof_last_write_status", "ok");
+    let room = front.store.disk_room();
+    let taken = if room == DiskRoom::Exhausted { "err" } else { "ok" };
+    lines.put("aof_last_write_status", taken);
+    lines.put("moim_disk_room", room);
     lines.put("moim_commits", front.store.figures().commits);
 }
 

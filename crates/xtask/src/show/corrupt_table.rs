@@ -1,0 +1,103 @@
+//! Bytes of one node's tables are flipped: while it is stopped, and under its feet while it serves. It notices, sets
+//! the data aside, begins anew without a restart of its process, and nobody ever reads a wrong value.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::Verdict;
+use super::cluster::{Cluster, NODES, await_true};
+use super::http;
+use super::sessions::Sessions;
+use super::stage::Stage;
+
+const VICTIM: u16 = 3;
+const WRITERS: usize = 3;
+const SESSIONS: u32 = 2_000;
+const NOTICED: Duration = Duration::from_secs(30);
+
+pub(super) fn play(stage: &Stage) -> Result<Verdict> {
+    if !Stage::keeps() {
+        return Ok(Verdict::NotBuilt("an engine that keeps (ENGINE=rocksdb)".to_owned()));
+    }
+    let cluster = Cluster::start(stage)?;
+    let sessions = Sessions::new("session", cluster.redis_ports(), SESSIONS);
+    sessions.write_during(WRITERS, || Ok(()))?;
+    println!("  {SESSIONS} sessions of 2 KB are written at W=2");
+    while_it_serves(&cluster, &sessions)?;
+    while_it_is_stopped(&cluster, &sessions)?;
+    Ok(Verdict::Shown)
+}
+
+fn while_it_serves(cluster: &Cluster<'_>, sessions: &Sessions) -> Result<()> {
+    // What the log held is in tables after a start, and nothing of it in memory.
+    cluster.kill(&[VICTIM])?;
+    cluster.restart(&[VICTIM])?;
+    cluster.await_connected(&[1, 2, 3], u64::from(NODES))?;
+    let pid = cluster.pid(VICTIM)?;
+    let tables = flip(&cluster.data(VICTIM), ".sst")?;
+    println!("  half the bytes of {tables} tables of node {VICTIM} are flipped while it serves");
+    let began = Instant::now();
+    sessions.verify("2")?;
+    println!("  every session is read as it was written, through every node");
+    await_set_aside(cluster, 1)?;
+    println!("  set aside after {:.1} s", began.elapsed().as_secs_f64());
+    after(cluster, sessions)?;
+    ensure!(cluster.pid(VICTIM)? == pid, "its process was restarted");
+    println!("  in the same process");
+    Ok(())
+}
+
+fn while_it_is_stopped(cluster: &Cluster<'_>, sessions: &Sessions) -> Result<()> {
+    cluster.kill(&[VICTIM])?;
+    let logs = flip(&cluster.data(VICTIM), ".log")?;
+    println!("  now node {VICTIM} is killed, bytes in {logs} logs are flipped, and it is started");
+    cluster.restart(&[VICTIM])?;
+    await_set_aside(cluster, 2)?;
+    after(cluster, sessions)
+}
+
+fn after(cluster: &Cluster<'_>, sessions: &Sessions) -> Result<()> {
+    cluster.await_ready(VICTIM)?;
+    cluster.await_connected(&[1, 2, 3], u64::from(NODES))?;
+    sessions.verify("2")?;
+    println!("  it began empty, serves again, and every session is read through every node");
+    Ok(())
+}
+
+/// Flips bytes in the middle of all such files of a node's engine. Returns how many files.
+fn flip(data: &Path, extension: &str) -> Result<usize> {
+    let mut flipped = 0;
+    for path in files(data)? {
+        if !path.to_string_lossy().ends_with(extension) {
+            continue;
+        }
+        let mut bytes = fs::read(&path)?;
+        let (from, to) = (bytes.len() / 8, bytes.len() * 5 / 8);
+        bytes[from..to].iter_mut().for_each(|byte| *byte ^= 0x55);
+        // In place, as a disk would: an engine that has the file open reads what is there now.
+        fs::write(&path, bytes)?;
+        flipped += 1;
+    }
+    ensure!(flipped > 0, "there is no {extension} file in {}", data.display());
+    Ok(flipped)
+}
+
+fn files(data: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(data).with_context(|| data.display().to_string())?;
+    entries.map(|entry| Ok(entry?.path())).collect()
+}
+
+fn await_set_aside(cluster: &Cluster<'_>, times: usize) -> Result<()> {
+    await_true(NOTICED, "the damage is not noticed", || {
+        // While it begins anew it does not answer.
+        let Ok(answer) = http::get(cluster.http_port(VICTIM), "/v1/status") else {
+            return Ok(false);
+        };
+        let status = answer.json()?;
+        let set_aside = status["local"]["set_aside_s"].as_array();
+        Ok(set_aside.is_some_and(|all| all.len() == times))
+    })
+}
