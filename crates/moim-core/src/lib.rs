@@ -2,9 +2,9 @@
 //!
 //! | module | concept | where the idea comes from |
 //! |---|---|---|
-//!
 //! | [`clock`] | hybrid logical clock, dot, version vector | Kulkarni et al. 2014; Preguiça et al., dotted version vectors, 2012 |
 //! | [`object`] | what a replica holds of one key, and `join` | Riak's siblings and causal context |
+//! | [`merkle`] | sums over what a replica holds, by expiry slice | Dynamo 2007, section 4.7; `AdHash`, 1997 |
 //! | [`quorum`] | N/R/W, levels, three-valued tally | Gifford 1979; etcd's `quorum` package |
 //! | [`codec`] | bytes of the above | – |
 //!
@@ -13,6 +13,7 @@
 pub mod clock;
 pub mod codec;
 mod id;
+pub mod merkle;
 pub mod object;
 pub mod quorum;
 pub mod ring;

@@ -340,6 +340,13 @@ pub enum NotReady {
         /// How many found the cluster.
         expected: u32,
     },
+    /// This node lost its disk; partitions that are filled again are served.
+    Filling {
+        /// Partitions that are served again.
+        filled: u32,
+        /// Partitions that were lost.
+        partitions: u32,
+    },
     /// The server is stopping.
     Stopping,
 }
@@ -392,6 +399,8 @@ pub enum Input {
     DiskFailed(String),
     /// The disk has this much room from now on.
     DiskRoom(DiskRoom),
+    /// Compare with every other owner soon, and exchange what differs.
+    Repair(crate::anti_entropy::Repair),
     /// The server is stopping: take no new requests, finish those that run.
     Stop,
 }

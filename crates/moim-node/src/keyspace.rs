@@ -6,9 +6,11 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use moim_core::NamespaceId;
+use moim_core::codec::{DecodeError, Reader};
+use moim_core::merkle::{Cell, CellId, Place, Slice, Trees};
 use moim_core::object::{Object, expiry_of};
-use moim_core::ring::Partition;
-use moim_storage::Reclaim;
+use moim_core::ring::{Partition, PartitionCount, SLOTS};
+use moim_storage::{Family, Reclaim, Write};
 
 /// Bytes before the user's key.
 pub const PREFIX_BYTES: usize = 2 + 4 + 4;
@@ -19,6 +21,14 @@ pub const META_RECORD: &[u8] = b"record";
 /// The bound below which this node's clock may have stamped, in the meta family.
 pub const META_CLOCK_BOUND: &[u8] = b"clock-bound";
 
+/// Partitions that this node has lost and not yet got back, in the meta family.
+pub const META_FILLING: &[u8] = b"filling";
+
+/// Up to when expiry slices have fallen out, in the trees family, whose other keys are longer.
+const TREES_PASSED: &[u8] = b"passed";
+
+/// After every key of the trees family.
+pub const TREES_END: [u8; 17] = [0xff; 17];
 /// The generation of this node's latest start, in the meta family.
 pub const META_GENERATION: &[u8] = b"generation";
 
@@ -69,8 +79,115 @@ pub fn split_data_key(persisted: &Bytes) -> Option<(NamespaceId, u32, Bytes)> {
     Some((NamespaceId(namespace), hash, persisted.slice(PREFIX_BYTES..)))
 }
 
-/// What compaction may give back of a stored object: values whose deadline has passed by more than `grace_ms` (the
-/// largest clock error, so that no replica drops what another still serves). The header stays (INV-7).
+/// Where a persisted key counts: its tree, hash and user's key; `None` if it is none.
+pub(crate) fn place_of(persisted: &Bytes) -> Option<(Place, u32, Bytes)> {
+    let number = persisted.get(..2)?.try_into().ok().map(u16::from_be_bytes)?;
+    let (namespace, hash, key) = split_data_key(persisted)?;
+    Some((Place { partition: partition(number)?, namespace }, hash, key))
+}
+
+/// A partition by its number, of a cluster with however many: whoever uses it looks it up in a ring.
+pub(crate) fn partition(number: u16) -> Option<Partition> {
+    PartitionCount::new(u64::from(SLOTS)).ok()?.partition(number)
+}
+
+/// Partitions as they are kept: one bit each.
+pub(crate) fn encode_partitions(partitions: impl Iterator<Item = Partition>) -> Bytes {
+    let mut bits = vec![0_u8; usize::from(SLOTS) / 8];
+    for partition in partitions {
+        bits[usize::from(partition.get() / 8)] |= 1 << (partition.get() % 8);
+    }
+    let length = bits.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    bits.truncate(length);
+    bits.into()
+}
+
+/// The counterpart of [`encode_partitions`].
+pub(crate) fn decode_partitions(bits: &[u8]) -> impl Iterator<Item = Partition> {
+    (0..SLOTS).filter_map(partition).filter(|partition| {
+        let byte = bits.get(usize::from(partition.get() / 8));
+        byte.is_some_and(|byte| byte & (1 << (partition.get() % 8)) != 0)
+    })
+}
+
+/// The Merkle trees as the disk kept them, put together entry by entry before the node begins.
+#[derive(Clone, Debug, Default)]
+pub struct StoredTrees(Trees);
+
+impl StoredTrees {
+    /// Takes a page of [`Family::Trees`].
+    pub fn add(&mut self, entries: &[(Bytes, Bytes)]) -> Result<(), DecodeError> {
+        for (key, value) in entries {
+            if key == TREES_PASSED {
+                let mut reader = Reader::new(value.clone());
+                self.0.pass(reader.u64("passed slices")?);
+            } else {
+                let (id, cell) = decode_cell(key, value)?;
+                self.0.restore(id, cell);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn into_trees(self) -> Trees {
+        self.0
+    }
+}
+
+/// What keeps a cell on disk in step.
+pub(crate) fn cell_write(id: CellId, cell: Cell) -> Write {
+    const CELL_KEY_BYTES: usize = 8 + 1 + 2 + 4 + 1;
+    let mut key = BytesMut::with_capacity(CELL_KEY_BYTES);
+    key.put_u64(id.slice.end_ms());
+    key.put_u8(id.slice.class());
+    key.put_u16(id.place.partition.get());
+    key.put_u32(id.place.namespace.0);
+    key.put_u8(id.leaf);
+    let key = key.freeze();
+    if cell.is_empty() {
+        return Write::Delete { family: Family::Trees, key };
+    }
+    let mut value = BytesMut::with_capacity(16);
+    value.put_u64(cell.sum);
+    value.put_u64(cell.count);
+    Write::Put { family: Family::Trees, key, value: value.freeze() }
+}
+
+/// What drops the cells of all slices that have passed: one range, because slices are ordered by their ends.
+pub(crate) fn passed_writes(passed_ms: u64) -> [Write; 2] {
+    let (family, bound) = (Family::Trees, passed_ms.saturating_add(1).to_be_bytes());
+    let to = Bytes::copy_from_slice(&bound);
+    let value = Bytes::copy_from_slice(&passed_ms.to_be_bytes());
+    [
+        Write::DeleteRange { family, from: Bytes::from_static(&[0]), to },
+        Write::Put { family, key: Bytes::from_static(TREES_PASSED), value },
+    ]
+}
+
+/// What drops all objects and their trees.
+pub(crate) fn erasing_writes(passed_ms: u64) -> [Write; 3] {
+    let (from, to) = (Bytes::from_static(&[]), Bytes::from_static(&TREES_END));
+    let all = |family| Write::DeleteRange { family, from: from.clone(), to: to.clone() };
+    let [_, passed] = passed_writes(passed_ms);
+    [all(Family::Data), all(Family::Trees), passed]
+}
+
+fn decode_cell(key: &Bytes, value: &Bytes) -> Result<(CellId, Cell), DecodeError> {
+    let mut reader = Reader::new(key.clone());
+    let (end_ms, class) = (reader.u64("slice end")?, reader.u8("slice class")?);
+    let slice = Slice::from_parts(end_ms, class).ok_or(DecodeError::Invalid("slice"))?;
+    let number = reader.u16("partition")?;
+    let partition = partition(number).ok_or(DecodeError::Invalid("partition"))?;
+    let namespace = NamespaceId(reader.u32("namespace")?);
+    let id = CellId { slice, place: Place { partition, namespace }, leaf: reader.u8("leaf")? };
+    reader.finish()?;
+    let mut reader = Reader::new(value.clone());
+    let cell = Cell { sum: reader.u64("sum")?, count: reader.u64("count")? };
+    reader.finish().map(|()| (id, cell))
+}
+
+/// What compaction may give back of a stored object: values whose expiry slice has passed by more than `grace_ms` (the
+/// largest clock error, so that no replica drops what another still serves or compares). The header stays (INV-7).
 pub fn reclaim(encoded: &[u8], wall_ms: u64, grace_ms: u64) -> Reclaim {
     let due_ms = wall_ms.saturating_sub(grace_ms);
     let expires_ms = expiry_of(encoded);

@@ -17,6 +17,7 @@
 //! | `coordinator` | write path, read path, read repair |
 //! | `replica` | join into local state |
 //! | `store` | the cache of objects, what is not yet durable, reads from disk |
+//! | [`anti_entropy`] | comparing trees with the other owners, repairing what differs, filling a node that lost its disk |
 //! | `gate` | nothing leaves before what it reveals is durable |
 //! | `replication` | copies that are still owed to an owner |
 //! | `room` | what goes on while the disk is full |
@@ -28,6 +29,7 @@
 //! | `peers` | who can be reached |
 //! | `timer` | deadlines |
 
+pub mod anti_entropy;
 pub mod api;
 mod coordinator;
 mod gate;

@@ -8,6 +8,7 @@ use moim_core::clock::Hlc;
 use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
 
+use crate::anti_entropy::{Answer, Ask, Terms};
 use crate::api::{Outcome, Request, Why};
 use crate::gossip::word::Line;
 use crate::membership::Record;
@@ -116,6 +117,22 @@ pub enum Message {
         op: OpId,
         /// The page.
         result: Result<KeyEntries, Why>,
+    },
+    /// Let us compare what we hold: a question of [`crate::anti_entropy`].
+    Exchange {
+        /// Answer to this.
+        op: OpId,
+        /// On what terms.
+        terms: Terms,
+        /// The question.
+        ask: Ask,
+    },
+    /// The answer to a [`Message::Exchange`].
+    ExchangeReply {
+        /// The operation.
+        op: OpId,
+        /// The answer.
+        result: Result<Answer, Why>,
     },
     /// I have met all founding members, and this is the hash of what they are.
     Founding {

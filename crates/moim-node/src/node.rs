@@ -10,13 +10,15 @@ use moim_core::NodeId;
 use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
+use crate::anti_entropy::{Comparisons, Exchanges, Filling};
 use crate::api::{BatchId, DiskRoom, Effect, Failure, Input, NotReady, Now, ReadId, Why};
 use crate::coordinator::{
-    Forwarded, Freshness, FreshnessView, Hedging, Operation, Operations, Serial,
+    Forwarded, Freshness, FreshnessView, Hedging, Listing, Operation, Operations, Serial,
 };
 use crate::gate::{Gate, NOTHING, Outgoing};
 use crate::gossip::{Gossip, first_generation};
 use crate::hint::{Ledger, Wish};
+use crate::keyspace::StoredTrees;
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
 use crate::message::{Message, OpId, ReadResult, WriteResult};
@@ -46,6 +48,10 @@ pub struct Boot {
     pub stored_record: Option<Bytes>,
     /// The value of [`crate::keyspace::META_CLOCK_BOUND`] on disk.
     pub stored_clock_bound: Option<Bytes>,
+    /// The value of [`crate::keyspace::META_FILLING`] on disk.
+    pub stored_filling: Option<Bytes>,
+    /// All of [`moim_storage::Family::Trees`] on disk.
+    pub stored_trees: StoredTrees,
     /// The value of [`crate::keyspace::META_GENERATION`] on disk.
     pub stored_generation: Option<Bytes>,
     /// The value of [`crate::keyspace::META_BATCH`] on disk.
@@ -110,7 +116,15 @@ pub struct Node {
     pub(crate) forwarded: Forwarded,
     pub(crate) hedging: Hedging,
     pub(crate) freshness: Freshness,
-    pub(crate) listings: BTreeMap<ReadId, Asker>,
+    pub(crate) listings: BTreeMap<ReadId, Listing>,
+    pub(crate) exchanges: Exchanges,
+    pub(crate) comparisons: Comparisons,
+    /// What is missing after a disk was lost; `None` when nothing is.
+    pub(crate) filling: Option<Filling>,
+    /// A peer was already a member when this node had no record: it was one before, and its disk is lost.
+    pub(crate) was_member: bool,
+    /// The largest N of any namespace.
+    pub(crate) copies_max: u8,
     pub(crate) settling: Settling,
     pub(crate) figures: Figures,
 
@@ -147,7 +161,8 @@ impl Node {
             leases: vec![Lease::stored(bound_ms)],
             lww_counter: 0,
             epoch_serial: 0,
-            store: Store::new(boot.seed, boot.options.cache_bytes, stored_batch),
+            store: Store::new(boot.seed, boot.options.cache_bytes, stored_batch)
+                .with_trees(boot.stored_trees.into_trees()),
             gate: Gate::new(boot.options.mutation == Some(Mutation::AckBeforeSync), stored_batch),
             gossip,
             generation_batch: BatchId::default(),
@@ -164,6 +179,11 @@ impl Node {
             hedging: Hedging::default(),
             freshness: Freshness::new(boot.seed),
             listings: BTreeMap::new(),
+            exchanges: Exchanges::default(),
+            comparisons: Comparisons::default(),
+            filling: Filling::stored(boot.stored_filling.as_ref()),
+            was_member: false,
+            copies_max: copies,
             settling: Settling::default(),
             figures: Figures::default(),
             local: VecDeque::new(),
@@ -184,6 +204,7 @@ impl Node {
         node.keep_generation();
         node.know_members();
         node.timers.set(now.mono_ms, Timer::PeerTick);
+        node.timers.set(now.mono_ms, Timer::ExchangeTick);
         // Spread over the period, so that nodes that started together do not all talk at once.
         let period_ms = u64::from(node.options.gossip_period_ms.max(1));
         node.timers.set(now.mono_ms + boot.seed % period_ms, Timer::Gossip);
@@ -204,6 +225,7 @@ impl Node {
             _ => 0,
         };
         self.shedding.observe(now.mono_ms, self.queued_ms, &self.options);
+        self.notice_lost_batches();
         for input in inputs.drain(..) {
             self.on_input(input);
             self.run_local();
@@ -212,6 +234,7 @@ impl Node {
             self.on_timer(timer);
             self.run_local();
         }
+        self.keep_filling();
         self.store.commit(now.mono_ms, &mut self.effects, &mut self.figures);
         effects.append(&mut self.effects);
         assert!(self.local.is_empty(), "a turn ended with work left over");
@@ -243,8 +266,22 @@ impl Node {
         self.record.as_ref().filter(|_| self.adopted)
     }
 
-    /// Whether this node serves, and if not, what it waits for.
+    /// Whether this node serves all that it owns, and if not, what it waits for.
     pub fn readiness(&self) -> Result<(), Failure> {
+        self.admission()?;
+        match &self.filling {
+            None => Ok(()),
+            Some(filling) => {
+                let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+                let view = filling.view();
+                let (filled, partitions) = (count(view.filled), count(view.partitions));
+                Err(Failure::NotReady(NotReady::Filling { filled, partitions }))
+            }
+        }
+    }
+
+    /// Whether this node coordinates requests. While it is filled, it does so for other owners.
+    pub(crate) fn admission(&self) -> Result<(), Failure> {
         if let Some(reason) = &self.halted {
             return Err(Failure::Stopped(reason.clone()));
         }
@@ -317,6 +354,11 @@ impl Node {
             operations: self.operations.len() as u64,
             tasks: self.tasks.count(),
             tasks_bytes: self.tasks.bytes(),
+            tree_cells: self.store.trees().cells() as u64,
+            unfilled_partitions: self.filling.as_ref().map_or(0, |filling| {
+                let view = filling.view();
+                view.partitions - view.filled
+            }),
             hints: self.hints.count(),
             hints_bytes: self.hints.bytes(),
             hints_oldest_ms: self
@@ -338,7 +380,11 @@ impl Node {
             Input::Listed(id, page) => self.on_listed(id, page),
             Input::DiskFailed(reason) => self.halt(reason),
             Input::DiskRoom(room) => self.disk_room = room,
-            Input::Stop => self.on_stop(),
+            Input::Repair(repair) => self.on_repair(repair),
+            Input::Stop => {
+                self.on_stop();
+                self.stop_exchanges();
+            }
             // Taken when the turn began.
             Input::Queued(_) => {}
         }
@@ -350,6 +396,8 @@ impl Node {
             Timer::ReadRetry(id) => self.on_read_retry(id),
             Timer::Restamp(id) => self.on_restamp(id),
             Timer::PeerTick => self.on_peer_tick(),
+            Timer::ExchangeTick => self.on_exchange_tick(),
+            Timer::ExchangePage(peer, exchange) => self.on_page_due(peer, exchange),
             Timer::Gossip => self.on_gossip_tick(),
             Timer::Settle => self.on_settle_tick(),
             Timer::TaskRetry(node) => {
@@ -404,6 +452,11 @@ impl Node {
                 self.on_keys(asker, namespace, (partition, from_hash, limit));
             }
             Message::KeysReply { op, result } => self.on_keys_reply(from, op, result),
+            Message::Exchange { op, terms, ask } => {
+                let asker = self.asker(from, op, self.options.exchange_answer_ms);
+                self.on_exchange(asker, &terms, ask);
+            }
+            Message::ExchangeReply { op, result } => self.on_exchange_reply(from, op, result),
             Message::Founding { digest } => self.on_founding(from, digest),
             Message::Record(record) => self.on_record(*record),
             Message::Gossip(lines) => self.on_gossip(from, &lines),
@@ -430,7 +483,12 @@ impl Node {
             Some(Operation::Listing(_)) => self.on_keys_reply(from, id, Err(why)),
             Some(Operation::Inspect(_)) => self.inspect_refused(id, from, why),
             Some(Operation::Freshness(_)) => self.freshness_refused(id, from),
-            Some(Operation::Forward(_) | Operation::Task(..) | Operation::Handoff(_)) => {
+            Some(
+                Operation::Forward(_)
+                | Operation::Task(..)
+                | Operation::Handoff(_)
+                | Operation::Exchange(_),
+            ) => {
                 self.on_deadline(id);
             }
             None => {}

@@ -108,6 +108,11 @@ pub struct Options {
     /// What background work sends at the most, in bytes a second over all of it. Above
     /// `background_bytes_per_second_min`.
     pub background_bytes_per_second_max: u64,
+    /// How often every pair of owners compares what it holds, in milliseconds; each time a quarter more or less.
+    pub exchange_interval_ms: u32,
+    /// How long an answer within a comparison may take before the comparison ends, in milliseconds: pages of entries
+    /// are read from disk.
+    pub exchange_answer_ms: u32,
     /// A rule that is switched off, to see the simulator notice. Always `None` outside of it.
     pub mutation: Option<Mutation>,
 }
@@ -161,6 +166,8 @@ impl Default for Options {
             hints_in_flight_max: 64,
             background_bytes_per_second_min: 256 << 10,
             background_bytes_per_second_max: 64 << 20,
+            exchange_interval_ms: 10_000,
+            exchange_answer_ms: 5_000,
             mutation: None,
         }
     }

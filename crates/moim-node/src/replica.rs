@@ -8,6 +8,7 @@ use moim_core::object::{Joined, Object};
 use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
 
+use crate::anti_entropy::Answer;
 use crate::api::{BatchId, DiskRoom, Why};
 use crate::coordinator::Mint;
 use crate::gate::{NOTHING, Outgoing};
@@ -52,6 +53,8 @@ pub(crate) struct Asker {
 pub(crate) enum Work {
     /// Join this into it; a node that is no owner stands in for one.
     Join { asker: Asker, target: Target, incoming: Stored, stands_for: Option<NodeId> },
+    /// Join this into it, and give back what it held beside.
+    Meet { asker: Asker, target: Target, incoming: Stored },
     /// Tell `from` of it.
     Tell { asker: Asker, target: Target, want: Want },
     /// Make a new version of it.
@@ -68,6 +71,7 @@ impl Work {
     fn data_key(&self) -> &Bytes {
         match self {
             Self::Join { target, .. }
+            | Self::Meet { target, .. }
             | Self::Tell { target, .. }
             | Self::Release { target }
             | Self::Forget { target } => &target.data_key,
@@ -79,7 +83,9 @@ impl Work {
     /// When nobody waits for it any more, on the monotonic clock.
     fn until_mono_ms(&self) -> u64 {
         match self {
-            Self::Join { asker, .. } | Self::Tell { asker, .. } => asker.until_mono_ms,
+            Self::Join { asker, .. } | Self::Meet { asker, .. } | Self::Tell { asker, .. } => {
+                asker.until_mono_ms
+            }
             Self::Mint(mint) => mint.until_mono_ms(),
             // Nobody waits, but it has to be done.
             Self::HandOff(_) | Self::Release { .. } | Self::Forget { .. } => u64::MAX,
@@ -111,6 +117,9 @@ impl Node {
             Want::Object | Want::Digest => self.local_target(namespace, key),
         };
         match target {
+            Ok(target) if !self.is_filled(target.partition) => {
+                self.answer_read(asker.node, asker.op, ReadResult::Refused(Why::NotReady), NOTHING);
+            }
             Ok(target) => self.work(Work::Tell { asker, target, want }),
             Err(why) => self.answer_read(asker.node, asker.op, ReadResult::Refused(why), NOTHING),
         }
@@ -148,6 +157,7 @@ impl Node {
     pub(crate) fn refuse(&mut self, work: Work, why: Why) {
         match work {
             Work::Join { asker, .. } => self.refuse_write(asker, why),
+            Work::Meet { asker, .. } => self.answer_exchange(asker, Err(why), NOTHING),
             Work::Tell { asker, .. } => {
                 self.answer_read(asker.node, asker.op, ReadResult::Refused(why), NOTHING);
             }
@@ -163,7 +173,29 @@ impl Node {
         match work {
             Work::Join { asker, target, incoming, stands_for } => {
                 let (result, reveals) = self.join((&target, stands_for), (stored, batch), incoming);
+                let result = match result {
+                    // It is here, but whether something outranks it this replica cannot tell yet.
+                    WriteResult::Stored | WriteResult::Superseded(_)
+                        if !self.is_filled(target.partition) =>
+                    {
+                        WriteResult::Refused(Why::NotReady)
+                    }
+                    result => result,
+                };
                 self.answer_write(asker.node, asker.op, result, reveals);
+            }
+            Work::Meet { asker, target, incoming } => {
+                let came = incoming.object.clone();
+                let (result, reveals) = self.join((&target, None), (stored, batch), incoming);
+                let answer = match result {
+                    WriteResult::Refused(why) => Err(why),
+                    WriteResult::Stored | WriteResult::Superseded(_) => {
+                        let held = self.store.peek(&target.data_key);
+                        let more = held.filter(|held| !came.covers(&held.object));
+                        Ok(Answer::Object(more.map(|held| held.encoded.clone())))
+                    }
+                };
+                self.answer_exchange(asker, answer, reveals);
             }
             Work::Tell { asker, want, .. } => {
                 let result = match want {
@@ -248,7 +280,7 @@ impl Node {
         behind_ms > 0 && behind_ms >= until_mono_ms.saturating_sub(self.now.mono_ms)
     }
 
-    fn admit_write(
+    pub(crate) fn admit_write(
         &mut self,
         until_mono_ms: u64,
         (namespace, key): (NamespaceId, &[u8]),

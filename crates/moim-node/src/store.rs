@@ -2,7 +2,8 @@
 //!
 //! Invariants: an object written here is found here until its batch is durable; while a key is being read from disk,
 //! everything that needs it queues behind in order, and what arrives from disk never replaces something newer; memory
-//! is bounded by `cache_bytes` and what is not yet durable. Left out: which writes are right (the replica's business).
+//! is bounded by `cache_bytes` and what is not yet durable; every batch carries the Merkle trees' cells that its objects
+//! changed, so that trees and objects on disk are always of one moment. Left out: which writes are right (the replica's business).
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -11,11 +12,12 @@ use bytes::Bytes;
 use foldhash::fast::FixedState;
 use moim_core::clock::Hlc;
 use moim_core::codec::DecodeError;
+use moim_core::merkle::Trees;
 use moim_core::object::Object;
 use moim_storage::{Batch, Family, Write};
 
 use crate::api::{BatchId, Effect, ReadId};
-use crate::keyspace::META_BATCH;
+use crate::keyspace::{self, META_BATCH};
 use crate::replica::Work;
 use crate::views::Figures;
 
@@ -98,6 +100,7 @@ pub(crate) struct Store {
     unsynced_bytes: u64,
     /// Work that waits for reads, over all keys.
     waiting: usize,
+    trees: Trees,
 }
 
 /// A batch on its way to the disk.
@@ -126,6 +129,7 @@ impl Store {
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
             waiting: 0,
+            trees: Trees::default(),
         }
     }
 
@@ -183,11 +187,13 @@ impl Store {
         waiting
     }
 
-    /// Writes an object: it is in memory at once and in this turn's batch. Returns the batch.
+    /// Writes an object, whose key must have been looked up in this turn: it is in memory at once and in this turn's
+    /// batch. Returns the batch.
     pub(crate) fn put(&mut self, key: &Bytes, stored: Stored) -> BatchId {
         let value = stored.encoded.clone();
         self.write(Write::Put { family: Family::Data, key: key.clone(), value });
         let batch = self.next_batch;
+        self.count(key, Some(&stored.object));
         if let Some(entry) = self.entries.get_mut(key) {
             self.bytes =
                 self.bytes + stored.encoded.len() as u64 - object_bytes(entry.stored.as_ref());
@@ -199,8 +205,10 @@ impl Store {
         batch
     }
 
-    /// Removes a key, from memory and with this turn's batch. Returns the batch.
+    /// Removes a key, which must have been looked up in this turn, from memory and with this turn's batch. Returns the
+    /// batch.
     pub(crate) fn remove(&mut self, key: &Bytes) -> BatchId {
+        self.count(key, None);
         self.write(Write::Delete { family: Family::Data, key: key.clone() });
         let batch = self.next_batch;
         if let Some(entry) = self.entries.get_mut(key) {
@@ -210,6 +218,14 @@ impl Store {
             self.insert(key.clone(), None, batch);
         }
         batch
+    }
+
+    /// Keeps the trees in step with an object that is about to be replaced.
+    fn count(&mut self, key: &Bytes, new: Option<&Object>) {
+        let held = self.entries.get(key).and_then(|entry| entry.stored.as_ref());
+        if let Some((place, hash, user_key)) = keyspace::place_of(key) {
+            self.trees.change(place, (&user_key, hash), held.map(|held| &held.object), new);
+        }
     }
 
     /// Adds to this turn's batch. Returns the batch.
@@ -228,6 +244,9 @@ impl Store {
         effects: &mut Vec<Effect>,
         figures: &mut Figures,
     ) {
+        for (id, cell) in self.trees.take_changes() {
+            self.write(keyspace::cell_write(id, cell));
+        }
         if self.batch.is_empty() {
             return;
         }
@@ -245,8 +264,49 @@ impl Store {
         self.next_batch = BatchId(self.next_batch.0 + 1);
     }
 
+    /// With the trees over what the disk kept.
+    pub(crate) fn with_trees(self, trees: Trees) -> Self {
+        Self { trees, ..self }
+    }
+
+    /// The Merkle trees over all objects, those of this turn included.
+    pub(crate) fn trees(&self) -> &Trees {
+        &self.trees
+    }
+
+    /// Expiry slices that end at `wall_ms` or before fall out of the trees.
+    pub(crate) fn pass_slices(&mut self, wall_ms: u64) {
+        if self.trees.pass(wall_ms) {
+            for write in keyspace::passed_writes(wall_ms) {
+                self.write(write);
+            }
+        }
+    }
+
+    /// What a message about everything held here reveals: the last batch that there is.
+    pub(crate) fn last_batch(&self) -> BatchId {
+        if self.batch.is_empty() { BatchId(self.next_batch.0 - 1) } else { self.next_batch }
+    }
+
+    /// Drops all objects, from memory and with this turn's batch: what the disk kept is not to be trusted. Returns what
+    /// waited to be read.
+    pub(crate) fn erase(&mut self) -> Vec<Work> {
+        let passed_ms = self.trees.passed_ms();
+        self.trees = Trees::new(passed_ms);
+        for write in keyspace::erasing_writes(passed_ms) {
+            self.write(write);
+        }
+        self.entries.clear();
+        self.hand.clear();
+        self.bytes = 0;
+        self.reads.clear();
+        self.waiting = 0;
+        let mut loading: Vec<_> = self.loading.drain().collect();
+        loading.sort_by(|(a, _), (b, _)| a.cmp(b));
+        loading.into_iter().flat_map(|(_, queue)| queue).collect()
+    }
+
     /// Counts batches on from above `batch`: others heard that one called durable by an earlier run.
-    #[expect(dead_code, reason = "whoever refills a lost engine calls it")]
     pub(crate) fn continue_above(&mut self, batch: BatchId) {
         assert!(self.batch.is_empty(), "the batch of a turn has one number");
         self.next_batch = self.next_batch.max(BatchId(batch.0.saturating_add(1)));
@@ -317,4 +377,91 @@ fn object_bytes(stored: Option<&Stored>) -> u64 {
 
 fn entry_bytes(key: &Bytes, stored: Option<&Stored>) -> u64 {
     ENTRY_OVERHEAD_BYTES + key.len() as u64 + object_bytes(stored)
+}
+
+#[cfg(test)]
+mod cost {
+    //! What the trees cost: `cargo test --release -p moim-node --lib cost -- --ignored --nocapture`.
+
+    use std::hint::black_box;
+
+    use moim_core::NodeId;
+    use moim_core::clock::{Actor, Dot, Epoch, Hlc};
+    use moim_core::object::{Content, Version};
+    use moim_storage::memory::MemoryEngine;
+    use moim_storage::{Durability, Engine};
+
+    use super::*;
+
+    const KEYS: u64 = 50_000;
+    const ROUNDS: u64 = 8;
+    const PER_TURN: u64 = 32;
+    const TTL_MS: u64 = 28 * 60_000;
+
+    fn stored(at: u64, expires: bool) -> Stored {
+        let written_ms = 1_700_000_000_000 + at * 5;
+        let actor = Actor { node: NodeId(7), epoch: Epoch { run: 9, serial: 0 } };
+        Stored::new(Object::Lww(Version {
+            written: Hlc::from_millis(written_ms),
+            dot: Dot { actor, counter: at + 1 },
+            created_ms: written_ms,
+            expires_ms: if expires { written_ms + TTL_MS } else { 0 },
+            content: Content::Value(Bytes::from(vec![7; 2_048])),
+        }))
+    }
+
+    /// Keys spread over 4096 partitions, or over a number that no partition has, so that no tree counts them.
+    fn keys(count: bool) -> Vec<Bytes> {
+        let key = |number: u64| {
+            let key = format!("session:{number}");
+            let slot = moim_core::ring::Slot::of_key(key.as_bytes());
+            let partition = moim_core::ring::PartitionCount::DEFAULT.of(slot);
+            let persisted =
+                keyspace::data_key(partition, moim_core::NamespaceId(0), key.as_bytes());
+            if count { persisted } else { [&[0xff, 0xff], &persisted[2..]].concat().into() }
+        };
+        (0..KEYS).map(key).collect()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+    fn nanoseconds_per_set(keys: &[Bytes], expires: bool) -> u64 {
+        let engine = MemoryEngine::new(None);
+        let mut store = Store::new(1, u64::MAX, BatchId(0));
+        let (mut figures, mut effects) = (Figures::default(), Vec::new());
+        for (at, key) in keys.iter().enumerate() {
+            store.insert(key.clone(), None, BatchId(0));
+            store.put(key, stored(at as u64, expires));
+        }
+        store.commit(0, &mut effects, &mut figures);
+        effects.clear();
+        let objects: Vec<_> = (0..KEYS).map(|at| stored(KEYS + at, expires)).collect();
+        let began = std::time::Instant::now();
+        for at in 0..KEYS * ROUNDS {
+            // A stride, so that neighbours in time are none in the map.
+            let key = &keys[usize::try_from(at * 7_919 % KEYS).expect("small")];
+            black_box(store.put(key, objects[usize::try_from(at % KEYS).expect("small")].clone()));
+            if at % PER_TURN == PER_TURN - 1 {
+                store.commit(0, &mut effects, &mut figures);
+                for effect in effects.drain(..) {
+                    let Effect::Commit(id, batch) = effect else { continue };
+                    engine.apply(&[batch], Durability::Written).expect("memory does not fail");
+                    store.durable_up_to(id);
+                }
+            }
+        }
+        let took = u64::try_from(began.elapsed().as_nanos()).expect("not for centuries");
+        took / (KEYS * ROUNDS)
+    }
+
+    #[test]
+    #[ignore = "a measurement"]
+    #[expect(clippy::print_stderr, reason = "its result")]
+    fn of_the_trees_per_set() {
+        let (counted, uncounted) = (keys(true), keys(false));
+        for expires in [false, true] {
+            let with = (0..5).map(|_| nanoseconds_per_set(&counted, expires)).min();
+            let without = (0..5).map(|_| nanoseconds_per_set(&uncounted, expires)).min();
+            eprintln!("expires {expires}: {with:?} ns a SET with trees, {without:?} ns without");
+        }
+    }
 }

@@ -23,6 +23,10 @@ pub(crate) enum Timer {
     Settle,
     /// Offer owed copies again.
     TaskRetry(NodeId),
+    /// Look whom to compare with.
+    ExchangeTick,
+    /// The pace lets an exchange with this peer, of this number, go on.
+    ExchangePage(NodeId, u64),
     /// Offer again what is kept for an owner.
     HandOff(NodeId),
     /// A request has waited long enough for owners: others stand in.

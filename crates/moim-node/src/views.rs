@@ -149,6 +149,18 @@ pub struct Figures {
     pub tasks_dropped: u64,
     /// Copies owed that arrived.
     pub tasks_done: u64,
+    /// Comparisons with other owners that this node asked in and that came to an end.
+    pub exchanges: u64,
+    /// Comparisons that ended early; they are tried again.
+    pub exchanges_failed: u64,
+    /// Keys that comparisons found different.
+    pub exchanged_keys: u64,
+    /// Cells of the Merkle trees in memory now.
+    pub tree_cells: u64,
+    /// Times that this node had lost its disk, since the start.
+    pub fillings: u64,
+    /// Partitions that are still to be filled now.
+    pub unfilled_partitions: u64,
     /// Objects kept for owners that are away now.
     pub hints: u64,
     /// Bytes of those objects now, and what is kept beside them.
@@ -191,4 +203,79 @@ pub struct Figures {
     pub pauses: u64,
     /// Times that another process spoke under this node's id.
     pub rival_words: u64,
+}
+
+/// Why two nodes compare what they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExchangeReason {
+    /// It was time.
+    Schedule,
+    /// Somebody asked for this repair.
+    Demand(u64),
+    /// This node lost its disk.
+    Fill,
+}
+
+/// A comparison that this node asks in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExchangeView {
+    /// With whom.
+    pub peer: NodeId,
+    /// Why.
+    pub reason: ExchangeReason,
+    /// When it began, on the monotonic clock of [`crate::Now`], in milliseconds.
+    pub began_mono_ms: u64,
+    /// Partitions that both own.
+    pub partitions: u64,
+    /// Those that are equal by now.
+    pub partitions_done: u64,
+    /// Keys that were different so far.
+    pub keys: u64,
+    /// Bytes sent and received so far, about.
+    pub bytes: u64,
+}
+
+impl ExchangeView {
+    pub(crate) fn new(reason: ExchangeReason, began_mono_ms: u64) -> Self {
+        let (peer, partitions, partitions_done) = (NodeId(0), 0, 0);
+        Self { peer, reason, began_mono_ms, partitions, partitions_done, keys: 0, bytes: 0 }
+    }
+}
+
+/// A repair on demand: comparisons with every other owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepairView {
+    /// Names it on this node.
+    pub id: u64,
+    /// What is compared.
+    pub repair: crate::anti_entropy::Repair,
+    /// When it was asked for, on the monotonic clock of [`crate::Now`], in milliseconds.
+    pub began_mono_ms: u64,
+    /// When all was done.
+    pub ended_mono_ms: Option<u64>,
+    /// Other owners.
+    pub peers: u64,
+    /// Those that hold the same by now.
+    pub peers_done: u64,
+    /// Partitions shared with them, counted for each.
+    pub partitions: u64,
+    /// Those that are equal by now.
+    pub partitions_done: u64,
+    /// Keys that were different so far.
+    pub keys: u64,
+    /// Bytes sent and received so far, about.
+    pub bytes: u64,
+    /// Comparisons that ended early and are tried again.
+    pub attempts_failed: u64,
+    /// The last of them: with whom, and why.
+    pub last_failure: Option<(NodeId, String)>,
+}
+
+/// How far a node is that lost its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FillingView {
+    /// Partitions that were lost.
+    pub partitions: u64,
+    /// Those that are served again.
+    pub filled: u64,
 }

@@ -15,9 +15,11 @@ use moim_core::object::{Context, Version};
 use moim_core::quorum::Level;
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NamespaceId, NodeId};
+use moim_node::anti_entropy::{Ask, Repair};
 use moim_node::api::{
-    Action, BatchId, Copy, DiskRoom, Effect, Expiry, Failure, Input, Outcome, Request,
+    Action, BatchId, Copy, DiskRoom, Effect, Expiry, Failure, Input, NotReady, Outcome, Request,
 };
+use moim_node::keyspace::{StoredTrees, TREES_END};
 use moim_node::membership::MemberInfo;
 use moim_node::message::Message;
 use moim_node::namespace::{Conflict, Namespace, Namespaces};
@@ -50,6 +52,8 @@ struct World {
     contexts: BTreeMap<String, Context>,
     options: Options,
     trace: bool,
+    /// Bytes of comparisons on the wire.
+    exchanged_bytes: usize,
     out: String,
 }
 
@@ -89,6 +93,7 @@ impl World {
             contexts: BTreeMap::new(),
             options,
             trace: false,
+            exchanged_bytes: 0,
             out: String::new(),
         };
         for id in 1..=count {
@@ -122,12 +127,18 @@ impl World {
         machine.starts += 1;
         let stored =
             |key: &[u8]| machine.disk.get(Family::Meta, key).expect("memory does not fail");
+        let mut stored_trees = StoredTrees::default();
+        let everything = PageLimit { entries_max: usize::MAX, bytes_max: usize::MAX };
+        let page = machine.disk.scan(Family::Trees, &b""[..]..&TREES_END, everything);
+        stored_trees.add(&page.expect("memory does not fail").entries).expect("well formed");
         let boot = Boot {
             info: info(id),
             run: id * 0x10 + machine.starts,
             seed: id,
             stored_record: stored(moim_node::keyspace::META_RECORD),
             stored_clock_bound: stored(moim_node::keyspace::META_CLOCK_BOUND),
+            stored_filling: stored(moim_node::keyspace::META_FILLING),
+            stored_trees,
             stored_generation: stored(moim_node::keyspace::META_GENERATION),
             stored_batch: stored(moim_node::keyspace::META_BATCH),
             founding_members,
@@ -206,6 +217,11 @@ impl World {
             while let Some((from, to, message)) = self.network.pop_front() {
                 if self.cut.contains(&(from, to)) {
                     continue;
+                }
+                if let Message::Exchange { .. } | Message::ExchangeReply { .. } = message {
+                    let mut frame = Vec::new();
+                    moim_node::wire::encode(&message, &mut frame);
+                    self.exchanged_bytes += frame.len();
                 }
                 if self.trace
                     && !matches!(message, Message::Ping | Message::Pong | Message::Gossip(_))
@@ -386,17 +402,63 @@ impl World {
                     None => "(none)".to_owned(),
                 };
             }
-            "members" => return self.members(node(1)),
-            "hints" => return self.hints(node(1)),
+            _ => return self.look(&words, &option),
+        }
+        String::new()
+    }
+
+    /// What a node shows of itself, and repairs, which show their end.
+    fn look<'a>(&mut self, words: &[&str], option: &impl Fn(&str) -> Option<&'a str>) -> String {
+        let node: u64 = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+        match words[0] {
+            "members" => return self.members(node),
+            "hints" => return self.hints(node),
+            "repair" => {
+                self.input(node, Input::Repair(Repair::default()));
+                self.settle();
+                return self.repairs(node);
+            }
+            "repairs" => return self.repairs(node),
+            "ready" => {
+                let node = self.machines[&node].node.as_ref().expect("up");
+                return match node.readiness() {
+                    Ok(()) => "ready".to_owned(),
+                    Err(Failure::NotReady(NotReady::Filling { filled, partitions })) => {
+                        format!("not ready: filling {filled} of {partitions}")
+                    }
+                    Err(failure) => format!("{failure:?}"),
+                };
+            }
+            "exchanged" => {
+                let bytes = std::mem::take(&mut self.exchanged_bytes);
+                return format!("{bytes} bytes");
+            }
+            "many" => {
+                for number in 0..words[2].parse::<u64>().expect("a number") {
+                    let key = format!("key-{number}");
+                    self.ask(&["put", words[1], &key, "value"], option);
+                }
+            }
             "tasks" => {
                 return format!(
                     "{} owed",
-                    self.machines[&node(1)].node.as_ref().expect("up").figures().tasks
+                    self.machines[&node].node.as_ref().expect("up").figures().tasks
                 );
             }
-            _ => return self.ask(&words, &option),
+            _ => return self.ask(words, option),
         }
         String::new()
+    }
+
+    /// The last repair of a node.
+    fn repairs(&self, id: u64) -> String {
+        let (_, repairs) = self.machines[&id].node.as_ref().expect("up").repairs();
+        let Some(last) = repairs.last() else { return "(none)".to_owned() };
+        let ended = if last.ended_mono_ms.is_some() { "done" } else { "running" };
+        format!(
+            "{ended}: {}/{} peers, {}/{} partitions, {} keys",
+            last.peers_done, last.peers, last.partitions_done, last.partitions, last.keys
+        )
     }
 
     /// What a node knows of the members: how each is, and who reports it.
@@ -489,6 +551,10 @@ fn name(message: &Message) -> String {
             format!(" {}", format!("{result:?}").split('(').next().unwrap_or(""))
         }
         Message::Read { want, .. } => format!(" {want:?}"),
+        Message::Exchange { ask: Ask::Spans(spans), .. } => format!(" {} spans", spans.len()),
+        Message::Exchange { ask, .. } => {
+            format!(" {}", format!("{ask:?}").split(['(', ' ']).next().unwrap_or(""))
+        }
         _ => String::new(),
     };
     format!("{}{detail}", &text[..end])

@@ -151,6 +151,7 @@ mod tests {
     use moim_core::{MachineId, NamespaceId, NodeId};
     use moim_node::Request;
     use moim_node::api::{Action, Expiry, Found};
+    use moim_node::keyspace::StoredTrees;
     use moim_node::membership::MemberInfo;
     use moim_node::namespace::Namespaces;
     use moim_node::options::Options;
@@ -180,6 +181,8 @@ mod tests {
             seed: 1,
             stored_record: None,
             stored_clock_bound: None,
+            stored_filling: None,
+            stored_trees: StoredTrees::default(),
             stored_generation: None,
             stored_batch: None,
             founding_members: 1,

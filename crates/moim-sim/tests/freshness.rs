@@ -15,6 +15,7 @@ use moim_core::quorum::Level;
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NamespaceId, NodeId};
 use moim_node::api::{Action, BatchId, Effect, Expiry, Outcome};
+use moim_node::keyspace::StoredTrees;
 use moim_node::membership::MemberInfo;
 use moim_node::namespace::{Namespace, Namespaces};
 use moim_node::options::Options;
@@ -74,6 +75,8 @@ impl World {
             seed,
             stored_record: None,
             stored_clock_bound: None,
+            stored_filling: None,
+            stored_trees: StoredTrees::default(),
             stored_batch: None,
             stored_generation: None,
             founding_members: NODES,

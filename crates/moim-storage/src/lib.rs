@@ -29,11 +29,13 @@ pub enum Family {
     Hints,
     /// The node's own records: ring, clock bound.
     Meta,
+    /// Sums over the objects, kept in step with them.
+    Trees,
 }
 
 impl Family {
     /// All families.
-    pub const ALL: [Self; 3] = [Self::Data, Self::Hints, Self::Meta];
+    pub const ALL: [Self; 4] = [Self::Data, Self::Hints, Self::Meta, Self::Trees];
 
     /// Its place in [`Family::ALL`].
     pub(crate) const fn index(self) -> usize {
@@ -41,6 +43,7 @@ impl Family {
             Self::Data => 0,
             Self::Hints => 1,
             Self::Meta => 2,
+            Self::Trees => 3,
         }
     }
 }

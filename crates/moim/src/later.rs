@@ -17,8 +17,6 @@ pub(crate) enum Later {
     #[command(hide = true)]
     Node(Rest),
     #[command(hide = true)]
-    Repair(Rest),
-    #[command(hide = true)]
     Namespace(Rest),
     #[command(hide = true)]
     Backup(Rest),
@@ -46,7 +44,6 @@ impl Later {
     pub(crate) fn run(self) -> Ended {
         let (name, Rest { rest }) = match self {
             Self::Node(rest) => ("node", rest),
-            Self::Repair(rest) => ("repair", rest),
             Self::Namespace(rest) => ("namespace", rest),
             Self::Backup(rest) => ("backup", rest),
             Self::Export(rest) => ("export", rest),

@@ -50,6 +50,8 @@ enum Command {
     Nodes(client::status::Nodes),
     /// Show who owns what, or with --key what each owner holds of a key.
     Ring(client::ring::Ring),
+    /// Make all owners hold the same, now.
+    Repair(client::repair::Repair),
     /// Put load on the cluster and measure.
     Bench(bench::Bench),
     /// Show the versions of program and protocol.
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => arguments.run(),
         Command::Nodes(arguments) => arguments.run(),
         Command::Ring(arguments) => arguments.run(),
+        Command::Repair(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
         Command::Version(arguments) => Ok(arguments.run()),
         Command::Later(later) => later.run(),

@@ -174,7 +174,7 @@ fn mistakes_are_explained() {
         (&["put", "k", "v", "--ttl", "5"], 2, "no duration"),
         (&["status", "--addr", "127.0.0.1:1"], 5, "nothing listens at 127.0.0.1:1"),
         (&["status", "--addr", "no address"], 2, "no address"),
-        (&["repair", "--all"], 1, "`moim repair --all` is not served yet"),
+        (&["backup", "--all"], 1, "`moim backup --all` is not served yet"),
         (&["node", "add"], 1, "not served yet"),
         (&["server", "--weight", "heavy"], 2, "--weight"),
         (&["server", "--join", "h:1"], 2, "not served yet"),

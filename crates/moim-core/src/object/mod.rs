@@ -26,6 +26,7 @@ pub use siblings::{SIBLINGS_MAX, Siblings};
 pub use version::{Content, Version};
 
 use crate::clock::Hlc;
+use crate::merkle::Slice;
 
 /// What a replica holds of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,16 +121,16 @@ impl Object {
         xxhash_rust::xxh3::xxh3_128(&bytes)
     }
 
-    /// What of this object may be given back at `wall_ms`.
+    /// What of this object may be given back at `wall_ms`: values whose expiry slice has passed. Not sooner, or replicas
+    /// that give back at different moments would differ in what their Merkle trees count.
     pub fn reclaim(&self, wall_ms: u64) -> Reclaim {
+        let is_due = |version: &Version| Slice::of(version).has_passed(wall_ms);
         match self {
-            Self::Lww(version) if version.is_expired(wall_ms) && version.value().is_some() => {
+            Self::Lww(version) if version.value().is_some() && is_due(version) => {
                 Reclaim::Shrink(Self::Lww(version.without_value()))
             }
-            Self::Siblings(siblings)
-                if siblings.versions().iter().any(|v| v.is_expired(wall_ms)) =>
-            {
-                Reclaim::Shrink(Self::Siblings(siblings.without_expired(wall_ms)))
+            Self::Siblings(siblings) if siblings.versions().iter().any(is_due) => {
+                Reclaim::Shrink(Self::Siblings(siblings.without(is_due)))
             }
             _ => Reclaim::Keep,
         }

@@ -130,11 +130,11 @@ impl Siblings {
         Joined::Merged(Object::Siblings(self.merged(incoming)))
     }
 
-    /// The same history without the values whose deadline has passed.
+    /// The same history without the values that expiry has taken.
     #[must_use]
-    pub(super) fn without_expired(&self, wall_ms: u64) -> Self {
+    pub(super) fn without(&self, gone: impl Fn(&Version) -> bool) -> Self {
         let mut kept = self.clone();
-        kept.versions.retain(|version| !version.is_expired(wall_ms));
+        kept.versions.retain(|version| !gone(version));
         kept
     }
 

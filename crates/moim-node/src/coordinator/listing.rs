@@ -13,6 +13,7 @@ use moim_core::{NamespaceId, NodeId};
 use moim_storage::Family;
 
 use super::{Job, Operation, unavailable};
+use crate::anti_entropy::PageOfEntries;
 use crate::api::{Copy, Effect, Inspection, Intent, KeysPage, ListedPage, Outcome, ReadId, Why};
 use crate::gate::{NOTHING, Outgoing};
 use crate::keyspace;
@@ -22,6 +23,27 @@ use crate::replica::Asker;
 
 /// Keys in one page at the most, whatever was asked: bounds a turn and a frame.
 const PAGE_KEYS_MAX: u16 = 4_096;
+
+/// What a page of the data family is being read for.
+#[derive(Debug)]
+pub(crate) enum Listing {
+    /// A coordinator wants keys.
+    Keys(Asker),
+    /// This node compares what it holds with a peer.
+    Page {
+        /// With whom.
+        peer: NodeId,
+        /// In which exchange.
+        exchange: u64,
+    },
+    /// A peer compares what it holds with this node.
+    Asked {
+        /// Who asks.
+        asker: Asker,
+        /// What it asked.
+        page: Box<PageOfEntries>,
+    },
+}
 
 /// A listing under way.
 #[derive(Debug)]
@@ -89,7 +111,7 @@ impl Node {
         }
         let refusal = match () {
             () if self.halted.is_some() => Some(Why::Disk),
-            () if self.record.is_none() => Some(Why::NotReady),
+            () if self.record.is_none() || !self.is_filled(partition) => Some(Why::NotReady),
             () if self.listings.len() >= self.options.listings_max => Some(Why::Overloaded),
             () => None,
         };
@@ -98,7 +120,7 @@ impl Node {
             return self.send_plain(asker.node, reply);
         }
         let id = self.store.next_read();
-        self.listings.insert(id, asker);
+        self.listings.insert(id, Listing::Keys(asker));
         let (from, to) = keyspace::data_range(partition, namespace, from_hash);
         let limit = usize::from(limit.clamp(1, PAGE_KEYS_MAX));
         self.effects.push(Effect::List { id, family: Family::Data, from, to, limit });
@@ -112,8 +134,17 @@ impl Node {
         if self.on_swept(id, &page) {
             return;
         }
-        let Some(asker) = self.listings.remove(&id) else { return };
         self.figures.disk_reads_failed += u64::from(page.is_err());
+        let asker = match self.listings.remove(&id) {
+            None => return,
+            Some(Listing::Page { peer, exchange }) => {
+                return self.on_own_page(peer, exchange, page);
+            }
+            Some(Listing::Asked { asker, page: question }) => {
+                return self.on_asked_page(asker, &question, page);
+            }
+            Some(Listing::Keys(asker)) => asker,
+        };
         if asker.until_mono_ms <= self.now.mono_ms {
             self.figures.expired += 1;
             return;
@@ -269,7 +300,7 @@ impl Node {
 
 /// The hash of a page's last key: keys below it are all there, keys with it may be cut off. If the whole page has one
 /// hash (keys made to collide), it is passed over rather than listed for ever.
-fn last_whole_hash<T>(keys: &[(u32, T)]) -> Option<u32> {
+pub(crate) fn last_whole_hash<T>(keys: &[(u32, T)]) -> Option<u32> {
     let (first, last) = (keys.first()?.0, keys.last()?.0);
     if first == last { last.checked_add(1) } else { Some(last) }
 }

@@ -32,6 +32,7 @@ pub(crate) use forward::Forwarded;
 pub(crate) use freshness::Freshness;
 pub use freshness::{FreshnessView, LAG_BOUNDS_MS};
 pub(crate) use hedge::Hedging;
+pub(crate) use listing::{Listing, last_whole_hash};
 pub(crate) use mint::Mint;
 pub(crate) use serial::Serial;
 
@@ -42,6 +43,7 @@ use moim_core::clock::Hlc;
 use moim_core::object::{Content, Context, Object};
 use moim_core::quorum::Level;
 
+use crate::anti_entropy::Question;
 use crate::api::{
     Action, DiskRoom, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId,
     Why,
@@ -81,6 +83,8 @@ pub(crate) enum Operation {
     Freshness(freshness::FreshnessOp),
     /// An owed copy on its way.
     Task(NodeId, TaskId),
+    /// A comparison with another owner.
+    Exchange(Question),
     /// Something that was kept for an owner, on its way to it.
     Handoff(Handoff),
 }
@@ -91,6 +95,7 @@ impl Operation {
         match self {
             Self::Write(write) => Some(write.begun()),
             Self::Read(read) => Some(read.begun()),
+            Self::Exchange(question) => question.begun,
             Self::Forward(_)
             | Self::Listing(_)
             | Self::Inspect(_)
@@ -277,7 +282,7 @@ impl Node {
     }
 
     fn admit(&mut self, request: &Request) -> Result<Admitted, Failure> {
-        self.readiness()?;
+        self.admission()?;
         if self.operations.len() + self.serial.waiting() >= self.options.operations_max {
             let limit = self.options.operations_max as u64;
             return Err(Failure::Overloaded { queue: Queue::Operations, limit });
@@ -385,6 +390,7 @@ impl Node {
             Some(Operation::Inspect(inspect)) => self.inspect_deadline(inspect),
             Some(Operation::Freshness(check)) => self.end_freshness(&check),
             Some(Operation::Task(node, task)) => self.task_failed(node, task),
+            Some(Operation::Exchange(question)) => self.question_failed(&question, "no answer"),
             Some(Operation::Handoff(handoff)) => self.handoff_failed(&handoff),
             None => {}
         }
@@ -412,6 +418,9 @@ impl Node {
                     self.freshness_refused(id, node);
                 }
                 Some(Operation::Task(target, _)) if *target == node => self.on_deadline(id),
+                Some(Operation::Exchange(question)) if question.waits_for(node) => {
+                    self.on_deadline(id);
+                }
                 Some(Operation::Handoff(handoff)) if handoff.owner == node => self.on_deadline(id),
                 _ => {}
             }

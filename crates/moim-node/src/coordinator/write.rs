@@ -195,6 +195,9 @@ impl Node {
         self.watch_owners(id, &admitted);
         for &owner in &owners {
             match minted {
+                Some(_) if owner == own && !self.is_filled(target.partition) => {
+                    self.answer_write(own, id, WriteResult::Refused(Why::NotReady), NOTHING);
+                }
                 Some(batch) if owner == own => {
                     self.answer_write(own, id, WriteResult::Stored, batch);
                 }

@@ -24,6 +24,7 @@ impl Node {
             // What was asked on the connection that this one replaces may never be answered.
             self.give_up_on(node);
         }
+        self.was_member |= self.record.is_none() && hello.cluster.is_some();
         self.forget_completeness_of(node);
         self.peers.up(&hello.info, self.now.mono_ms, &self.options);
         if let Some(founding) = &mut self.founding {
@@ -126,6 +127,9 @@ impl Node {
         let batch = self.store.write(Write::Put { family: Family::Meta, key, value });
         self.record = Some(record);
         self.founding = None;
+        if self.was_member {
+            self.begin_filling();
+        }
         self.know_members();
         self.send(batch, Outgoing::Adopted);
     }

@@ -19,6 +19,7 @@ impl Node {
             self.tasks.oldest(),
             self.hints.oldest(),
             self.store.oldest_read(),
+            self.exchanges.oldest(),
         ];
         sources.into_iter().flatten().fold(self.clock.last(), Hlc::min)
     }
@@ -34,15 +35,8 @@ impl Node {
         Hlc::from_millis(millis)
     }
 
-    /// Whether this node holds what it should of a partition.
-    pub(super) fn is_filled(&self, _partition: Partition) -> bool {
-        let _ = self;
-        true
-    }
-
     /// When the last comparison began after which this node and `other` held the same of a partition.
-    pub(super) fn equal_since(&self, _other: NodeId, _partition: Partition) -> Hlc {
-        let _ = self;
-        Hlc::ZERO
+    pub(super) fn equal_since(&self, other: NodeId, partition: Partition) -> Hlc {
+        self.comparisons.equal_since(other, partition).unwrap_or(Hlc::ZERO)
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use moim_core::clock::Hlc;
+use moim_core::merkle::Slice;
 use moim_core::object::{Content, Object};
 
 use crate::namespace::Namespace;
@@ -40,12 +41,12 @@ impl Moment {
     pub(super) fn judge(&self, object: &Object, max_ttl_ms: Option<u64>) -> Forget {
         let gone = object.versions().iter().all(|version| match version.content {
             Content::Deleted | Content::Dropped => true,
-            Content::Value(_) => self.has_passed(slice_end_ms(version.written, version.expires_ms)),
+            Content::Value(_) => self.has_passed(Slice::of(version)),
         });
         if gone {
             let written = object.written();
             let outlived = max_ttl_ms
-                .is_some_and(|ttl_ms| self.has_passed(written.millis().saturating_add(ttl_ms)));
+                .is_some_and(|ttl_ms| self.is_past(written.millis().saturating_add(ttl_ms)));
             return if written <= self.settled || outlived { Forget::Whole } else { Forget::Keep };
         }
         match object {
@@ -56,18 +57,15 @@ impl Moment {
         }
     }
 
-    /// Whether a deadline has passed on every clock; 0 is never.
-    fn has_passed(&self, deadline_ms: u64) -> bool {
-        deadline_ms != 0 && deadline_ms.saturating_add(2 * self.clock_error_ms) <= self.wall_ms
+    /// Whether a version has fallen out of every replica's trees.
+    fn has_passed(&self, slice: Slice) -> bool {
+        slice.has_passed(self.wall_ms.saturating_sub(2 * self.clock_error_ms))
     }
-}
 
-/// When a version has fallen out of every replica's tree; 0 for never.
-fn slice_end_ms(written: Hlc, expires_ms: u64) -> u64 {
-    if expires_ms == 0 {
-        return 0;
+    /// Whether a deadline has passed on every clock.
+    fn is_past(&self, deadline_ms: u64) -> bool {
+        deadline_ms.saturating_add(2 * self.clock_error_ms) <= self.wall_ms
     }
-    expires_ms + expires_ms.saturating_sub(written.millis()) / 4
 }
 
 impl Node {

@@ -184,11 +184,4 @@ impl Node {
             }
         }
     }
-
-    /// Members that own a partition together with this node.
-    fn co_owners(&self) -> Vec<NodeId> {
-        let own = self.info.member.node;
-        let members = self.record.iter().flat_map(|record| record.ring.members());
-        members.map(|member| member.node).filter(|&node| node != own).collect()
-    }
 }

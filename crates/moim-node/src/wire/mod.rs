@@ -10,6 +10,7 @@
 //! end, where older nodes do not look.
 
 mod cluster;
+mod exchange;
 mod gossip;
 mod outcome;
 mod request;
@@ -23,6 +24,8 @@ use moim_core::codec::{DecodeError, Put, Reader};
 use moim_core::ring::PartitionCount;
 use moim_core::{NamespaceId, NodeId};
 
+use crate::anti_entropy::Answer;
+use crate::api::Why;
 use crate::membership::Hello;
 use crate::message::{KeyEntries, Message, OpId, ReadResult, Want, WriteResult};
 
@@ -54,6 +57,8 @@ mod kind {
     pub(super) const KEYS_REPLY: u8 = 0x08;
     pub(super) const UNSUPPORTED: u8 = 0x09;
     pub(super) const HINT: u8 = 0x0a;
+    pub(super) const EXCHANGE: u8 = 0x10;
+    pub(super) const EXCHANGE_REPLY: u8 = 0x11;
     pub(super) const HELLO: u8 = 0x80;
     pub(super) const PING: u8 = 0x81;
     pub(super) const PONG: u8 = 0x82;
@@ -198,6 +203,15 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
             put_head(out, kind::KEYS_REPLY, *op);
             put_keys_result(out, result);
         }
+        Message::Exchange { op, terms, ask } => {
+            put_head(out, kind::EXCHANGE, *op);
+            exchange::put_terms(out, terms);
+            exchange::put_ask(out, ask);
+        }
+        Message::ExchangeReply { op, result } => {
+            put_head(out, kind::EXCHANGE_REPLY, *op);
+            put_exchange_result(out, result);
+        }
         Message::Ping
         | Message::Pong
         | Message::Founding { .. }
@@ -275,6 +289,13 @@ fn operation(kind: u8, op: OpId, mut reader: Reader) -> Result<Message, DecodeEr
             Ok(Message::Keys { op, namespace, partition, from_hash, limit, budget_ms })
         }
         kind::KEYS_REPLY => Ok(Message::KeysReply { op, result: keys_result(&mut reader)? }),
+        kind::EXCHANGE => {
+            let terms = exchange::terms(&mut reader)?;
+            Ok(Message::Exchange { op, terms, ask: exchange::ask(reader)? })
+        }
+        kind::EXCHANGE_REPLY => {
+            Ok(Message::ExchangeReply { op, result: exchange_result(&mut reader)? })
+        }
         kind::UNSUPPORTED => Ok(Message::Unsupported { op }),
         _ => Ok(Message::Unknown { op: Some(op) }),
     }
@@ -351,7 +372,27 @@ fn read_result(mut reader: Reader) -> Result<ReadResult, DecodeError> {
     }
 }
 
-fn put_keys_result(out: &mut Vec<u8>, result: &Result<KeyEntries, crate::api::Why>) {
+fn put_exchange_result(out: &mut Vec<u8>, result: &Result<Answer, Why>) {
+    match result {
+        Err(why) => {
+            out.put_u8(0);
+            outcome::put_why(out, why);
+        }
+        Ok(answer) => {
+            out.put_u8(1);
+            exchange::put_answer(out, answer);
+        }
+    }
+}
+
+fn exchange_result(reader: &mut Reader) -> Result<Result<Answer, Why>, DecodeError> {
+    match reader.u8("exchange result")? {
+        0 => Ok(Err(outcome::why(reader)?)),
+        _ => Ok(Ok(exchange::answer(reader)?)),
+    }
+}
+
+fn put_keys_result(out: &mut Vec<u8>, result: &Result<KeyEntries, Why>) {
     match result {
         Err(why) => {
             out.put_u8(0);
@@ -371,7 +412,7 @@ fn put_keys_result(out: &mut Vec<u8>, result: &Result<KeyEntries, crate::api::Wh
     }
 }
 
-fn keys_result(reader: &mut Reader) -> Result<Result<KeyEntries, crate::api::Why>, DecodeError> {
+fn keys_result(reader: &mut Reader) -> Result<Result<KeyEntries, Why>, DecodeError> {
     if reader.u8("keys result")? == 0 {
         return Ok(Err(outcome::why(reader)?));
     }

@@ -131,6 +131,11 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
             out.put_u32(*expected);
         }
         Failure::NotReady(NotReady::Stopping) => out.put_u8(7),
+        Failure::NotReady(NotReady::Filling { filled, partitions }) => {
+            out.put_u8(20);
+            out.put_u32(*filled);
+            out.put_u32(*partitions);
+        }
         Failure::Stopped(why) => {
             out.put_u8(8);
             out.put_length_prefixed(why.as_bytes());
@@ -194,6 +199,10 @@ fn failure(reader: &mut Reader) -> Result<Failure, DecodeError> {
             node: NodeId(reader.u64("node")?),
             limit_percent: reader.u8("limit")?,
         },
+        20 => {
+            let (filled, partitions) = (reader.u32("filled")?, reader.u32("partitions")?);
+            Failure::NotReady(NotReady::Filling { filled, partitions })
+        }
         _ => return Err(DecodeError::Invalid("failure")),
     })
 }

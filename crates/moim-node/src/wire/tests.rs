@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use moim_core::clock::VersionVector;
+use moim_core::merkle::{GROUPS, Place, Slice};
 use moim_core::object::Context;
 use moim_core::quorum::Level;
 use moim_core::ring::{Member, PartitionCount};
@@ -7,6 +8,7 @@ use moim_core::{MachineId, NodeId};
 use proptest::prelude::*;
 
 use super::*;
+use crate::anti_entropy::{Ask, PageOfEntries, SliceGroups, SliceSum, Span, Terms};
 use crate::api::{
     Action, BatchId, Expiry, Failure, Intent, NotReady, Outcome, Queue, Request, Why,
 };
@@ -75,6 +77,7 @@ fn failures() -> Vec<Failure> {
         Failure::NotReady(NotReady::Founding { met: 1, expected: 3 }),
         Failure::NotReady(NotReady::Stopping),
         Failure::DiskFull { node: NodeId(7), limit_percent: 90 },
+        Failure::NotReady(NotReady::Filling { filled: 7, partitions: 4_096 }),
         Failure::Stopped("full".to_owned()),
         Failure::NoSuchNamespace,
         Failure::BadContext,
@@ -152,6 +155,7 @@ fn messages() -> Vec<Message> {
         request: request(action),
         budget_ms: 3,
     }));
+    all.extend(exchanges());
     all.extend(outcomes.into_iter().map(|outcome| Message::ForwardReply { op, outcome }));
     all
 }
@@ -168,6 +172,60 @@ fn gossip_lines() -> Vec<Line> {
 
 fn body(frame: &[u8]) -> Bytes {
     Bytes::copy_from_slice(&frame[LENGTH_BYTES..])
+}
+
+fn exchanges() -> Vec<Message> {
+    let op = OpId(43);
+    let partition = PartitionCount::DEFAULT.partition(9).expect("below 4096");
+    let namespace = NamespaceId(3);
+    let place = Place { partition, namespace };
+    let slice = Slice::from_parts(1 << 20, 17).expect("a slice");
+    let terms = Terms {
+        ring: 1,
+        since: Hlc::from_millis(5),
+        theirs: Hlc::from_millis(6),
+        horizon_ms: 77,
+        namespace: Some(namespace),
+        filled: true,
+    };
+    let groups = [7; GROUPS];
+    let key = Bytes::from_static(b"key");
+    let object = Bytes::from_static(b"object");
+    let page = PageOfEntries {
+        place,
+        slices: vec![slice, Slice::NEVER],
+        from_hash: 5,
+        below: None,
+        entries: vec![1, u64::MAX],
+    };
+    let asks = [
+        Ask::Spans(vec![Span { first: partition, last: partition, sum: 3 }]),
+        Ask::Slices(partition, vec![SliceSum { namespace, slice, sum: 9 }]),
+        Ask::Leaves(place, vec![(3, groups)]),
+        Ask::Entries(page.clone()),
+        Ask::Entries(PageOfEntries { below: Some(8), ..page }),
+        Ask::Object { namespace, key: key.clone(), object: object.clone() },
+        Ask::Done(partition),
+        Ask::Begin,
+    ];
+    let answers = [
+        Ok(Answer::Spans(vec![0, 300], false)),
+        Ok(Answer::Slices(vec![SliceGroups { namespace, slice, groups }])),
+        Ok(Answer::Leaves(vec![(3, 0x8001)])),
+        Ok(Answer::Entries {
+            present: vec![0xff, 1],
+            objects: vec![(key, object.clone())],
+            complete_below: Some(1),
+        }),
+        Ok(Answer::Object(None)),
+        Ok(Answer::Object(Some(object))),
+        Ok(Answer::Done),
+        Ok(Answer::Passed(99)),
+        Ok(Answer::Begun(Hlc::from_millis(7))),
+        Err(Why::NotReady),
+    ];
+    let asks = asks.into_iter().map(|ask| Message::Exchange { op, terms, ask });
+    asks.chain(answers.into_iter().map(|result| Message::ExchangeReply { op, result })).collect()
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::query::Query;
 use super::reply::{self, Answer, Reply};
 use super::routes::{self, Page, Route};
 use super::site::Site;
-use super::{batch, cluster, dashboard, health, keys, namespaces, ring, value};
+use super::{batch, cluster, dashboard, health, keys, namespaces, repair, ring, value};
 
 /// Answers one request.
 pub(super) async fn answer(site: &Rc<Site>, request: Request<Incoming>) -> Reply {
@@ -111,6 +111,7 @@ async fn handle(
         Page::Ring => ring::table(site, request),
         Page::KeyOwners => ring::key_owners(site, request, path).await,
         Page::Tasks => cluster::tasks(site, request),
+        Page::Repair => repair::answer(site, request).await,
         Page::Cut => cut(site, request, true),
         Page::Heal => cut(site, request, false),
         Page::Metrics => health::figures(site, request).await,

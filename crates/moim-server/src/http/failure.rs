@@ -44,6 +44,11 @@ pub(super) fn waiting(failure: &Failure) -> String {
                 "{met} of {expected} founding members have met: start the others, or check --found on each"
             )
         }
+        Failure::NotReady(NotReady::Filling { filled, partitions }) => {
+            format!(
+                "this node lost its data and is filled by the others: {filled} of {partitions} partitions"
+            )
+        }
         Failure::NotReady(NotReady::Stopping) => "the node is stopping".to_owned(),
         Failure::Stopped(reason) => format!("the disk of this node failed: {reason}"),
         other => format!("{other:?}"),

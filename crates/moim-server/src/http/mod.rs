@@ -6,7 +6,7 @@
 //! | `guard` | password, and the wall against other sites' pages |
 //! | `routes`, `dispatch` | which paths there are, and who answers them |
 //! | `value`, `keys`, `batch` | keys and values |
-//! | `cluster`, `ring`, `namespaces` | the cluster's state |
+//! | `cluster`, `ring`, `namespaces`, `repair` | the cluster's state |
 //! | [`metrics`], `health`, `dashboard` | for machines and people who watch |
 //! | `problem`, `failure` | every error (RFC 9457), and the one table from a node's failures |
 //! | [`document`] | the JSON that travels; the command line reads the same types |
@@ -35,6 +35,7 @@ mod patience;
 mod percent;
 mod problem;
 mod query;
+mod repair;
 mod reply;
 mod ring;
 mod routes;

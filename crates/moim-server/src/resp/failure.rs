@@ -33,6 +33,11 @@ pub(crate) fn reply(failure: &Failure, namespace: NamespaceId, store: &Store) ->
                 "NOTREADY {met} of {expected} founding members have met; waiting for the others"
             )
         }
+        Failure::NotReady(NotReady::Filling { filled, partitions }) => {
+            format!(
+                "NOTREADY this node lost its data and is filled by the others: {filled} of {partitions} partitions"
+            )
+        }
         Failure::NotReady(NotReady::Stopping) => "NOTREADY this node is stopping".to_owned(),
         Failure::Stopped(why) => {
             format!("NOTREADY this node's disk failed and it has stopped serving: {why}")

@@ -18,12 +18,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use moim_core::MachineId;
 use moim_core::ring::Member;
+use moim_node::keyspace::StoredTrees;
 use moim_node::membership::MemberInfo;
 use moim_node::options::Options;
 use moim_node::{Boot, keyspace};
-use moim_storage::{Engine, Family, StorageError};
+use moim_storage::{Engine, Family, PageLimit, StorageError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
@@ -37,6 +39,9 @@ use crate::config::{Config, NodeConfig};
 
 /// The variable that says how fine the log is.
 const LOG_VARIABLE: &str = "MOIM_LOG";
+
+/// Sums read at once when the node begins: a megabyte or so.
+const TREES_PAGE_ENTRIES: usize = 16_384;
 
 /// A server whose ports and data are open, and which does not serve yet.
 pub struct Server {
@@ -239,6 +244,8 @@ fn boot(
         seed: random()?,
         stored_record: engine.get(Family::Meta, keyspace::META_RECORD)?,
         stored_clock_bound: engine.get(Family::Meta, keyspace::META_CLOCK_BOUND)?,
+        stored_filling: engine.get(Family::Meta, keyspace::META_FILLING)?,
+        stored_trees: trees(engine)?,
         stored_generation: engine.get(Family::Meta, keyspace::META_GENERATION)?,
         stored_batch: engine.get(Family::Meta, keyspace::META_BATCH)?,
         founding_members: config.node.found.len().max(1),
@@ -246,6 +253,21 @@ fn boot(
         namespaces: namespaces.expect("checked when the configuration was read"),
         options: options(config),
     })
+}
+
+/// The Merkle trees as the disk kept them, page by page.
+fn trees(engine: &dyn Engine) -> Result<StoredTrees, ServerError> {
+    let limit = PageLimit { entries_max: TREES_PAGE_ENTRIES, bytes_max: usize::MAX };
+    let mut trees = StoredTrees::default();
+    let mut from = Bytes::new();
+    loop {
+        let page = engine.scan(Family::Trees, &from..&keyspace::TREES_END, limit)?;
+        trees.add(&page.entries).map_err(|error| {
+            StorageError::Corruption(format!("the sums of what is stored cannot be read: {error}"))
+        })?;
+        let Some((last, _)) = page.entries.last().filter(|_| page.more) else { return Ok(trees) };
+        from = [&last[..], &[0]].concat().into();
+    }
 }
 
 fn info(node: &NodeConfig, addresses: &Addresses, directory: &Directory) -> MemberInfo {

@@ -80,6 +80,12 @@ impl Disk {
         self.applied.get(&(family, Bytes::copy_from_slice(key))).cloned()
     }
 
+    /// Everything in a family.
+    pub(crate) fn all(&self, family: Family) -> impl Iterator<Item = (Bytes, Bytes)> {
+        let of_family = self.applied.iter().filter(move |((held, _), _)| *held == family);
+        of_family.map(|((_, key), value)| (key.clone(), value.clone()))
+    }
+
     /// A page of a family.
     pub(crate) fn list(
         &self,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NodeId};
-use moim_node::keyspace::{META_BATCH, META_CLOCK_BOUND, META_GENERATION, META_RECORD};
+use moim_node::keyspace::{
+    META_BATCH, META_CLOCK_BOUND, META_FILLING, META_GENERATION, META_RECORD, StoredTrees,
+};
 use moim_node::membership::MemberInfo;
 use moim_node::namespace::Namespaces;
 use moim_node::options::{Mutation, Options};
@@ -146,12 +148,17 @@ impl Server {
         if common.options.mutation != Some(Mutation::ReuseEpoch) {
             self.run = fresh;
         }
+        let mut stored_trees = StoredTrees::default();
+        let trees: Vec<_> = self.disk.all(Family::Trees).collect();
+        stored_trees.add(&trees).map_err(|error| BootError(format!("stored trees: {error}")))?;
         let boot = Boot {
             info: self.info.clone(),
             run: self.run,
             seed: self.random.bits(),
             stored_record: self.disk.get(Family::Meta, META_RECORD),
             stored_clock_bound: self.disk.get(Family::Meta, META_CLOCK_BOUND),
+            stored_filling: self.disk.get(Family::Meta, META_FILLING),
+            stored_trees,
             stored_generation: self.disk.get(Family::Meta, META_GENERATION),
             stored_batch: self.disk.get(Family::Meta, META_BATCH),
             founding_members: common.nodes,

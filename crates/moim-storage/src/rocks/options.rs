@@ -18,6 +18,9 @@ const MIB: usize = 1 << 20;
 const HINTS_MEMTABLE_BYTES: usize = 16 * MIB;
 const META_MEMTABLE_BYTES: usize = 4 * MIB;
 
+/// A small entry is written with every object, and most overwrite each other.
+const TREES_MEMTABLE_BYTES: usize = 8 * MIB;
+
 /// RocksDB's diary: enough to see the last days, never enough to matter on disk.
 const DIARY_BYTES_MAX: usize = 16 * MIB;
 const DIARY_FILES_MAX: usize = 5;
@@ -100,6 +103,7 @@ pub(super) const fn name(family: Family) -> &'static str {
         Family::Data => "data",
         Family::Hints => "hints",
         Family::Meta => "meta",
+        Family::Trees => "trees",
     }
 }
 
@@ -130,7 +134,7 @@ pub(super) fn database(options: &RocksOptions, cache: &Cache) -> Options {
 /// limit of memory tables of a family does, with less memory in flight.
 fn memtable_budget(options: &RocksOptions, cache: &Cache) -> WriteBufferManager {
     let bytes = options.memtable_bytes * options.memtables_max
-        + 2 * (HINTS_MEMTABLE_BYTES + META_MEMTABLE_BYTES);
+        + 2 * (HINTS_MEMTABLE_BYTES + META_MEMTABLE_BYTES + TREES_MEMTABLE_BYTES);
     WriteBufferManager::new_write_buffer_manager_with_cache(bytes, false, cache.clone())
 }
 
@@ -162,6 +166,7 @@ fn family_settings(family: Family, options: &RocksOptions, tables: &BlockBasedOp
         Family::Data => options.memtable_bytes,
         Family::Hints => HINTS_MEMTABLE_BYTES.min(options.memtable_bytes),
         Family::Meta => META_MEMTABLE_BYTES.min(options.memtable_bytes),
+        Family::Trees => TREES_MEMTABLE_BYTES.min(options.memtable_bytes),
     };
     let mut settings = Options::default();
     settings.set_write_buffer_size(memtable_bytes);

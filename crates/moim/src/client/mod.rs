@@ -2,6 +2,7 @@
 
 pub(crate) mod keys;
 pub(crate) mod node;
+pub(crate) mod repair;
 pub(crate) mod ring;
 pub(crate) mod status;
 pub(crate) mod value;

@@ -118,9 +118,13 @@ impl Node {
 
     /// Asks for a document.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
-        let reply = self.call(Call { path: path.to_owned(), ..Call::default() })?;
-        if reply.status != 200 {
-            return Err(self.refused(&reply));
+        self.document(&self.call(Call { path: path.to_owned(), ..Call::default() })?)
+    }
+
+    /// The document that a reply carries.
+    pub(crate) fn document<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T, Trouble> {
+        if !matches!(reply.status, 200 | 202) {
+            return Err(self.refused(reply));
         }
         serde_json::from_slice(&reply.body).map_err(|error| {
             Trouble::failed(format!(

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NodeId};
 use moim_node::Boot;
+use moim_node::keyspace::StoredTrees;
 use moim_node::membership::MemberInfo;
 use moim_node::namespace::{Conflict, Namespace, Namespaces};
 use moim_node::options::Options;
@@ -201,6 +202,8 @@ fn boot(founding_members: usize) -> Boot {
         seed: 1,
         stored_record: None,
         stored_clock_bound: None,
+        stored_filling: None,
+        stored_trees: StoredTrees::default(),
         stored_generation: None,
         stored_batch: None,
         founding_members,

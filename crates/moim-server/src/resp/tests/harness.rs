@@ -8,6 +8,7 @@ use std::time::Duration;
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NodeId};
 use moim_node::Boot;
+use moim_node::keyspace::StoredTrees;
 use moim_node::membership::MemberInfo;
 use moim_node::namespace::Namespaces;
 use moim_node::options::Options;
@@ -99,6 +100,8 @@ async fn lone_node() -> NodeHandle {
         seed: 1,
         stored_record: None,
         stored_clock_bound: None,
+        stored_filling: None,
+        stored_trees: StoredTrees::default(),
         stored_generation: None,
         stored_batch: None,
         founding_members: 1,

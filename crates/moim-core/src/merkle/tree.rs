@@ -1,0 +1,262 @@
+//! The trees of one replica, kept up to date by every write.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use super::{Slice, entry_hash};
+use crate::NamespaceId;
+use crate::object::{Object, Version};
+use crate::ring::Partition;
+
+/// Groups of leaves in a slice, and leaves in a group of [`Slice::NEVER`]: what one step of a descent compares.
+pub const GROUPS: usize = 16;
+
+/// What a tree covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// One partition…
+    pub partition: Partition,
+    /// … of one namespace.
+    pub namespace: NamespaceId,
+}
+
+/// Names a cell. Ordered by when it falls out, so that those that have passed are one range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CellId {
+    /// The expiry slice.
+    pub slice: Slice,
+    /// The tree.
+    pub place: Place,
+    /// The leading bits of its keys' hashes.
+    pub leaf: u8,
+}
+
+/// The sum of entries' hashes, and how many they are. Both wrap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cell {
+    /// Of [`entry_hash`].
+    pub sum: u64,
+    /// Entries.
+    pub count: u64,
+}
+
+impl Cell {
+    /// Whether it is as if it had never been.
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.sum = self.sum.wrapping_add(other.sum);
+        self.count = self.count.wrapping_add(other.count);
+    }
+
+    fn negative(self) -> Self {
+        Self { sum: self.sum.wrapping_neg(), count: self.count.wrapping_neg() }
+    }
+}
+
+/// One slice of a tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Leaves {
+    total: Cell,
+    cells: BTreeMap<u8, Cell>,
+}
+
+type Tree = BTreeMap<Slice, Leaves>;
+
+/// All trees of one replica.
+#[derive(Clone, Debug, Default)]
+pub struct Trees {
+    by_place: BTreeMap<Place, Tree>,
+    /// Cells in each slice, so that looking for passed ones costs nothing.
+    slices: BTreeMap<Slice, usize>,
+    passed_ms: u64,
+    changed: Vec<CellId>,
+}
+
+impl Trees {
+    /// Nothing held, and slices that end at `passed_ms` or before have passed for good.
+    pub fn new(passed_ms: u64) -> Self {
+        Self { passed_ms, ..Self::default() }
+    }
+
+    /// A cell as it was stored.
+    pub fn restore(&mut self, id: CellId, cell: Cell) {
+        self.add(id, cell);
+    }
+
+    /// The object of a key has changed.
+    pub fn change(
+        &mut self,
+        place: Place,
+        (key, key_hash): (&[u8], u32),
+        old: Option<&Object>,
+        new: Option<&Object>,
+    ) {
+        let (old, new) = (versions(old), versions(new));
+        for version in old.iter().filter(|version| !counts_in(version, new)) {
+            let (id, cell) = entry(place, (key, key_hash), version);
+            self.note(id, cell.negative());
+        }
+        for version in new.iter().filter(|version| !counts_in(version, old)) {
+            let (id, cell) = entry(place, (key, key_hash), version);
+            self.note(id, cell);
+        }
+    }
+
+    /// Slices that end at `wall_ms` or before have passed, for good: a clock that goes back does not bring them back.
+    /// Answers whether anything fell out.
+    pub fn pass(&mut self, wall_ms: u64) -> bool {
+        if wall_ms <= self.passed_ms {
+            return false;
+        }
+        self.passed_ms = wall_ms;
+        let is_due = |slice: &Slice| slice.has_passed(wall_ms);
+        if !self.slices.keys().next().is_some_and(is_due) {
+            return false;
+        }
+        self.slices.retain(|slice, _| !is_due(slice));
+        for tree in self.by_place.values_mut() {
+            while tree.first_key_value().is_some_and(|(slice, _)| is_due(slice)) {
+                tree.pop_first();
+            }
+        }
+        self.by_place.retain(|_, tree| !tree.is_empty());
+        true
+    }
+
+    /// Slices that end here or before have fallen out, in Unix milliseconds.
+    pub fn passed_ms(&self) -> u64 {
+        self.passed_ms
+    }
+
+    /// Cells changed since the last call, in order, with what they hold now.
+    pub fn take_changes(&mut self) -> Vec<(CellId, Cell)> {
+        let mut ids = std::mem::take(&mut self.changed);
+        ids.sort_unstable();
+        ids.dedup();
+        ids.into_iter().map(|id| (id, self.cell(id))).collect()
+    }
+
+    /// One cell.
+    pub fn cell(&self, id: CellId) -> Cell {
+        let leaves = self.by_place.get(&id.place).and_then(|tree| tree.get(&id.slice));
+        leaves.and_then(|leaves| leaves.cells.get(&id.leaf)).copied().unwrap_or_default()
+    }
+
+    /// Trees of a run of partitions, in order, empty ones left out.
+    pub fn places(&self, partitions: RangeInclusive<Partition>) -> impl Iterator<Item = Place> {
+        let first = Place { partition: *partitions.start(), namespace: NamespaceId(0) };
+        let last = Place { partition: *partitions.end(), namespace: NamespaceId(u32::MAX) };
+        self.by_place.range(first..=last).map(|(&place, _)| place)
+    }
+
+    /// Slices of a tree that end after `horizon_ms`, each with its sum.
+    pub fn slices(&self, place: Place, horizon_ms: u64) -> impl Iterator<Item = (Slice, Cell)> {
+        let tree = self.by_place.get(&place).into_iter().flatten();
+        tree.filter(move |(slice, _)| !slice.has_passed(horizon_ms))
+            .map(|(&slice, leaves)| (slice, leaves.total))
+    }
+
+    /// The root of a tree: the sum of its slices that end after `horizon_ms`.
+    pub fn root(&self, place: Place, horizon_ms: u64) -> Cell {
+        let mut root = Cell::default();
+        self.slices(place, horizon_ms).for_each(|(_, cell)| root.add(cell));
+        root
+    }
+
+    /// The sums of a slice's groups: group g holds the keys whose hashes begin with the four bits of g.
+    pub fn groups(&self, place: Place, slice: Slice) -> [u64; GROUPS] {
+        let mut sums = [0_u64; GROUPS];
+        let leaves = self.by_place.get(&place).and_then(|tree| tree.get(&slice));
+        for (&leaf, cell) in leaves.into_iter().flat_map(|leaves| &leaves.cells) {
+            let sum = &mut sums[slice.group(leaf)];
+            *sum = sum.wrapping_add(cell.sum);
+        }
+        sums
+    }
+
+    /// The sums of the leaves of a group of [`Slice::NEVER`]: leaf l of group g holds the keys whose hashes begin with
+    /// the byte 16g + l.
+    pub fn leaves(&self, place: Place, group: u8) -> [u64; GROUPS] {
+        let mut sums = [0_u64; GROUPS];
+        for (sum, low) in sums.iter_mut().zip(0_u8..) {
+            let leaf = (group << 4) | low;
+            *sum = self.cell(CellId { slice: Slice::NEVER, place, leaf }).sum;
+        }
+        sums
+    }
+
+    /// How many cells are in use.
+    pub fn cells(&self) -> usize {
+        self.slices.values().sum()
+    }
+
+    fn note(&mut self, id: CellId, cell: Cell) {
+        if self.add(id, cell) {
+            self.changed.push(id);
+        }
+    }
+
+    /// Adds to a cell, unless its slice has passed.
+    fn add(&mut self, id: CellId, cell: Cell) -> bool {
+        if id.slice.has_passed(self.passed_ms) {
+            return false;
+        }
+        let tree = self.by_place.entry(id.place).or_default();
+        let leaves = tree.entry(id.slice).or_default();
+        leaves.total.add(cell);
+        let known = leaves.cells.len();
+        let held = leaves.cells.entry(id.leaf).or_default();
+        held.add(cell);
+        if held.is_empty() {
+            leaves.cells.remove(&id.leaf);
+        }
+        let (before, after) = (known, leaves.cells.len());
+        if after == 0 {
+            tree.remove(&id.slice);
+        }
+        if tree.is_empty() {
+            self.by_place.remove(&id.place);
+        }
+        self.count(id.slice, before, after);
+        true
+    }
+
+    fn count(&mut self, slice: Slice, before: usize, after: usize) {
+        if before == after {
+            return;
+        }
+        let cells = self.slices.entry(slice).or_default();
+        *cells = (*cells + after).saturating_sub(before);
+        if *cells == 0 {
+            self.slices.remove(&slice);
+        }
+    }
+}
+
+/// Equal when the same is held; what is still to be written out does not matter.
+impl PartialEq for Trees {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.by_place, self.passed_ms) == (&other.by_place, other.passed_ms)
+    }
+}
+
+fn versions(object: Option<&Object>) -> &[Version] {
+    object.map_or(&[], Object::versions)
+}
+
+/// Whether a version adds nothing beyond `others`: it has no value, or is among them with its value.
+fn counts_in(version: &Version, others: &[Version]) -> bool {
+    let same = |other: &Version| {
+        other.dot == version.dot && other.written == version.written && other.value().is_some()
+    };
+    version.value().is_none() || others.iter().any(same)
+}
+
+fn entry(place: Place, (key, key_hash): (&[u8], u32), version: &Version) -> (CellId, Cell) {
+    let slice = Slice::of(version);
+    let id = CellId { slice, place, leaf: slice.leaf(key_hash) };
+    (id, Cell { sum: entry_hash(place.namespace, key, version), count: 1 })
+}

@@ -1,0 +1,166 @@
+//! A node whose disk was lost while its identity survived: not ready until it has compared with enough other owners
+//! (INV-6).
+//!
+//! An acknowledged write is held by W of N owners. So whoever has compared with N−W+1 owners that have all their
+//! partitions, or with all others there are, has met every one of them. Partition by partition: reads and writes of the
+//! others are answered while the rest still fills. Until then an owner joins what comes, so that nothing new is missed,
+//! but neither answers reads (it would say *not found*) nor acknowledges writes (it does not know what outranks them).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use moim_core::NodeId;
+use moim_core::ring::Partition;
+use moim_storage::{Family, Write};
+
+use super::{Comparisons, Exchange};
+use crate::api::Why;
+use crate::keyspace;
+use crate::node::Node;
+use crate::settled::Settling;
+use crate::views::FillingView;
+
+/// After a fill failed at one peer, others are tried for so long, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+
+/// What is not yet filled.
+#[derive(Debug)]
+pub(crate) struct Filling {
+    /// Peers compared with since, and whether they had all their partitions.
+    pending: BTreeMap<Partition, BTreeMap<NodeId, bool>>,
+    partitions: u64,
+    changed: bool,
+    /// Peers not to be asked before this moment of the monotonic clock.
+    paused: BTreeMap<NodeId, u64>,
+}
+
+impl Filling {
+    pub(crate) fn new(pending: impl Iterator<Item = Partition>) -> Option<Self> {
+        let pending: BTreeMap<_, _> =
+            pending.map(|partition| (partition, BTreeMap::new())).collect();
+        let partitions = pending.len() as u64;
+        let (changed, paused) = (true, BTreeMap::new());
+        (partitions > 0).then_some(Self { pending, partitions, changed, paused })
+    }
+
+    /// What the disk kept.
+    pub(crate) fn stored(bits: Option<&Bytes>) -> Option<Self> {
+        Self::new(keyspace::decode_partitions(bits?))
+    }
+
+    pub(crate) fn view(&self) -> FillingView {
+        let left = self.pending.len() as u64;
+        FillingView { partitions: self.partitions, filled: self.partitions - left }
+    }
+}
+
+impl Node {
+    /// Whether this node has what was acknowledged of a partition.
+    pub(crate) fn is_filled(&self, partition: Partition) -> bool {
+        self.filling.as_ref().is_none_or(|filling| !filling.pending.contains_key(&partition))
+    }
+
+    /// The disk was lost, all of it or what was written last: everything that this node owns is to be filled.
+    pub(crate) fn begin_filling(&mut self) {
+        let Some(record) = &self.record else { return };
+        let own = self.info.member.node;
+        let owned: Vec<_> = record
+            .ring
+            .partitions()
+            .all()
+            .filter(|&partition| record.ring.owns(own, partition, self.copies_max))
+            .filter(|&partition| record.ring.owners_of(partition, self.copies_max).len() > 1)
+            .collect();
+        self.filling = Filling::new(owned.into_iter());
+        self.figures.fillings += u64::from(self.filling.is_some());
+    }
+
+    /// Others remember batches of this node that its disk does not have: it was lost, or is an old copy. What it holds
+    /// may long have been deleted and the deletion forgotten, so it counts as nothing. Called when a turn begins.
+    pub(crate) fn notice_lost_batches(&mut self) {
+        let heard = self.gossip.heard_durable(self.info.member.node);
+        let Some(heard) = heard.filter(|&heard| heard > self.store.last_batch()) else { return };
+        self.store.continue_above(heard);
+        // Without a record the node is on its way into the cluster, and will be filled if it was a member.
+        if self.record.is_none() || self.filling.is_some() {
+            return;
+        }
+        for work in self.store.erase() {
+            self.refuse(work, Why::NotReady);
+        }
+        self.comparisons = Comparisons::default();
+        self.settling = Settling::default();
+        self.begin_filling();
+    }
+
+    /// A partition was compared with one of its other owners, and what that one held is here.
+    pub(super) fn filled_from(&mut self, peer: NodeId, partition: Partition, peer_filled: bool) {
+        let Some(filling) = &mut self.filling else { return };
+        let Some(compared) = filling.pending.get_mut(&partition) else { return };
+        *compared.entry(peer).or_default() |= peer_filled;
+        let compared = compared.clone();
+        if !self.is_enough(partition, &compared) {
+            return;
+        }
+        if let Some(filling) = &mut self.filling {
+            filling.pending.remove(&partition);
+            filling.changed = true;
+        }
+    }
+
+    /// Whether comparing with these means having met every acknowledged write, in every namespace.
+    fn is_enough(&self, partition: Partition, compared: &BTreeMap<NodeId, bool>) -> bool {
+        let Some(record) = &self.record else { return false };
+        let own = self.info.member.node;
+        self.namespaces.all().all(|policy| {
+            let owners = record.ring.owners_of(partition, policy.n);
+            let others: Vec<_> = owners.filter(|&owner| owner != own).collect();
+            let copies = u8::try_from(others.len() + 1).unwrap_or(u8::MAX);
+            let needed = usize::from(copies.saturating_sub(policy.w.resolve(copies))) + 1;
+            let had_all = |peer: &&NodeId| compared.get(peer) == Some(&true);
+            others.iter().filter(had_all).count() >= needed
+                || others.iter().all(|peer| compared.contains_key(peer))
+        })
+    }
+
+    /// Keeps on disk what is not yet filled.
+    pub(crate) fn keep_filling(&mut self) {
+        let Some(filling) = &mut self.filling else { return };
+        if !std::mem::take(&mut filling.changed) {
+            return;
+        }
+        let (family, key) = (Family::Meta, Bytes::from_static(keyspace::META_FILLING));
+        if filling.pending.is_empty() {
+            self.store.write(Write::Delete { family, key });
+            self.filling = None;
+        } else {
+            let value = keyspace::encode_partitions(filling.pending.keys().copied());
+            self.store.write(Write::Put { family, key, value });
+        }
+    }
+
+    /// Whether this node lacks something that `peer` may have, and has not asked it just now.
+    pub(super) fn wants_filling_from(&self, peer: NodeId) -> bool {
+        let Some(filling) = &self.filling else { return false };
+        let paused = filling.paused.get(&peer).is_some_and(|&until| until > self.now.mono_ms);
+        let lacks = |(partition, compared): (&Partition, &BTreeMap<NodeId, bool>)| {
+            compared.get(&peer) != Some(&true) && self.shares(peer, partition.get())
+        };
+        !paused && filling.pending.iter().any(lacks)
+    }
+
+    /// An exchange with a peer has ended: another one goes first.
+    pub(super) fn filling_paused(&mut self, peer: NodeId) {
+        let until = self.now.mono_ms + RETRY_MS;
+        if let Some(filling) = &mut self.filling {
+            filling.paused.insert(peer, until);
+        }
+    }
+}
+
+impl Exchange {
+    /// Whether it fills this node.
+    pub(super) fn fills(&self) -> bool {
+        self.reason == crate::views::ExchangeReason::Fill
+    }
+}
