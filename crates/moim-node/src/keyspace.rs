@@ -35,6 +35,9 @@ pub const META_GENERATION: &[u8] = b"generation";
 /// The number of the latest batch, written with each, in the meta family.
 pub const META_BATCH: &[u8] = b"batch";
 
+/// After every key of the data family.
+pub(crate) const DATA_END: [u8; 8] = [0xff; 8];
+
 /// The hash that orders keys within a partition and a namespace.
 pub fn key_hash(key: &[u8]) -> u32 {
     let [a, b, c, d, ..] = moim_core::fingerprint(key).to_be_bytes();

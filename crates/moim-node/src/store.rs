@@ -310,6 +310,14 @@ impl Store {
     pub(crate) fn continue_above(&mut self, batch: BatchId) {
         assert!(self.batch.is_empty(), "the batch of a turn has one number");
         self.next_batch = self.next_batch.max(BatchId(batch.0.saturating_add(1)));
+        // A batch of this number has to follow: a question reveals the last one there is, and would wait for ever for
+        // one that was counted and never committed.
+        let (key, number) = (Bytes::from_static(META_BATCH), self.next_batch.0.to_be_bytes());
+        self.write(Write::Put {
+            family: Family::Meta,
+            key,
+            value: Bytes::copy_from_slice(&number),
+        });
     }
 
     /// Everything up to `batch` is durable: it may be evicted.

@@ -5,7 +5,10 @@ pub(crate) const STAND_INS: bool = true;
 
 /// Owners compare what they hold, and repair it, without anybody reading (anti-entropy); an engine that was lost is
 /// refilled, and is *not ready* until then.
-pub(crate) const REPAIRS: bool = false;
+pub(crate) const REPAIRS: bool = true;
+
+/// A node notices that its engine is older than what its peers have heard of it, and treats it as lost.
+pub(crate) const NOTICES_OLD_DISKS: bool = true;
 
 /// Tombstones and headers of expired values go when everybody is known to have them.
 pub(crate) const FORGETS: bool = true;

@@ -91,7 +91,7 @@ impl Stage {
             Copy::Held(context, versions) => {
                 let live = versions.iter().filter(|version| version.is_live(soon_ms));
                 let live = live.map(|version| (version.written, version.dot)).collect();
-                Some(((!abilities::FORGETS).then(|| context.clone()), live))
+                Some(((!abilities::REPAIRS).then(|| context.clone()), live))
             }
             Copy::Unknown(_) => None,
         };

@@ -7,6 +7,7 @@
 //! The pace matters as much as the kinds. Nodes notice silence within a second, agree on who is down within some ten,
 //! and repair on schedules: trouble of a hundred milliseconds meets the first, trouble of half a minute the others.
 
+use crate::abilities;
 use crate::profile::{Fault, Profile, Shape};
 use crate::random::Random;
 
@@ -25,6 +26,8 @@ const EVERYTHING: &[(u32, Fault)] = &[
     (2, Fault::FullDisk),
     (2, Fault::ReadErrors),
     (1, Fault::DiskFailure),
+    (2, Fault::LostDisk),
+    (1, Fault::OldDisk),
     (2, Fault::ClockSet),
     (1, Fault::ClockFarOff),
     (2, Fault::ClockDrift),
@@ -64,10 +67,15 @@ impl Nemesis {
     /// Draws the trouble of a run.
     pub fn draw(profile: Profile, shape: &Shape, random: &mut Random) -> Self {
         if profile != Profile::Nemesis {
-            return Self { faults: shape.faults.to_vec(), pace: shape.pace };
+            let faults = shape.faults.iter().copied().filter(|&(_, fault)| is_borne(fault));
+            return Self { faults: faults.collect(), pace: shape.pace };
         }
         let share = *random.pick(&[250, 400, 600, 1_000]);
-        let kept: Vec<_> = EVERYTHING.iter().copied().filter(|_| random.chance(share)).collect();
+        let kept: Vec<_> = EVERYTHING
+            .iter()
+            .copied()
+            .filter(|&(_, fault)| random.chance(share) && is_borne(fault))
+            .collect();
         let spread = |&(weight, fault): &(u32, Fault)| {
             (weight * u32::from(*random.pick(&[1_u8, 1, 2, 4])), fault)
         };
@@ -83,6 +91,11 @@ impl Nemesis {
     }
 }
 
+/// Whether nodes can bear this by now.
+fn is_borne(fault: Fault) -> bool {
+    fault != Fault::OldDisk || abilities::NOTICES_OLD_DISKS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,7 +106,7 @@ mod tests {
         let drawn: Vec<Nemesis> = (0..200)
             .map(|seed| Nemesis::draw(Profile::Nemesis, &shape, &mut Random::new(seed)))
             .collect();
-        for &(_, fault) in EVERYTHING {
+        for &(_, fault) in EVERYTHING.iter().filter(|of| is_borne(of.1)) {
             let with = drawn.iter().filter(|nemesis| nemesis.has_any(&[fault])).count();
             assert!((20..180).contains(&with), "{fault:?} in {with} of 200");
         }

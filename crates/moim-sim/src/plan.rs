@@ -101,13 +101,15 @@ impl Plan {
     /// Whether nothing makes a node forget what it owes to others: no crash and no lost disk.
     pub fn keeps_owed(&self) -> bool {
         let forgets = [Fault::Crash, Fault::Restart, Fault::Blackout, Fault::DiskFailure];
-        self.shape.lost_disks == 0 && !self.nemesis.has_any(&forgets)
+        self.disks_lost_max() == 0 && !self.nemesis.has_any(&forgets)
     }
 
-    /// Disks that may be lost at the same time. A write is acknowledged by W copies, so with fewer lost than that one
-    /// is left, and the lost ones can be refilled from it (from N-W+1 others, of which one has it).
+    /// Disks that may be lost at the same time. A lost or replaced disk counts until its node serves again, refilled. A
+    /// write is acknowledged by W copies, so with at most W-1 lost there is one left; and as a lost disk is refilled
+    /// from N-W+1 others, one of which has it, it comes back before another may go.
     pub fn disks_lost_max(&self) -> u8 {
-        if self.shape.lost_disks > 0 { self.shape.w - 1 } else { 0 }
+        let loses = self.nemesis.has_any(&[Fault::LostDisk, Fault::OldDisk]);
+        if loses { self.shape.w - 1 } else { 0 }
     }
 
     /// What nodes are told.

@@ -28,7 +28,7 @@ pub enum Profile {
     Hanging,
     /// Clocks are seconds apart and are set, sometimes beyond what nodes tolerate.
     Clocks,
-    /// Disks are lost or replaced by old copies, one at a time.
+    /// Disks are lost or replaced by old copies, one at a time, and little else fails.
     LostDisks,
     /// Several owners of a key at once cannot be reached for seconds, and others stand in for them.
     StandIns,
@@ -98,6 +98,10 @@ pub enum Fault {
     ReadErrors,
     /// A disk fails, and the node with it, which starts again on the same disk later.
     DiskFailure,
+    /// A disk is lost: its node starts with an empty one, and under its old name.
+    LostDisk,
+    /// A disk is replaced by a copy of it from earlier.
+    OldDisk,
     /// A clock is set.
     ClockSet,
     /// A clock is set further off than nodes tolerate.
@@ -127,8 +131,6 @@ pub struct Shape {
     pub manners: [u32; 3],
     /// How far clocks are from true time at the most, in milliseconds.
     pub clock_reach_ms: i64,
-    /// How often a disk is lost, or an old copy of it put in its place.
-    pub lost_disks: usize,
     /// Reads of a thousand that the disk fails.
     pub read_errors: u32,
     /// Requests of a thousand that ask for levels of their own.
@@ -155,6 +157,14 @@ const MIXED_FAULTS: &[(u32, Fault)] = &[
     (1, Fault::ClockSet),
 ];
 
+const LOST_DISK_FAULTS: &[(u32, Fault)] = &[
+    (4, Fault::LostDisk),
+    (2, Fault::OldDisk),
+    (2, Fault::Crash),
+    (1, Fault::Split),
+    (1, Fault::Pause),
+];
+
 const STAND_IN_FAULTS: &[(u32, Fault)] = &[
     (4, Fault::Split),
     (2, Fault::Bridge),
@@ -174,7 +184,6 @@ const USUAL: Shape = Shape {
     pace: QUICK,
     manners: [0, 0, 0],
     clock_reach_ms: 2_000,
-    lost_disks: 0,
     read_errors: 0,
     own_levels: 40,
 };
@@ -267,7 +276,13 @@ impl Profile {
                 ..USUAL
             },
             // A write that asked for one copy may lose it with the disk: nobody is promised otherwise.
-            Self::LostDisks => Shape { nodes: &[3, 3, 4], lost_disks: 4, own_levels: 0, ..USUAL },
+            Self::LostDisks => Shape {
+                nodes: &[3, 3, 4, 5],
+                faults: LOST_DISK_FAULTS,
+                pace: STEADY,
+                own_levels: 0,
+                ..USUAL
+            },
             Self::StandIns => Shape {
                 nodes: &[5, 5, 6, 7],
                 faults: STAND_IN_FAULTS,

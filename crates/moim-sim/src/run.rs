@@ -138,8 +138,7 @@ impl Stage {
             forgets: abilities::FORGETS,
             ..Levels::strict(shape.n, shape.r, shape.w)
         };
-        let carts_from = if shape.lost_disks > 0 { self.audit_from } else { 0 };
-        Conditions { levels, calm: self.world.plan.profile == Profile::Calm, carts_from }
+        Conditions { levels, calm: self.world.plan.profile == Profile::Calm }
     }
 
     pub(crate) fn fail(&mut self, property: Property, what: String) {
@@ -159,12 +158,6 @@ impl Stage {
     fn work(&mut self) -> Option<()> {
         self.world.begin_faults();
         self.world.begin_work();
-        let lost_disks = self.world.plan.shape.lost_disks;
-        let share = self.world.budget() / (lost_disks + 1);
-        for lost in 1..=lost_disks {
-            self.world.run_until(WORK_US_MAX, |world| world.made() >= lost * share);
-            self.lose_disk()?;
-        }
         let done = self.world.run_until(WORK_US_MAX, World::is_work_done);
         if !done {
             self.fail(Property::RequestsSucceed, "clients never came to an end".to_owned());
@@ -180,26 +173,6 @@ impl Stage {
         done.then_some(())
     }
 
-    /// A node loses its disk and is refilled by reading everything, as an operator would until nodes do it
-    /// themselves. Registers rest meanwhile: with two disks of three nobody promises them anything. Carts go on for a
-    /// while, so that the node with the empty disk coordinates writes of keys that it has forgotten.
-    fn lose_disk(&mut self) -> Option<()> {
-        self.world.registers_hold = true;
-        self.world.run_until(WORK_US_MAX, |world| world.pending_registers() == 0);
-        self.world.lose_disk();
-        let oblivious_us = self.world.begin_oblivion();
-        self.world.run_until(oblivious_us, |_| false);
-        self.world.all_hold = true;
-        self.world.run_until(WORK_US_MAX, |world| world.pending() == 0);
-        self.settle()?;
-        self.hand_over()?;
-        self.read_everything()?;
-        self.converge()?;
-        self.world.registers_hold = false;
-        self.world.all_hold = false;
-        Some(())
-    }
-
     /// Everything works again: soon every request succeeds, and in time the nodes hand over what they owe.
     fn heal(&mut self) -> Option<()> {
         self.world.heal_all();
@@ -210,7 +183,7 @@ impl Stage {
 
     /// All are connected, and have had time to notice.
     fn settle(&mut self) -> Option<()> {
-        let ready = self.world.run_until(FOUNDING_US_MAX, World::is_ready);
+        let ready = self.world.run_until(SETTLING_US_MAX, World::is_ready);
         if !ready && self.world.broken.is_none() {
             self.fail(Property::NodesRun, "not all nodes serve and are connected again".to_owned());
         }

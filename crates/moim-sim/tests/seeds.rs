@@ -14,6 +14,9 @@ const FOUND: &[(u64, Profile, &str)] = &[
         Profile::Partitions,
         "a context named a deletion but not what it had deleted, which came back",
     ),
+    (97, Profile::LostDisks, "a refilled disk lacked deletions: a deleted value came back"),
+    (189, Profile::LostDisks, "a refilled disk lacked what contexts knew of deletions"),
+    (52, Profile::LostDisks, "a node that skipped batch numbers never asked to be refilled"),
 ];
 
 #[test]

@@ -96,6 +96,8 @@ pub enum Ask {
     },
     /// What the two of us held of this partition is at both now.
     Done(Partition),
+    /// What do you hold, from this persisted key on, that trees do not count?
+    Rest(Bytes),
 }
 
 /// An answer to [`Ask`].
@@ -122,6 +124,13 @@ pub enum Answer {
     Object(Option<Bytes>),
     /// Noted.
     Done,
+    /// What trees do not count.
+    Rest {
+        /// Persisted keys and encoded objects.
+        objects: Vec<(Bytes, Bytes)>,
+        /// From where to ask on; `None` after the last.
+        next: Option<Bytes>,
+    },
     /// Slices up to this Unix millisecond have passed here: ask with a later horizon.
     Passed(u64),
 }
@@ -140,6 +149,7 @@ impl Ask {
                 Self::Entries(page) => 8 * page.entries.len() as u64,
                 Self::Object { key, object, .. } => (key.len() + object.len()) as u64,
                 Self::Begin | Self::Done(_) => 0,
+                Self::Rest(from) => from.len() as u64,
             }
     }
 }
@@ -156,6 +166,7 @@ impl Answer {
                 Self::Entries { present, objects, .. } => {
                     present.len() as u64 + objects.iter().map(object).sum::<u64>()
                 }
+                Self::Rest { objects, .. } => objects.iter().map(object).sum(),
                 Self::Object(more) => more.as_ref().map_or(0, |object| object.len() as u64),
                 Self::Begun(_) | Self::Done | Self::Passed(_) => 8,
             }

@@ -8,6 +8,7 @@ use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
 
 use super::entries::{HashRange, Page};
+use super::rest::Rest;
 use super::{
     Answer, Ask, Question, SLICES_MAX, SPAN_PARTS, SPANS_MAX, SliceGroups, SliceSum, Span, Terms,
 };
@@ -31,6 +32,8 @@ pub(crate) struct Exchange {
     asked: Vec<(u16, u16)>,
     differing: VecDeque<Partition>,
     pub(super) work: Option<Work>,
+    /// What is to be taken before trees are compared, by a node that fills its disk.
+    pub(super) rest: Option<Rest>,
     /// The peer has all its partitions.
     pub(super) peer_filled: bool,
     pub(super) view: ExchangeView,
@@ -86,6 +89,7 @@ impl Exchange {
             asked: Vec::new(),
             differing: VecDeque::new(),
             work: None,
+            rest: (reason == ExchangeReason::Fill).then(Rest::new),
             peer_filled: false,
             view: ExchangeView::new(reason, mono_ms),
             paid_bytes: 0,
@@ -104,6 +108,7 @@ impl Exchange {
 
 /// What to do next.
 enum Step {
+    Rest,
     Spans,
     Slices(Partition),
     Leaves(NamespaceId),
@@ -114,6 +119,9 @@ enum Step {
 
 impl Exchange {
     fn next_step(&mut self) -> Step {
+        if self.rest.is_some() {
+            return Step::Rest;
+        }
         match &mut self.work {
             Some(work) => match work.leaves.keys().next() {
                 Some(&namespace) => Step::Leaves(namespace),
@@ -137,10 +145,10 @@ impl Node {
         let Some(exchange) = self.exchanges.get_mut(peer) else { return };
         exchange.terms.horizon_ms = horizon_ms;
         match exchange.next_step() {
+            Step::Rest | Step::Range => self.begin_page(peer),
             Step::Spans => self.ask_spans(peer),
             Step::Slices(partition) => self.ask_slices(peer, partition),
             Step::Leaves(namespace) => self.ask_leaves(peer, namespace),
-            Step::Range => self.begin_page(peer),
             Step::Done(partition) => self.question(peer, Ask::Done(partition)),
             Step::End => self.end_exchange(peer, None),
         }
@@ -365,6 +373,7 @@ impl Node {
                 self.on_entries(peer, &present, objects, complete_below);
             }
             (Ok(Answer::Done), None) => self.on_done(peer),
+            (Ok(Answer::Rest { objects, next }), None) => self.on_rest(peer, objects, next),
             (Ok(_), _) => self.end_exchange(peer, Some("it answered another question")),
         }
     }

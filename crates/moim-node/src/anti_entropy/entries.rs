@@ -83,6 +83,17 @@ pub(crate) struct Errand {
     key: Bytes,
 }
 
+impl Errand {
+    /// To this node's own replica.
+    pub(super) fn here(namespace: NamespaceId, key: Bytes) -> Self {
+        Self { is_here: true, namespace, key }
+    }
+
+    pub(super) fn place(&self) -> (NamespaceId, Bytes) {
+        (self.namespace, self.key.clone())
+    }
+}
+
 /// What of a page read from disk counts in some slices, and up to where the page is complete.
 pub(super) fn entries_of(
     page: ListedPage,
@@ -122,6 +133,9 @@ impl Node {
                 let at = self.now.mono_ms + u64::from(wait_ms);
                 return self.timers.set(at, Timer::ExchangePage(peer, id));
             }
+        }
+        if self.exchanges.get_mut(peer).is_some_and(|exchange| exchange.rest.is_some()) {
+            return self.ask_rest(peer);
         }
         let Some(range) = self.range(peer) else { return };
         let place = range.place;
@@ -234,7 +248,7 @@ impl Node {
 
     /// One of the two has joined an object; if it held more, the other gets that.
     pub(super) fn on_object(&mut self, peer: NodeId, errand: Errand, more: Option<Bytes>) {
-        let Some(page) = self.page(peer) else { return };
+        let Some(page) = self.page(peer) else { return self.joined_rest(peer) };
         page.in_flight -= 1;
         if let Some(object) = more {
             page.todo.push_front((Errand { is_here: !errand.is_here, ..errand }, object));

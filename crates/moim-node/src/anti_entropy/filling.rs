@@ -6,7 +6,7 @@
 //! others are answered while the rest still fills. Until then an owner joins what comes, so that nothing new is missed,
 //! but neither answers reads (it would say *not found*) nor acknowledges writes (it does not know what outranks them).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use moim_core::NodeId;
@@ -28,6 +28,8 @@ const RETRY_MS: u64 = 1_000;
 pub(crate) struct Filling {
     /// Peers compared with since, and whether they had all their partitions.
     pending: BTreeMap<Partition, BTreeMap<NodeId, bool>>,
+    /// Peers whose deletions and contexts this node has taken ([`super::rest`]).
+    rests: BTreeSet<NodeId>,
     partitions: u64,
     changed: bool,
     /// Peers not to be asked before this moment of the monotonic clock.
@@ -39,8 +41,8 @@ impl Filling {
         let pending: BTreeMap<_, _> =
             pending.map(|partition| (partition, BTreeMap::new())).collect();
         let partitions = pending.len() as u64;
-        let (changed, paused) = (true, BTreeMap::new());
-        (partitions > 0).then_some(Self { pending, partitions, changed, paused })
+        let (changed, paused, rests) = (true, BTreeMap::new(), BTreeSet::new());
+        (partitions > 0).then_some(Self { pending, rests, partitions, changed, paused })
     }
 
     /// What the disk kept.
@@ -93,9 +95,19 @@ impl Node {
         self.begin_filling();
     }
 
+    /// Everything that trees do not count has come from a peer.
+    pub(super) fn has_rest_of(&mut self, peer: NodeId) {
+        if let Some(filling) = &mut self.filling {
+            filling.rests.insert(peer);
+        }
+    }
+
     /// A partition was compared with one of its other owners, and what that one held is here.
     pub(super) fn filled_from(&mut self, peer: NodeId, partition: Partition, peer_filled: bool) {
         let Some(filling) = &mut self.filling else { return };
+        if !filling.rests.contains(&peer) {
+            return;
+        }
         let Some(compared) = filling.pending.get_mut(&partition) else { return };
         *compared.entry(peer).or_default() |= peer_filled;
         let compared = compared.clone();

@@ -22,6 +22,7 @@
 //! | `answer` | the side that answers |
 //! | `comparisons` | who was equal since when |
 //! | `filling` | a node that lost its disk |
+//! | `rest` | what trees do not count, for such a node |
 //!
 //! Left out: what may be forgotten once all are equal (`settled`), and how fast background work may go (`pace`).
 
@@ -31,6 +32,7 @@ mod comparisons;
 mod descent;
 mod entries;
 mod filling;
+mod rest;
 mod schedule;
 
 pub use ask::{Answer, Ask, PageOfEntries, SliceGroups, SliceSum, Span, Terms};

@@ -13,7 +13,7 @@ use moim_core::{NamespaceId, NodeId};
 use moim_storage::Family;
 
 use super::{Job, Operation, unavailable};
-use crate::anti_entropy::PageOfEntries;
+use crate::anti_entropy::{PageOfEntries, Terms};
 use crate::api::{Copy, Effect, Inspection, Intent, KeysPage, ListedPage, Outcome, ReadId, Why};
 use crate::gate::{NOTHING, Outgoing};
 use crate::keyspace;
@@ -42,6 +42,13 @@ pub(crate) enum Listing {
         asker: Asker,
         /// What it asked.
         page: Box<PageOfEntries>,
+    },
+    /// A peer fills its disk from this node's.
+    Rest {
+        /// Who asks.
+        asker: Asker,
+        /// On what terms.
+        terms: Box<Terms>,
     },
 }
 
@@ -142,6 +149,9 @@ impl Node {
             }
             Some(Listing::Asked { asker, page: question }) => {
                 return self.on_asked_page(asker, &question, page);
+            }
+            Some(Listing::Rest { asker, terms }) => {
+                return self.on_asked_rest(asker, &terms, page);
             }
             Some(Listing::Keys(asker)) => asker,
         };

@@ -77,6 +77,10 @@ pub(super) fn put_ask(out: &mut Vec<u8>, ask: &Ask) {
             out.put_u16(partition.get());
         }
         Ask::Begin => out.put_u8(7),
+        Ask::Rest(from) => {
+            out.put_u8(8);
+            out.put_slice(from);
+        }
     }
 }
 
@@ -114,6 +118,7 @@ pub(super) fn ask(mut reader: Reader) -> Result<Ask, DecodeError> {
         }
         6 => Ask::Done(partition(reader)?),
         7 => Ask::Begin,
+        8 => Ask::Rest(reader.take("persisted key", reader.remaining())?),
         _ => return Err(DecodeError::Invalid("question")),
     })
 }
@@ -144,6 +149,13 @@ pub(super) fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
         Answer::Object(Some(object)) => {
             out.put_u8(6);
             out.put_slice(object);
+        }
+        Answer::Rest { objects, next } => {
+            put_list(out, 10, objects, |out, (key, object)| {
+                out.put_length_prefixed(key);
+                out.put_length_prefixed(object);
+            });
+            out.put_slice(next.as_deref().unwrap_or_default());
         }
         Answer::Done => out.put_u8(7),
         Answer::Passed(passed_ms) => {
@@ -179,6 +191,12 @@ pub(super) fn answer(reader: &mut Reader) -> Result<Answer, DecodeError> {
         5 => Answer::Object(None),
         6 => Answer::Object(Some(reader.take("object", reader.remaining())?)),
         7 => Answer::Done,
+        10 => {
+            let objects =
+                list(reader, |reader| Ok((reader.slice("key")?, reader.slice("object")?)))?;
+            let next = reader.take("persisted key", reader.remaining())?;
+            Answer::Rest { objects, next: (!next.is_empty()).then_some(next) }
+        }
         8 => Answer::Passed(reader.u64("passed slices")?),
         9 => Answer::Begun(Hlc::from_u64(reader.u64("start of the comparison")?)),
         _ => return Err(DecodeError::Invalid("answer")),

@@ -206,6 +206,7 @@ fn exchanges() -> Vec<Message> {
         Ask::Entries(PageOfEntries { below: Some(8), ..page }),
         Ask::Object { namespace, key: key.clone(), object: object.clone() },
         Ask::Done(partition),
+        Ask::Rest(Bytes::from_static(b"from")),
         Ask::Begin,
     ];
     let answers = [
@@ -220,6 +221,11 @@ fn exchanges() -> Vec<Message> {
         Ok(Answer::Object(None)),
         Ok(Answer::Object(Some(object))),
         Ok(Answer::Done),
+        Ok(Answer::Rest { objects: Vec::new(), next: None }),
+        Ok(Answer::Rest {
+            objects: vec![(Bytes::from_static(b"k"), Bytes::from_static(b"o"))],
+            next: Some(Bytes::from_static(b"k\0")),
+        }),
         Ok(Answer::Passed(99)),
         Ok(Answer::Begun(Hlc::from_millis(7))),
         Err(Why::NotReady),

@@ -21,7 +21,7 @@ use crate::history::{Answer, Call, Operation, Seen, Value};
 
 /// Judges one key.
 pub fn check(operations: &[&Operation], conditions: Conditions, findings: &mut Findings) {
-    for &read in operations.iter().filter(|read| read.id >= conditions.carts_from) {
+    for &read in operations {
         if let Answer::Read { seen, .. } = &read.answer {
             check_values(operations, read, seen, findings);
             check_kept(operations, read, seen, (conditions, findings));
@@ -151,8 +151,7 @@ fn check_context(
 ) {
     let Answer::Read { context: later, .. } = &read.answer else { return };
     let levels = conditions.levels;
-    let judged = operations.iter().filter(|earlier| earlier.id >= conditions.carts_from);
-    for &earlier in judged.filter(|earlier| earlier.before(read)) {
+    for &earlier in operations.iter().filter(|earlier| earlier.before(read)) {
         let (property, promised, context) = match &earlier.answer {
             Answer::Written { context, .. } => {
                 (Property::ReadsSeeWrites, levels.reads(read, earlier), context)
@@ -182,8 +181,7 @@ mod tests {
     use moim_core::NodeId;
     use moim_core::clock::{Actor, Dot, Epoch, Hlc, VersionVector};
 
-    const STRICT: Conditions =
-        Conditions { levels: Levels::strict(3, 2, 2), calm: false, carts_from: 0 };
+    const STRICT: Conditions = Conditions { levels: Levels::strict(3, 2, 2), calm: false };
 
     fn judge(tell: impl FnOnce(&mut Story)) -> Vec<Property> {
         let mut story = Story::default();

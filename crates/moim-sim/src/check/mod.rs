@@ -208,8 +208,6 @@ pub struct Conditions {
     pub levels: Levels,
     /// Nothing failed.
     pub calm: bool,
-    /// Carts are judged from this request on: before, a lost disk may have been missing. 0 judges them all.
-    pub carts_from: u64,
 }
 
 /// Judges a whole history, key by key.

@@ -144,11 +144,6 @@ impl Client {
         self.waits_for.is_some()
     }
 
-    /// Whether it works on carts.
-    pub(crate) fn minds_carts(&self) -> bool {
-        matches!(self.habit, Habit::Cart(_) | Habit::Shopper(_))
-    }
-
     /// Its request is under way.
     pub(crate) fn waits_for(&mut self, operation: u64) {
         assert!(self.waits_for.is_none(), "a client makes one request at a time");

@@ -39,11 +39,6 @@ impl World {
         self.clients.iter().filter(|client| client.is_waiting()).count()
     }
 
-    /// Requests under way for registers and counters.
-    pub(crate) fn pending_registers(&self) -> usize {
-        self.clients.iter().filter(|client| client.is_waiting() && !client.minds_carts()).count()
-    }
-
     /// Requests made so far.
     pub(crate) fn made(&self) -> usize {
         self.history.len()
@@ -54,12 +49,11 @@ impl World {
         if self.budget == 0 {
             return;
         }
-        let holds = self.all_hold || (self.registers_hold && !self.clients[client].minds_carts());
         let view = View {
             up: (0..self.servers.len()).filter(|&node| self.servers[node].is_up()).collect(),
             wall_ms: (0..self.servers.len()).map(|node| self.wall_ms(node)).collect(),
         };
-        if holds || view.up.is_empty() {
+        if view.up.is_empty() {
             return self.rest(client);
         }
         self.budget -= 1;

@@ -113,10 +113,8 @@ pub(crate) struct World {
     /// Values written so far: the next one is new.
     values: u64,
     faults_on: bool,
-    /// Clients of registers and counters hold back, while a lost disk is refilled.
-    pub(crate) registers_hold: bool,
-    /// All clients hold back.
-    pub(crate) all_hold: bool,
+    /// Nodes whose disks were lost or replaced, and that may not yet hold again what they held.
+    failed_copies: std::collections::BTreeSet<usize>,
     /// Deadlines up to here were past by more than the grace period when some disk compacted, in Unix milliseconds.
     reclaimed_ms: u64,
     /// Requests outside of the history so far, and the answer to the last.
@@ -175,8 +173,7 @@ impl World {
             budget: settings.operations,
             values: 0,
             faults_on: false,
-            registers_hold: false,
-            all_hold: false,
+            failed_copies: std::collections::BTreeSet::new(),
             reclaimed_ms: 0,
             looks: 0,
             looked: None,
@@ -323,16 +320,6 @@ impl World {
     /// Nodes that run.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &moim_node::Node> {
         self.servers.iter().filter_map(|server| server.node.as_ref())
-    }
-
-    /// Requests that clients may still make.
-    pub(crate) fn budget(&self) -> usize {
-        self.budget
-    }
-
-    /// How long a node with an empty disk is left alone, in microseconds.
-    pub(crate) fn begin_oblivion(&mut self) -> u64 {
-        self.chance.faults.between(100_000, 2_000_000)
     }
 
     /// The most that any node's clock shows, in Unix milliseconds.

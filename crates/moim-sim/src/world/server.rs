@@ -122,6 +122,13 @@ impl Server {
         self.node.is_some()
     }
 
+    /// Whether it serves everything that it owns.
+    pub(crate) fn is_whole(&self) -> bool {
+        let whole =
+            |node: &Node| node.readiness().is_ok() && node.figures().unfilled_partitions == 0;
+        self.node.as_ref().is_some_and(whole)
+    }
+
     /// Whether the disk has failed.
     pub(crate) fn has_failed_disk(&self) -> bool {
         self.doom == Some(Doom::DiskFailed)

@@ -54,17 +54,24 @@ impl World {
         }
     }
 
-    /// Takes a disk away for good, and the node down with it; it starts again at once with nothing but its name, or
-    /// with an old copy of its disk.
-    pub(crate) fn lose_disk(&mut self) {
-        let node = self.chance.faults.index(self.servers.len());
-        self.crash_now(node, true);
-        let restored = self.chance.faults.chance(400);
-        self.count_fault(if restored { "old disks restored" } else { "disks lost" });
-        let backup = if restored { self.servers[node].backup.clone() } else { Disk::default() };
+    /// Takes a disk away for good, and the node down with it; it starts again with nothing but its name, or with an old
+    /// copy of its disk. Not if more copies would be gone than acknowledged writes can bear.
+    pub(super) fn lose_disk(&mut self, node: usize, lasts_us: u64, by_old: bool) {
+        let servers = &self.servers;
+        self.failed_copies.retain(|&failed| !servers[failed].is_whole());
+        self.failed_copies.insert(node);
+        if self.failed_copies.len() > usize::from(self.plan.disks_lost_max()) {
+            self.failed_copies.remove(&node);
+            return;
+        }
+        if self.servers[node].is_up() {
+            self.crash_now(node, true);
+        }
+        self.count_fault(if by_old { "old disks restored" } else { "disks lost" });
+        let backup = if by_old { self.servers[node].backup.clone() } else { Disk::default() };
         self.servers[node].disk.replace(backup);
         self.disk_lost_us = Some(self.now_us);
-        self.start(node);
+        self.plan_sequel(lasts_us, Sequel::Start(node));
     }
 
     /// Copies a disk now and then, to have an old copy of it.

@@ -88,6 +88,8 @@ impl World {
             Fault::FullDisk => self.fill_disk(node, lasts_us),
             Fault::ReadErrors => self.fail_reads(node, lasts_us),
             Fault::DiskFailure => self.fail_disk(node, lasts_us),
+            Fault::LostDisk => self.lose_disk(node, lasts_us, false),
+            Fault::OldDisk => self.lose_disk(node, lasts_us, true),
             Fault::ClockSet => self.set_clock(node, self.plan.shape.clock_reach_ms),
             Fault::ClockFarOff => self.set_clock_far_off(node, lasts_us),
             Fault::ClockDrift => self.let_clock_drift(node, lasts_us),
