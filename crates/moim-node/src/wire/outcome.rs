@@ -149,13 +149,17 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
         Failure::BadContext => out.put_u8(10),
         Failure::Update(error) => {
             out.put_u8(11);
-            out.put_u8(match error {
-                UpdateError::NotAnInteger => 0,
-                UpdateError::Overflow => 1,
-                UpdateError::NotAFloat => 2,
-                UpdateError::NotFinite => 3,
-            });
+            out.put_u8(update_code(*error));
         }
+    }
+}
+
+fn update_code(error: UpdateError) -> u8 {
+    match error {
+        UpdateError::NotAnInteger => 0,
+        UpdateError::Overflow => 1,
+        UpdateError::NotAFloat => 2,
+        UpdateError::NotFinite => 3,
     }
 }
 
