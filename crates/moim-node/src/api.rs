@@ -397,10 +397,10 @@ pub enum Input {
     Listed(ReadId, Result<ListedPage, String>),
     /// The disk failed: nothing after this is durable.
     DiskFailed(String),
-    /// The disk has this much room from now on.
-    DiskRoom(DiskRoom),
     /// Compare with every other owner soon, and exchange what differs.
     Repair(crate::anti_entropy::Repair),
+    /// The disk has this much room from now on.
+    DiskRoom(DiskRoom),
     /// The server is stopping: take no new requests, finish those that run.
     Stop,
 }

@@ -352,6 +352,7 @@ impl Node {
             shed_per_mille: u64::from(self.shedding.share()),
             unsynced_bytes: self.store.unsynced_bytes(),
             operations: self.operations.len() as u64,
+            settled_lag_ms: self.settled_view().lag_ms,
             tasks: self.tasks.count(),
             tasks_bytes: self.tasks.bytes(),
             tree_cells: self.store.trees().cells() as u64,

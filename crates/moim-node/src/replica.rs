@@ -188,6 +188,10 @@ impl Node {
                 let came = incoming.object.clone();
                 let (result, reveals) = self.join((&target, None), (stored, batch), incoming);
                 let answer = match result {
+                    // Whoever sent it learns that it is gone, by the same join.
+                    WriteResult::Refused(Why::Forgotten) => {
+                        Ok(Answer::Object(Some(came.emptied().encode())))
+                    }
                     WriteResult::Refused(why) => Err(why),
                     WriteResult::Stored | WriteResult::Superseded(_) => {
                         let held = self.store.peek(&target.data_key);

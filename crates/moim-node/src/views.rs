@@ -98,6 +98,18 @@ pub struct TaskView {
     pub attempts: u32,
 }
 
+/// How far a node may forget deletions, expired values and old pairs of clocks (INV-7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledView {
+    /// Settled up to here, in Unix milliseconds, in every partition that this node owns; `None` before the first time.
+    pub until_ms: Option<u64>,
+    /// How far behind now that is, in milliseconds; since the start of the node if nothing has settled yet. A minute or
+    /// two is usual; more means that a member is away, and that tombstones pile up meanwhile.
+    pub lag_ms: u64,
+    /// The member that everything waits for, if one does.
+    pub held_back_by: Option<NodeId>,
+}
+
 /// Counters since the start, and levels now. Names follow the metrics (`moim_…`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -181,6 +193,8 @@ pub struct Figures {
     pub clock_skew_refused: u64,
     /// Objects without a value that were forgotten, because nothing that they replaced can come back.
     pub forgotten: u64,
+    /// How far behind now everything is settled, in milliseconds.
+    pub settled_lag_ms: u64,
     /// Versions refused because they were replaced and forgotten long ago.
     pub forgotten_refused: u64,
     /// Pairs removed from clocks beyond `clock_pairs_max`.

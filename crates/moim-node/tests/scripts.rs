@@ -50,6 +50,8 @@ struct World {
     next_request: u64,
     answers: BTreeMap<RequestId, Outcome>,
     contexts: BTreeMap<String, Context>,
+    /// Old copies of disks.
+    backups: BTreeMap<u64, MemoryEngine>,
     options: Options,
     trace: bool,
     /// Bytes of comparisons on the wire.
@@ -91,6 +93,7 @@ impl World {
             next_request: 0,
             answers: BTreeMap::new(),
             contexts: BTreeMap::new(),
+            backups: BTreeMap::new(),
             options,
             trace: false,
             exchanged_bytes: 0,
@@ -368,6 +371,14 @@ impl World {
             "lose-disk" => {
                 self.machines.get_mut(&node(1)).expect("known").disk = MemoryEngine::new(None);
             }
+            "copy-disk" => {
+                let copy = self.machines[&node(1)].disk.contents_clone();
+                self.backups.insert(node(1), copy);
+            }
+            "put-back-disk" => {
+                let copy = self.backups.remove(&node(1)).expect("copied before");
+                self.machines.get_mut(&node(1)).expect("known").disk = copy;
+            }
             "hold-disk" => self.machines.get_mut(&node(1)).expect("known").holds_disk = true,
             "free-disk" => {
                 self.machines.get_mut(&node(1)).expect("known").holds_disk = false;
@@ -407,6 +418,24 @@ impl World {
         String::new()
     }
 
+    /// Every start of a node is another coordinator: each writes a cart, knowing what went before.
+    fn generations(&mut self, key: &str, count: u64) {
+        for number in 0..count {
+            let id = 1 + number % 3;
+            self.crash(id);
+            self.start(id);
+            self.pass(200);
+            let id = id.to_string();
+            self.ask(&["get", &id, key], &|name| (name == "ns").then_some("carts"));
+            let known = |name: &str| match name {
+                "ns" => Some("carts"),
+                "context" => Some(key),
+                _ => None,
+            };
+            self.ask(&["put", &id, key, &format!("v{number}")], &known);
+        }
+    }
+
     /// What a node shows of itself, and repairs, which show their end.
     fn look<'a>(&mut self, words: &[&str], option: &impl Fn(&str) -> Option<&'a str>) -> String {
         let node: u64 = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(0);
@@ -433,6 +462,27 @@ impl World {
                 let bytes = std::mem::take(&mut self.exchanged_bytes);
                 return format!("{bytes} bytes");
             }
+            "forgotten" => {
+                let figures = self.machines[&node].node.as_ref().expect("up").figures();
+                return format!(
+                    "{} forgotten, {} refused, {} pairs pruned",
+                    figures.forgotten, figures.forgotten_refused, figures.clock_pairs_pruned
+                );
+            }
+            "settled" => {
+                let view = self.machines[&node].node.as_ref().expect("up").settled_view();
+                let waits = view.held_back_by.map(|node| format!(", waits for {}", node.0));
+                let lag = if view.lag_ms > 100_000 { "long ago" } else { "soon" };
+                return format!("settled {lag}{}", waits.unwrap_or_default());
+            }
+            "pairs" => {
+                let context = match &self.contexts[words[2]] {
+                    Context::Siblings(vector) => vector.len(),
+                    Context::Lww(_) => 0,
+                };
+                return format!("{context} pairs");
+            }
+            "generations" => self.generations(words[2], words[3].parse().expect("a number")),
             "many" => {
                 for number in 0..words[2].parse::<u64>().expect("a number") {
                     let key = format!("key-{number}");

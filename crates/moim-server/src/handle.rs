@@ -1,6 +1,6 @@
 //! [`NodeHandle`]: how everything on the node's thread (connections, HTTP, links) reaches the node.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use moim_node::api::{Failure, NotReady};
@@ -28,13 +28,16 @@ pub(crate) struct Shared {
     pub(crate) inbox: Rc<Inbox>,
     pub(crate) waiting: RefCell<Waiting>,
     pub(crate) figures: LoopFigures,
+    /// Set when the server begins to stop: it still serves who is there, and says that nobody else should come.
+    pub(crate) leaving: Cell<bool>,
 }
 
 impl NodeHandle {
     pub(crate) fn new(node: Node, clock: Clock, inbox: Rc<Inbox>) -> Self {
         let (node, waiting) = (RefCell::new(node), RefCell::default());
         let figures = LoopFigures::default();
-        Self { shared: Rc::new(Shared { node, clock, inbox, waiting, figures }) }
+        let leaving = Cell::default();
+        Self { shared: Rc::new(Shared { node, clock, inbox, waiting, figures, leaving }) }
     }
 
     /// The node's connections to its peers, none so far.
@@ -60,6 +63,15 @@ impl NodeHandle {
         // The receiver is gone when the asker has given up: nobody is left to tell.
         self.submit(request, Box::new(move |outcome| drop(sender.send(outcome))));
         receiver.await.unwrap_or(Outcome::Failed(Failure::NotReady(NotReady::Stopping)))
+    }
+
+    /// Whether clients should be sent here, and if not, why. A server that stops says no before it serves no more, so
+    /// that whoever distributes clients hears of it in time.
+    pub fn readiness(&self) -> Result<(), Failure> {
+        if self.shared.leaving.get() {
+            return Err(Failure::NotReady(NotReady::Stopping));
+        }
+        self.view(Node::readiness)
     }
 
     /// Looks at the node between two turns.

@@ -129,7 +129,9 @@ impl TurnTask {
             match effect {
                 Effect::Commit(id, batch) => self.disk.commit(id, batch),
                 Effect::Load(id, family, key) => self.disk.load(id, family, key),
-                Effect::List { id, from, to, limit } => self.disk.list(id, from, to, limit),
+                Effect::List { id, family, from, to, limit } => {
+                    self.disk.list(id, family, (from, to), limit);
+                }
                 Effect::Send(peer, message) => self.links.send(peer, &message),
                 Effect::Disconnect(peer, why) => self.links.disconnect(peer, &why),
                 Effect::Adopted(record) => self.links.adopt(&record),

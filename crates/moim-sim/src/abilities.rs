@@ -8,4 +8,4 @@ pub(crate) const STAND_INS: bool = true;
 pub(crate) const REPAIRS: bool = false;
 
 /// Tombstones and headers of expired values go when everybody is known to have them.
-pub(crate) const FORGETS: bool = false;
+pub(crate) const FORGETS: bool = true;

@@ -226,7 +226,14 @@ impl Stage {
                 format!("{} copies were still owed after everything had healed", self.world.owed());
             self.fail(Property::CopiesConverge, what);
         }
-        nothing_owed.then_some(())
+        nothing_owed.then_some(())?;
+        let nothing_kept = self.world.run_until(SETTLING_US_MAX, |world| world.hints() == 0);
+        if !nothing_kept && self.world.broken.is_none() {
+            let what =
+                format!("{} hints were left after everything had healed", self.world.hints());
+            self.fail(Property::HintsAreHandedOver, what);
+        }
+        nothing_kept.then_some(())
     }
 
     fn report(self, settings: Settings) -> Report {

@@ -89,7 +89,7 @@ fn levels_that_promise_nothing_fail_sometimes() {
 fn every_rule_that_is_switched_off_is_noticed() {
     for (mutation, profile) in [
         (Mutation::AckBeforeSync, Profile::Blackouts),
-        (Mutation::ReuseEpoch, Profile::Blackouts),
+        (Mutation::ReuseEpoch, Profile::LostDisks),
         (Mutation::WriteQuorumShort, Profile::Mixed),
         (Mutation::DropConcurrentSibling, Profile::Mixed),
         (Mutation::HideSuperseded, Profile::Mixed),

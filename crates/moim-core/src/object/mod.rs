@@ -121,6 +121,15 @@ impl Object {
         xxhash_rust::xxh3::xxh3_128(&bytes)
     }
 
+    /// The same history without any value: joined into a copy, it takes away just what this object holds.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        match self {
+            Self::Lww(version) => Self::Lww(version.without_value()),
+            Self::Siblings(siblings) => Self::Siblings(siblings.without(|_| true)),
+        }
+    }
+
     /// What of this object may be given back at `wall_ms`: values whose expiry slice has passed. Not sooner, or replicas
     /// that give back at different moments would differ in what their Merkle trees count.
     pub fn reclaim(&self, wall_ms: u64) -> Reclaim {

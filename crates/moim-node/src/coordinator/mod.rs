@@ -10,6 +10,7 @@
 //! | `write` | send to all owners, acknowledge at W, stamp anew when outranked |
 //! | `slots`, `stand_in` | who has voted; who stands in for owners |
 //! | `read` | value from one, digests from the rest, join, write back, repair |
+//! | `holders` | who may hold what is read, what they have said, what to do next |
 //! | `hedge` | when a read asks one more replica, and how often reads may |
 //! | `freshness` | how stale reads are: a few are looked at again |
 //! | `mint` | a new version of a `siblings` object, at a replica |
@@ -20,6 +21,7 @@
 mod forward;
 mod freshness;
 mod hedge;
+mod holders;
 mod listing;
 mod mint;
 mod read;
@@ -76,7 +78,7 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) enum Operation {
     Write(write::WriteOp),
-    Read(read::ReadOp),
+    Read(holders::ReadOp),
     Forward(forward::ForwardOp),
     Listing(listing::ListingOp),
     Inspect(listing::InspectOp),

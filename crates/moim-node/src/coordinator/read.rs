@@ -3,10 +3,10 @@
 //! that may keep the key for owners are asked where too few owners can be (`stand_in`).
 
 use moim_core::NodeId;
-use moim_core::clock::Hlc;
-use moim_core::object::{Joined, Object, Version};
+use moim_core::object::{Object, Version};
 
-use super::{Admitted, Job, Operation, Origin, unavailable};
+use super::holders::{Copy, Holder, ReadOp, State, Step, agreed_object, copy_of};
+use super::{Job, Operation, Origin, unavailable};
 use crate::api::{Intent, Why};
 use crate::message::{Message, OpId, ReadResult, Want};
 use crate::node::Node;
@@ -15,255 +15,13 @@ use crate::store::Stored;
 use crate::timer::Timer;
 use crate::views::PeerState;
 
-/// Somebody who may hold the key.
-#[derive(Debug)]
-struct Holder {
-    node: NodeId,
-    /// It is no owner, but may keep the key for one.
-    stands_in: bool,
-    copy: Copy,
-}
-
-impl Holder {
-    /// Whether it knows of the key: as an owner, or because it keeps it for one.
-    fn knows(&self) -> bool {
-        match self.copy.state() {
-            State::Unknown => false,
-            State::Known(version) => !self.stands_in || version.is_some(),
-        }
-    }
-
-    /// Whether it stands in and keeps nothing.
-    fn is_empty_handed(&self) -> bool {
-        self.stands_in && self.copy.state() == State::Known(None)
-    }
-}
-
-/// What a holder has said so far.
-#[derive(Clone, Debug)]
-enum Copy {
-    Unasked,
-    Asked(Want),
-    Digest(Option<u128>),
-    Object(Option<Stored>),
-    Failed(Why),
-}
-
-impl Copy {
-    fn state(&self) -> State {
-        match self {
-            Self::Digest(digest) => State::Known(*digest),
-            Self::Object(stored) => State::of(stored.as_ref()),
-            Self::Unasked | Self::Asked(_) | Self::Failed(_) => State::Unknown,
-        }
-    }
-}
-
-/// What is known of an owner's version: it may be known that there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Unknown,
-    Known(Option<u128>),
-}
-
-impl State {
-    fn of(stored: Option<&Stored>) -> Self {
-        Self::Known(stored.map(|stored| stored.object.digest()))
-    }
-}
-
-/// A read under way.
-#[derive(Debug)]
-pub(crate) struct ReadOp {
-    job: Job,
-    /// In the order in which they are asked.
-    holders: Vec<Holder>,
-    /// Who was asked, and when last, on the monotonic clock.
-    asked: Vec<(NodeId, u64)>,
-    /// Who was asked because another was late.
-    hedge: Option<NodeId>,
-    /// When it began, in Unix milliseconds, if it is one of those that are looked at again.
-    sampled_wall_ms: Option<u64>,
-    mismatch: bool,
-    /// Owners that have not answered until now are not counted upon.
-    late: bool,
-    /// Nobody else may stand in.
-    alone: bool,
-}
-
-/// What to do next.
-enum Step {
-    Wait,
-    /// Ask one more owner for this much.
-    AskMore(Want),
-    /// Ask somebody who may keep the key for an owner.
-    StandIn,
-    /// Ask owners that gave a digest for their objects.
-    Fetch(Vec<NodeId>),
-    /// All that answered agree, or everything they hold is at hand.
-    Done,
-    Impossible,
-}
-
-impl ReadOp {
-    fn new(job: Job, holders: Vec<Holder>) -> Self {
-        let alone = !job.admitted.sloppy;
-        let (asked, hedge, mismatch, late) = (Vec::new(), None, false, false);
-        let sampled_wall_ms = None;
-        Self { job, holders, asked, hedge, sampled_wall_ms, mismatch, late, alone }
-    }
-
-    pub(super) fn begun(&self) -> Hlc {
-        self.job.admitted.begun
-    }
-
-    pub(crate) fn waits_for(&self, node: NodeId) -> bool {
-        let is_asked = |copy: &Copy| matches!(copy, Copy::Asked(_));
-        self.holders.iter().any(|holder| holder.node == node && is_asked(&holder.copy))
-    }
-
-    pub(super) fn admitted(&self) -> &Admitted {
-        &self.job.admitted
-    }
-
-    pub(super) fn has_asked(&self, node: NodeId) -> bool {
-        self.holders.iter().any(|holder| holder.node == node)
-    }
-
-    pub(super) fn add_stand_in(&mut self, node: NodeId) {
-        self.holders.push(Holder { node, stands_in: true, copy: Copy::Unasked });
-    }
-
-    /// Owners that have not answered until now are not counted upon.
-    pub(super) fn owners_are_late(&mut self) {
-        self.late = true;
-    }
-
-    fn set(&mut self, node: NodeId, copy: Copy) {
-        if let Some(holder) = self.holders.iter_mut().find(|holder| holder.node == node) {
-            holder.copy = copy;
-        }
-    }
-
-    /// When this replica was asked.
-    fn asked_mono_ms(&self, node: NodeId) -> Option<u64> {
-        self.asked.iter().find(|(asked, _)| *asked == node).map(|(_, at)| *at)
-    }
-
-    /// Who was asked and has not answered, and when.
-    fn late(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
-        self.asked.iter().filter(|(node, _)| self.waits_for(*node)).copied()
-    }
-
-    /// Whether the replica that was asked in addition answered while another is still awaited.
-    fn hedge_won(&self) -> bool {
-        self.hedge.is_some_and(|node| !self.waits_for(node)) && self.late().next().is_some()
-    }
-
-    fn count(&self, wanted: impl Fn(&Copy) -> bool) -> usize {
-        self.holders.iter().filter(|holder| wanted(&holder.copy)).count()
-    }
-
-    /// Answers that count: those of all who know of the key, and beside such a one, those of stand-ins without it.
-    fn answered(&self) -> u8 {
-        let known = self.holders.iter().filter(|holder| holder.knows()).count();
-        let empty = self.holders.iter().filter(|holder| holder.is_empty_handed()).count();
-        let answered = if known == 0 { 0 } else { known + empty };
-        u8::try_from(answered).expect("owners and stand-ins are at most twice COPIES_MAX")
-    }
-
-    /// Whether owners alone do not make up the level.
-    fn is_sloppy(&self) -> bool {
-        let owners = self.holders.iter().filter(|holder| !holder.stands_in && holder.knows());
-        owners.count() < usize::from(self.job.admitted.needs_r())
-    }
-
-    /// Whether others must be asked: too few owners answer soon.
-    fn wants_stand_in(&self, needed: usize) -> bool {
-        let is_hopeful = |holder: &&Holder| match holder.copy {
-            Copy::Asked(_) => holder.stands_in || !self.late,
-            Copy::Unasked => true,
-            _ => false,
-        };
-        let hopeful = self.holders.iter().filter(is_hopeful).count();
-        !self.alone && usize::from(self.answered()) + hopeful < needed
-    }
-
-    fn step(&self) -> Step {
-        let needed = usize::from(self.job.admitted.needs_r());
-        let answered = usize::from(self.answered());
-        let asked = self.count(|copy| matches!(copy, Copy::Asked(_)));
-        let unasked = self.count(|copy| matches!(copy, Copy::Unasked));
-        if self.wants_stand_in(needed) {
-            return Step::StandIn;
-        }
-        if answered + asked + unasked < needed {
-            // Those that were asked are still heard, so that the error can say how many answered.
-            return if asked > 0 { Step::Wait } else { Step::Impossible };
-        }
-        if answered + asked < needed {
-            return Step::AskMore(self.wanted());
-        }
-        if answered < needed {
-            return Step::Wait;
-        }
-        self.reconcile()
-    }
-
-    /// Somebody must be asked for the object; digests do from the others.
-    fn wanted(&self) -> Want {
-        let object = |copy: &Copy| matches!(copy, Copy::Object(_) | Copy::Asked(Want::Object));
-        if self.count(object) == 0 { Want::Object } else { Want::Digest }
-    }
-
-    /// Enough have answered: is everything they hold at hand?
-    fn reconcile(&self) -> Step {
-        let at_hand = self
-            .holders
-            .iter()
-            .filter(|holder| matches!(holder.copy, Copy::Object(_)) && !holder.is_empty_handed());
-        let objects: Vec<_> = at_hand.map(|holder| holder.copy.state()).collect();
-        let unknown = self.holders.iter().filter(|holder| match &holder.copy {
-            Copy::Digest(_) => !objects.contains(&holder.copy.state()),
-            _ => false,
-        });
-        let mut fetch: Vec<NodeId> = unknown.map(|holder| holder.node).collect();
-        let awaits_object = self.count(|copy| matches!(copy, Copy::Asked(Want::Object))) > 0;
-        match () {
-            () if fetch.is_empty() => Step::Done,
-            // The value is on its way from the one that was asked for it: wait for that before asking all.
-            () if objects.is_empty() && awaits_object => Step::Wait,
-            () if objects.is_empty() => {
-                fetch.truncate(1);
-                Step::Fetch(fetch)
-            }
-            () => Step::Fetch(fetch),
-        }
-    }
-
-    /// Everything at hand, joined.
-    fn joined(&self) -> Option<Stored> {
-        let held = self.holders.iter().filter_map(|holder| match &holder.copy {
-            Copy::Object(Some(stored)) => Some(stored.clone()),
-            _ => None,
-        });
-        held.reduce(|a, b| match a.object.join(&b.object) {
-            Ok(Joined::Incoming) => b,
-            Ok(Joined::Merged(object)) => Stored::new(object),
-            Ok(Joined::Unchanged) | Err(_) => a,
-        })
-    }
-}
-
 impl Node {
     /// Reads a key at its level.
     pub(crate) fn begin_read(&mut self, job: Job) {
         let owners = self.read_order(&job.admitted.owners);
-        let holder = |node| Holder { node, stands_in: false, copy: Copy::Unasked };
-        let holders = owners.into_iter().map(holder).collect();
         let (deadline, admitted) = (job.admitted.deadline_mono_ms, job.admitted.clone());
         let sampled_wall_ms = self.sample_freshness(&job.origin);
-        let read = ReadOp { sampled_wall_ms, ..ReadOp::new(job, holders) };
+        let read = ReadOp::new(job, owners, sampled_wall_ms);
         let id = self.register(deadline, Operation::Read(read));
         self.watch_owners(id, &admitted);
         self.hedging.earn();
@@ -542,23 +300,4 @@ impl Node {
         let outcome = unavailable(Intent::Read, read.job.admitted.r, counts, missing);
         self.finish(read.job.origin, outcome);
     }
-}
-
-fn copy_of(result: ReadResult) -> Result<Copy, Why> {
-    match result {
-        ReadResult::Object(None) => Ok(Copy::Object(None)),
-        ReadResult::Object(Some(encoded)) => Stored::decode(encoded)
-            .map(|stored| Copy::Object(Some(stored)))
-            .map_err(|_damaged| Why::Unsupported),
-        ReadResult::Digest(digest) => Ok(Copy::Digest(digest)),
-        ReadResult::Refused(why) => Err(why),
-    }
-}
-
-/// The object of any replica, when all that answered hold the same.
-fn agreed_object(holders: &[Holder]) -> Option<Object> {
-    holders.iter().find_map(|holder| match &holder.copy {
-        Copy::Object(stored) => stored.as_ref().map(|stored| stored.object.clone()),
-        _ => None,
-    })
 }

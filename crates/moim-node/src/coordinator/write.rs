@@ -266,6 +266,14 @@ impl Node {
     }
 
     pub(crate) fn write_refused(&mut self, id: OpId, node: NodeId, why: Why) {
+        // What a read was about to return is gone, and forgotten: it returns nothing.
+        if why == Why::Forgotten
+            && let Some(Operation::Write(op)) = self.operations.get_mut(id)
+            && op.intent == Intent::Read
+            && let Some(origin) = op.origin.take()
+        {
+            self.finish_read(origin, None);
+        }
         self.write_vote(id, node, Vote::Failed(why));
     }
 

@@ -26,8 +26,12 @@ impl Node {
 
     /// The least floor that any ring member has reported, the dead included until they are removed.
     pub(super) fn members_floor(&self, pending: Hlc) -> Hlc {
-        let alone = self.record.as_ref().is_some_and(|record| record.members.len() == 1);
-        let least = if alone { pending } else { Hlc::ZERO };
+        let Some(record) = &self.record else { return Hlc::ZERO };
+        let own = self.info.member.node;
+        let others = record.members.iter().map(|info| info.member.node).filter(|&node| node != own);
+        let others: Vec<_> = others.collect();
+        let heard = if others.is_empty() { pending } else { self.gossip.floor(others) };
+        let least = pending.min(heard);
         // A node that lost its disk has lost its clock's bound too: its stamps begin again at the wall clock, which may
         // be behind hybrid time by as much as clocks may differ.
         let lost_bound_ms = 2 * self.options.max_clock_skew_ms;

@@ -43,6 +43,7 @@ mod floor;
 mod forget;
 mod progress;
 mod refusal;
+mod show;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -73,6 +74,8 @@ pub(crate) struct Settling {
     /// The next partition to look at, and the least that this pass over all has found complete.
     next: u16,
     least: Option<Hlc>,
+    /// When this node began to look, in Unix milliseconds.
+    started_ms: u64,
     /// Complete up to here in every partition that this node owns.
     own_complete: Hlc,
     sweep: Sweep,
@@ -112,6 +115,9 @@ impl Node {
         self.timers.set(next, Timer::Settle);
         if self.readiness().is_err() {
             return;
+        }
+        if self.settling.started_ms == 0 {
+            self.settling.started_ms = self.now.wall_ms;
         }
         // Floors, and with them everything here, go on in a cluster where nobody writes.
         if self.clock.last().millis() < self.now.wall_ms {

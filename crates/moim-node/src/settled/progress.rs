@@ -18,7 +18,7 @@ pub(super) struct Track {
 impl Track {
     /// At `at` it is known to have reached `value`. Returns whether it had not been further before.
     pub(super) fn grow(&mut self, at: Hlc, value: Hlc) -> bool {
-        let last = self.points.back().map_or(Hlc::ZERO, |&(_, reached)| reached);
+        let last = self.last();
         if value <= last {
             return value == last;
         }
@@ -32,6 +32,11 @@ impl Track {
         }
         self.points.push_back((at, value));
         true
+    }
+
+    /// How far it is known to have reached.
+    pub(super) fn last(&self) -> Hlc {
+        self.points.back().map_or(Hlc::ZERO, |&(_, reached)| reached)
     }
 
     /// How far it was known to have reached strictly before `moment`. Strictly, because what happens within one tick of

@@ -105,15 +105,7 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
         }
         Failure::Overloaded { queue, limit } => {
             out.put_u8(3);
-            out.put_u8(match queue {
-                Queue::Operations => 0,
-                Queue::UnsyncedBytes => 1,
-                Queue::UpdatesPerKey => 2,
-                Queue::ClockPairs => 3,
-                Queue::HintStore => 4,
-                Queue::TurnDelay => 5,
-                Queue::SyncDelay => 6,
-            });
+            out.put_u8(queue_code(*queue));
             out.put_u64(*limit);
         }
         Failure::TooLarge { pair_bytes, limit_bytes } => {
@@ -149,17 +141,25 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
         Failure::BadContext => out.put_u8(10),
         Failure::Update(error) => {
             out.put_u8(11);
-            out.put_u8(update_code(*error));
+            out.put_u8(match error {
+                UpdateError::NotAnInteger => 0,
+                UpdateError::Overflow => 1,
+                UpdateError::NotAFloat => 2,
+                UpdateError::NotFinite => 3,
+            });
         }
     }
 }
 
-fn update_code(error: UpdateError) -> u8 {
-    match error {
-        UpdateError::NotAnInteger => 0,
-        UpdateError::Overflow => 1,
-        UpdateError::NotAFloat => 2,
-        UpdateError::NotFinite => 3,
+fn queue_code(queue: Queue) -> u8 {
+    match queue {
+        Queue::Operations => 0,
+        Queue::UnsyncedBytes => 1,
+        Queue::UpdatesPerKey => 2,
+        Queue::ClockPairs => 3,
+        Queue::HintStore => 4,
+        Queue::TurnDelay => 5,
+        Queue::SyncDelay => 6,
     }
 }
 
@@ -199,14 +199,14 @@ fn failure(reader: &mut Reader) -> Result<Failure, DecodeError> {
             3 => UpdateError::NotFinite,
             _ => return Err(DecodeError::Invalid("update error")),
         }),
-        12 => Failure::DiskFull {
-            node: NodeId(reader.u64("node")?),
-            limit_percent: reader.u8("limit")?,
-        },
         20 => {
             let (filled, partitions) = (reader.u32("filled")?, reader.u32("partitions")?);
             Failure::NotReady(NotReady::Filling { filled, partitions })
         }
+        12 => Failure::DiskFull {
+            node: NodeId(reader.u64("node")?),
+            limit_percent: reader.u8("limit")?,
+        },
         _ => return Err(DecodeError::Invalid("failure")),
     })
 }

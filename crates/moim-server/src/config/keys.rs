@@ -210,6 +210,10 @@ pub(super) const KEYS: &[Key<Config>] = &[
         node.silence_ms,
         "How long a ping may go unanswered before a peer is skipped. At least twice ping_interval_ms."
     ),
+    key!(
+        node.stop_linger_ms,
+        "How long a node that stops waits for Redis clients that say nothing; the others see their connection end behind a reply. Meanwhile /readyz says no: behind a load balancer, more than the time between two of its checks."
+    ),
     key!(node.stop_timeout_ms, "How long requests in progress may take when this node stops."),
     key!(
         node.experiments,

@@ -92,6 +92,7 @@ pub struct NodeConfig {
     pub read_retry_ms: u32,
     pub ping_interval_ms: u32,
     pub silence_ms: u32,
+    pub stop_linger_ms: u32,
     pub stop_timeout_ms: u32,
     pub experiments: bool,
 }
@@ -149,6 +150,7 @@ impl Default for NodeConfig {
             read_retry_ms: options.read_retry_ms,
             ping_interval_ms: options.ping_interval_ms,
             silence_ms: options.silence_ms,
+            stop_linger_ms: 1_000,
             stop_timeout_ms: 10_000,
             experiments: false,
         }

@@ -71,7 +71,7 @@ impl NamespaceConfig {
             r: self.r.or(Some(cluster.r)),
             w: self.w.or(Some(cluster.w)),
             max_pair_bytes: self.max_pair_bytes.or(Some(cluster.max_pair_bytes)),
-            sloppy: self.sloppy.or(Some(Namespace::new(&self.name).sloppy)),
+            sloppy: Some(self.sloppy.unwrap_or_else(|| Namespace::new(&self.name).sloppy)),
             ..self
         }
     }

@@ -160,16 +160,17 @@ fn what_is_not_served_yet_is_refused() {
 
 #[test]
 fn namespaces_of_flags_are_those_of_files() {
-    let text = "[cluster.namespaces.carts]\nconflict = 'siblings'\nn = 2\nttl_ms = 1000\n";
+    let text =
+        "[cluster.namespaces.carts]\nconflict = 'siblings'\nsloppy = true\nn = 2\nttl_ms = 1000\n";
     let mut overrides = Overrides::new();
-    overrides.namespace("carts:conflict=siblings,sloppy=false").namespace("carts:n=2,ttl_ms=1000");
+    overrides.namespace("carts:conflict=siblings,sloppy=true").namespace("carts:n=2,ttl_ms=1000");
     let config = load(&overrides, &[]).unwrap();
     assert_eq!(config, from_toml(text).unwrap());
     assert_eq!(
         config,
         load(
             &Overrides::new(),
-            &[("MOIM_CLUSTER_NAMESPACES", "carts:conflict=siblings,n=2,ttl_ms=1000")]
+            &[("MOIM_CLUSTER_NAMESPACES", "carts:conflict=siblings,sloppy=true,n=2,ttl_ms=1000")]
         )
         .unwrap()
     );
@@ -180,6 +181,9 @@ fn namespaces_of_flags_are_those_of_files() {
         (2, Some(1000), None, 10_240)
     );
     assert_eq!(namespaces.by_name("3").unwrap().n, 3);
+    assert!(carts.sloppy && namespaces.by_name("3").unwrap().sloppy);
+    let strict = from_toml("[cluster.namespaces.carts]\nn = 2\n").unwrap();
+    assert!(!strict.cluster.namespaces().unwrap().by_name("carts").unwrap().sloppy);
     for (text, error) in [
         ("carts:conflict", "namespace 'carts': 'conflict' is not of the form key=value"),
         (":n=1", "'' is no name for a namespace: use 1 to 64 letters, digits, '_', '-' and '.'"),

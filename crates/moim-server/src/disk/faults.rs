@@ -81,7 +81,7 @@ mod tests {
         let faults = Faults::default();
         let corrupt = StorageError::Corruption("checksum".to_owned());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let mut next = || {
+        let next = || {
             let wait = std::time::Duration::from_millis(20);
             runtime.block_on(async { tokio::time::timeout(wait, faults.next_damage()).await.ok() })
         };

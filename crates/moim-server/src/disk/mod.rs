@@ -60,7 +60,7 @@ struct Threads {
 #[derive(Debug)]
 enum Read {
     Load { id: ReadId, family: Family, key: Bytes },
-    List { id: ReadId, from: Bytes, to: Bytes, limit: usize },
+    List { id: ReadId, family: Family, from: Bytes, to: Bytes, limit: usize },
 }
 
 impl std::fmt::Debug for Disk {
@@ -132,8 +132,14 @@ impl Disk {
     }
 
     /// Reads a page of keys; answers [`Input::Listed`].
-    pub(crate) fn list(&mut self, id: ReadId, from: Bytes, to: Bytes, limit: usize) {
-        self.read(Read::List { id, from, to, limit });
+    pub(crate) fn list(
+        &mut self,
+        id: ReadId,
+        family: Family,
+        (from, to): (Bytes, Bytes),
+        limit: usize,
+    ) {
+        self.read(Read::List { id, family, from, to, limit });
     }
 
     /// Hands commits of this turn to the committer as one, and lets reads go whose barrier has fallen.
@@ -195,8 +201,8 @@ impl Read {
             Self::Load { id, family, key } => {
                 Input::Loaded(*id, engine.get(*family, key).map_err(told))
             }
-            Self::List { id, from, to, limit } => {
-                Input::Listed(*id, page(engine, from, to, *limit).map_err(told))
+            Self::List { id, family, from, to, limit } => {
+                Input::Listed(*id, page(engine, (*family, from, to), *limit).map_err(told))
             }
         }
     }
@@ -204,11 +210,10 @@ impl Read {
 
 fn page(
     engine: &dyn Engine,
-    from: &[u8],
-    to: &[u8],
+    (family, from, to): (Family, &[u8], &[u8]),
     limit: usize,
 ) -> Result<ListedPage, StorageError> {
     let limit = PageLimit { entries_max: limit, bytes_max: LIST_BYTES_MAX };
-    let page = engine.scan(Family::Data, from..to, limit)?;
+    let page = engine.scan(family, from..to, limit)?;
     Ok(ListedPage { entries: page.entries, more: page.more })
 }

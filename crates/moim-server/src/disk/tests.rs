@@ -138,7 +138,7 @@ fn a_read_waits_for_the_batch_that_wrote_its_key_but_not_for_others() {
     fixture.disk.commit(BatchId(1), put("written", "new"));
     fixture.disk.load(ReadId(1), Family::Data, Bytes::from_static(b"written"));
     fixture.disk.load(ReadId(2), Family::Data, Bytes::from_static(b"other"));
-    fixture.disk.list(ReadId(3), Bytes::new(), Bytes::from_static(&[0xff]), 10);
+    fixture.disk.list(ReadId(3), Family::Data, (Bytes::new(), Bytes::from_static(&[0xff])), 10);
     let inputs = fixture.until(|inputs| inputs.len() == 4);
     assert!(matches!(&inputs[0], Input::Loaded(ReadId(2), Ok(None))), "{inputs:?}");
     assert!(matches!(&inputs[1], Input::Durable(BatchId(1))), "{inputs:?}");
@@ -189,7 +189,7 @@ fn what_does_not_fit_waits_for_room_in_its_order() {
     }
     // Reads go on, of keys that wait as well: the node knows what it has written to them.
     fixture.disk.load(ReadId(1), Family::Data, Bytes::from_static(b"a"));
-    fixture.disk.list(ReadId(2), Bytes::new(), Bytes::from_static(&[0xff]), 10);
+    fixture.disk.list(ReadId(2), Family::Data, (Bytes::new(), Bytes::from_static(&[0xff])), 10);
     let read = fixture.until(|inputs| inputs.len() == 2);
     assert!(read.iter().all(|input| !matches!(input, Input::Durable(_))), "{read:?}");
     let offered = engine.applies();

@@ -42,7 +42,7 @@ pub(super) async fn engine_figures(site: &Site) -> Result<Figures, Refusal> {
 }
 
 fn local(site: &Site, engine: &Figures) -> Local {
-    let figures = site.context.handle.view(Node::figures);
+    let (figures, settled) = site.context.handle.view(|node| (node.figures(), node.settled_view()));
     let (reads_per_second, writes_per_second, failures_per_second) =
         site.rates.borrow().per_second();
     Local {
@@ -56,6 +56,8 @@ fn local(site: &Site, engine: &Figures) -> Local {
         failures_per_second,
         operations: figures.operations,
         tasks: figures.tasks,
+        settled_lag_ms: settled.lag_ms,
+        settled_held_back_by: settled.held_back_by.map(|node| node.to_string()),
         hints: figures.hints,
         hints_bytes: figures.hints_bytes,
         hints_oldest_ms: figures.hints_oldest_ms,

@@ -47,6 +47,10 @@ async fn reply_to(site: &Rc<Site>, parts: &Parts, body: Incoming) -> Reply {
         }
         reply
     });
+    if site.context.handle.shared().leaving.get() {
+        // So a client that keeps its connection for later does not find it closed then.
+        reply::set(&mut reply, header::CONNECTION, "close");
+    }
     if let Some(site_allowed) = pass.readable_by {
         reply::set(&mut reply, header::ACCESS_CONTROL_ALLOW_ORIGIN, site_allowed);
         reply::set(&mut reply, header::VARY, "Origin");

@@ -276,6 +276,10 @@ pub struct Local {
     pub operations: u64,
     /// Copies still owed to owners.
     pub tasks: u64,
+    /// How far behind now deletions and expired values are forgotten, in milliseconds. A minute or two is usual.
+    pub settled_lag_ms: u64,
+    /// The member that they wait for, if one holds them back.
+    pub settled_held_back_by: Option<String>,
     /// Objects kept for owners that are away.
     pub hints: u64,
     /// Bytes of those.

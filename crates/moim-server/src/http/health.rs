@@ -22,7 +22,7 @@ pub(super) fn alive() -> Reply {
 /// Whether the node serves. It does not depend on other nodes once the cluster is founded: one bad node must not take
 /// all the others out of a load balancer.
 pub(super) fn ready(site: &Site) -> Answer {
-    match site.context.handle.view(Node::readiness) {
+    match site.context.handle.readiness() {
         Ok(()) => Ok(reply::body(StatusCode::OK, TEXT, "ready\n")),
         Err(failure) => Err(site.refuse(&failure, Intent::Read)),
     }
@@ -59,7 +59,7 @@ fn build() -> Metric {
 }
 
 fn ready_gauge(site: &Site) -> Metric {
-    let ready = site.context.handle.view(Node::readiness).is_ok();
+    let ready = site.context.handle.readiness().is_ok();
     Metric::gauge("moim_ready", "1 if this node serves.", f64::from(u8::from(ready)))
 }
 

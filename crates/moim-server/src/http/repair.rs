@@ -59,7 +59,9 @@ fn wanted(site: &Site, query: &Query) -> Result<Repair, Refusal> {
     let namespace = match query.text("namespace")? {
         None => None,
         Some(name) => {
-            let found = handle.view(|node| node.namespaces().by_name(name).map(|it| it.id()));
+            let found = handle.view(|node| {
+                node.namespaces().by_name(name).map(moim_node::namespace::Namespace::id)
+            });
             Some(found.ok_or_else(|| no_such_namespace(name))?)
         }
     };
@@ -107,7 +109,7 @@ fn repair(node: &Node, view: &RepairView, mono_ms: u64) -> document::Repair {
     document::Repair {
         id: view.id,
         namespace: namespace.map(|policy| policy.name.clone()),
-        partition: view.repair.partition.map(|partition| partition.get()),
+        partition: view.repair.partition.map(moim_core::ring::Partition::get),
         done: view.ended_mono_ms.is_some(),
         running_ms: until.saturating_sub(view.began_mono_ms),
         peers: view.peers,

@@ -110,6 +110,13 @@ impl Connection {
         self.closing.get()
     }
 
+    /// Whether no command is in progress, and none that belongs to what was said before is expected.
+    pub(crate) fn is_between_commands(&self) -> bool {
+        let session = self.session.borrow();
+        let is_open = session.transaction.is_some() || !session.watched.is_empty();
+        self.flow.borrow().len() == 0 && !is_open
+    }
+
     /// Ends it. What was decided stays decided unless it becomes more urgent.
     pub(crate) fn close(&self, how: Closing) {
         if self.closing.get() != Closing::Now {

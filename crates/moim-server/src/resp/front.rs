@@ -28,6 +28,16 @@ const RATE_WINDOW_MS: u64 = 100;
 /// Bytes that a connection's buffers may take without being counted.
 pub(crate) const SHARE_BYTES: usize = 64 << 10;
 
+/// How far a node that stops has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    Stays,
+    /// Connections end behind their next reply.
+    Parts,
+    /// No more commands are taken.
+    Drains,
+}
+
 /// The Redis ports of one node: settings, connections and figures. Stays on the node's thread.
 #[derive(Debug)]
 pub struct Front {
@@ -42,7 +52,7 @@ pub struct Front {
     pub(crate) run_id: u64,
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     last_id: Cell<u64>,
-    draining: Cell<bool>,
+    leaving: Cell<Leaving>,
     figures: RefCell<RespFigures>,
     pool: RefCell<Vec<Vec<u8>>>,
     chance: Cell<u64>,
@@ -69,7 +79,7 @@ impl Front {
             run_id: chance,
             connections: RefCell::default(),
             last_id: Cell::new(0),
-            draining: Cell::new(false),
+            leaving: Cell::new(Leaving::Stays),
             figures: RefCell::new(RespFigures { commands, ..RespFigures::default() }),
             pool: RefCell::default(),
             chance: Cell::new(chance),
@@ -95,9 +105,18 @@ impl Front {
         figures
     }
 
+    /// From now on a connection ends behind a reply, when nothing more has come in: so a client that waits for its
+    /// replies reads its last one and the end together, and has nothing on its way that would stay unanswered.
+    /// Connections that say nothing stay.
+    pub fn part(&self) {
+        if self.leaving.get() == Leaving::Stays {
+            self.leaving.set(Leaving::Parts);
+        }
+    }
+
     /// Takes no more commands; connections end once what they have in progress is answered.
     pub fn drain(&self) {
-        self.draining.set(true);
+        self.leaving.set(Leaving::Drains);
         self.each(|connection| connection.wake());
     }
 
@@ -107,7 +126,11 @@ impl Front {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.leaving.get() == Leaving::Drains
+    }
+
+    pub(crate) fn is_parting(&self) -> bool {
+        self.leaving.get() == Leaving::Parts
     }
 
     /// Looks at every connection, in the order of their ids. `look` may close them.
@@ -206,7 +229,7 @@ impl Front {
     fn refusal(&self, peer: SocketAddr) -> Option<&'static str> {
         let open = self.settings.password.is_none() && !peer.ip().to_canonical().is_loopback();
         match () {
-            () if self.draining.get() => Some("NOTREADY this node is stopping"),
+            () if self.is_draining() => Some("NOTREADY this node is stopping"),
             () if self.settings.protected && open => Some(
                 "DENIED this node has no password, so it only serves clients on its own machine; set one, or turn \
                  protection off in the configuration",

@@ -9,11 +9,13 @@
 //! whoever does not listen is not listened to.
 
 use std::future::{Future, poll_fn};
+use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -61,6 +63,8 @@ struct Worker {
     /// Whether all commands that have arrived whole are executed.
     starved: bool,
     ended: bool,
+    /// Whether the end is sent together with the last reply.
+    corked: bool,
     now: Instant,
     /// When replies were last taken by the client, or began to wait for that.
     unread_since: Instant,
@@ -90,6 +94,7 @@ impl Worker {
             sent: 0,
             starved: true,
             ended: false,
+            corked: false,
             now,
             unread_since: now,
             timer: None,
@@ -101,6 +106,13 @@ impl Worker {
         self.now = Instant::now();
         for _ in 0..ROUNDS_MAX {
             self.advance(context);
+            if self.may_part() {
+                // What has come in already is answered first.
+                if self.read(context) {
+                    continue;
+                }
+                self.cork();
+            }
             let sent = self.write(context);
             if self.finished() {
                 return Poll::Ready(());
@@ -377,11 +389,39 @@ impl Worker {
         let answered = flow.len() == 0 && self.output.is_empty();
         match self.connection.closing() {
             Closing::Now => true,
-            Closing::AfterReplies => answered,
+            Closing::AfterReplies => answered && self.say_end(),
             Closing::Open => {
                 answered && (self.ended && self.starved || self.connection.front.is_draining())
             }
         }
+    }
+
+    /// Whether this is a good moment to end, on a node that stops: the last reply is about to leave, and nothing else has
+    /// come in.
+    fn may_part(&self) -> bool {
+        let is_last = !self.output.is_empty() && self.begin == self.input.len() && self.starved;
+        is_last
+            && !self.corked
+            && self.connection.front.is_parting()
+            && self.connection.is_between_commands()
+    }
+
+    /// Has the last reply and the end travel in one packet: a client that asks again at once must not be able to do so
+    /// in between.
+    fn cork(&mut self) {
+        self.corked = true;
+        // If it cannot be set, the end comes a moment after the reply.
+        drop(SockRef::from(&self.stream).set_tcp_cork(true));
+        self.connection.close(Closing::AfterReplies);
+    }
+
+    /// Sends the end, with the reply that was held back for it. Says that this is done.
+    fn say_end(&self) -> bool {
+        if self.corked {
+            // The client may have gone first.
+            drop(SockRef::from(&self.stream).shutdown(Shutdown::Write));
+        }
+        true
     }
 
     /// Waits for whatever comes next, but not for ever.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -17,9 +17,13 @@ use crate::http;
 use crate::http::metrics::{Metric, count};
 use crate::resp::{Front, Port, RespSettings};
 
+/// How often it is looked whether all clients have gone.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// Open doors.
 pub(super) struct Clients {
     redis: [AbortHandle; 2],
+    front: Rc<Front>,
     close_http: Rc<Notify>,
 }
 
@@ -43,15 +47,33 @@ impl Clients {
         let context = Rc::new(http_context(session));
         let http = accept::adopt(http)?;
         spawn_local(http::serve(http, context, async move { closed.notified().await }));
-        Ok(Self { redis: doors, close_http })
+        Ok(Self { redis: doors, front, close_http })
+    }
+
+    /// Parts from clients so that none of them has a command fail: nobody is let in any more, and Redis clients see
+    /// their connection end behind a reply. Those who say nothing for so long are closed in the middle of saying
+    /// nothing. HTTP stays open meanwhile, for whoever asks whether this node is ready: it is not.
+    pub(super) async fn part(&self, linger: Duration) {
+        self.close_doors();
+        self.front.part();
+        let begun = Instant::now();
+        while self.front.connections() > 0 && begun.elapsed() < linger {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.front.drain();
+        self.close_http.notify_one();
     }
 
     /// Lets nobody in any more; those who are in stay.
     pub(super) fn close(&self) {
+        self.close_doors();
+        self.close_http.notify_one();
+    }
+
+    fn close_doors(&self) {
         for door in &self.redis {
             door.abort();
         }
-        self.close_http.notify_one();
     }
 }
 

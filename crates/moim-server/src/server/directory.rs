@@ -79,7 +79,7 @@ impl Directory {
     /// Moves the engine's files out of the way, to a directory named after the time, and says where to.
     pub(super) fn set_engine_aside(&mut self, unix_s: u64) -> Result<PathBuf, ServerError> {
         // Two in one second: the later one is dated on.
-        let aside = (unix_s..)
+        let aside = (unix_s..=u64::MAX)
             .map(|second| self.path.join(format!("{ASIDE_PREFIX}{second}")))
             .find(|aside| !aside.exists())
             .expect("there are more seconds than directories");

@@ -80,10 +80,11 @@ pub(super) fn may_be_filled(config: &Config) -> bool {
 }
 
 /// Closes an engine once nobody uses it any more; returns whether that is so.
-pub(super) fn close(engine: Arc<dyn Engine>) -> bool {
+pub(super) fn close(mut engine: Arc<dyn Engine>) -> bool {
     // Figures are gathered by other threads, and take a moment.
     for _ in 0..CLOSE_LOOKS {
-        if Arc::strong_count(&engine) == 1 {
+        if Arc::get_mut(&mut engine).is_some() {
+            drop(engine);
             return true;
         }
         std::thread::sleep(CLOSE_LOOK);

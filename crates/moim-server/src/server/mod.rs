@@ -1,8 +1,8 @@
 //! A server from start to stop: configuration in, one node running on this thread, everything closed in order at the
 //! end.
 //!
-//! Order of starting: ports, data directory, identity, engine, node, peers, clients. Order of stopping: no new clients,
-//! no new requests, those in progress end, links are written out, the committer ends, the engine closes.
+//! Order of starting: ports, data directory, identity, engine, node, peers, clients. Order of stopping: readiness is
+//! denied, no new clients, those who are there are parted from, no new requests, those in progress end, links are written out, the committer ends, the engine closes.
 
 pub(crate) mod accept;
 mod clients;
@@ -55,7 +55,7 @@ pub struct Server {
 /// How a server is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Requests in progress may end, for `node.stop_timeout_ms`.
+    /// Clients are parted from, for `node.stop_linger_ms`; requests in progress may end, for `node.stop_timeout_ms`.
     Gently,
     /// At once, as if the process had been killed (but what was committed is synced).
     AtOnce,

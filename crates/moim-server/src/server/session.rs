@@ -78,9 +78,9 @@ pub(super) async fn serve(
     session.start_chores();
     let ended = tokio::select! {
         how = stop => {
-            clients.close();
-            if how == Stop::Gently {
-                session.finish().await;
+            match how {
+                Stop::Gently => session.part(&clients).await,
+                Stop::AtOnce => clients.close(),
             }
             Ok(())
         }
@@ -171,6 +171,13 @@ impl Session {
             }
         }
         spawn_local(announce(self.config.cluster.name.clone(), self.handle.clone()));
+    }
+
+    /// Parts from clients, then from peers.
+    async fn part(&self, clients: &Clients) {
+        self.handle.shared().leaving.set(true);
+        clients.part(Duration::from_millis(self.config.node.stop_linger_ms.into())).await;
+        self.finish().await;
     }
 
     /// Waits until the engine is found damaged and is better replaced. While it can still be written to, that waits for

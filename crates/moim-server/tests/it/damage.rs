@@ -68,7 +68,9 @@ fn damage_found_while_serving_is_set_aside_without_a_restart() {
     cluster.stop(2);
     cluster.restart(2);
     until_served(&cluster, 2, "k0");
-    for table in files(&cluster, 2, |name| name.ends_with(".sst")) {
+    for table in
+        files(&cluster, 2, |name| name.rsplit_once('.').is_some_and(|(_, kind)| kind == "sst"))
+    {
         let mut bytes = fs::read(&table).unwrap();
         let half = bytes.len() / 2;
         bytes[..half].iter_mut().for_each(|byte| *byte ^= 0x55);

@@ -48,6 +48,8 @@ pub enum Property {
     CopiesConverge,
     /// Without crashes, what was acknowledged reaches every owner without anybody reading it.
     CopiesArrive,
+    /// After healing, what was kept for owners that were away is handed over within a bounded time.
+    HintsAreHandedOver,
     /// At the moment of its acknowledgement a write is on the synced disks of W owners (INV-2, INV-5).
     AcknowledgedIsHeld,
     /// A listing of keys has every live key, and no other.
@@ -72,6 +74,7 @@ impl Property {
             Self::RequestsSucceed => "requests succeed",
             Self::CopiesConverge => "copies converge",
             Self::CopiesArrive => "copies arrive everywhere",
+            Self::HintsAreHandedOver => "hints are handed over",
             Self::AcknowledgedIsHeld => "what is acknowledged is held",
             Self::ListingsAreRight => "listings are right",
             Self::NodesRun => "nodes run",

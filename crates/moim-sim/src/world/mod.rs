@@ -310,6 +310,11 @@ impl World {
         self.nodes().map(|node| node.figures().tasks + node.figures().hints).sum()
     }
 
+    /// Objects that nodes keep for owners that were away.
+    pub(crate) fn hints(&self) -> u64 {
+        self.nodes().map(|node| node.figures().hints).sum()
+    }
+
     /// Copies that nodes gave up for lack of room.
     pub(crate) fn copies_given_up(&self) -> u64 {
         self.nodes().map(|node| node.figures().tasks_dropped).sum()

@@ -3,6 +3,7 @@
 pub(crate) mod keys;
 pub(crate) mod node;
 pub(crate) mod repair;
+mod retry;
 pub(crate) mod ring;
 pub(crate) mod status;
 pub(crate) mod value;

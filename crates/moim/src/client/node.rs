@@ -43,7 +43,7 @@ pub(crate) struct Reply {
 }
 
 /// What it is asked.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     pub(crate) path: String,

@@ -41,6 +41,7 @@ pub(crate) struct Repair {
 }
 
 /// A node that repairs, and under which number.
+#[derive(Debug)]
 struct Running {
     node: Node,
     id: u64,
@@ -51,9 +52,8 @@ impl Repair {
     pub(crate) fn run(self) -> Ended {
         let node = Node::choose(&self.connection)?;
         let json = node.json();
-        let addresses = if self.here { Vec::new() } else { self.others(&node)? };
-        let mut running = Vec::new();
-        running.push(self.begin(node)?);
+        let addresses = if self.here { Vec::new() } else { Self::others(&node)? };
+        let mut running = vec![self.begin(node)?];
         for address in addresses {
             let other = running[0].node.beside(address.clone(), PATIENCE);
             match self.begin(other) {
@@ -65,7 +65,7 @@ impl Repair {
         while !self.detach && !running.is_empty() {
             sleep(LOOK);
             for mut one in std::mem::take(&mut running) {
-                let progress = one.look()?;
+                let progress = one.look(json)?;
                 if progress.done {
                     ended.push(progress);
                 } else {
@@ -80,7 +80,7 @@ impl Repair {
     }
 
     /// The HTTP addresses of all other nodes that are there.
-    fn others(&self, node: &Node) -> Result<Vec<String>, crate::ending::Trouble> {
+    fn others(node: &Node) -> Result<Vec<String>, crate::ending::Trouble> {
         let nodes: Nodes = node.get("/v1/nodes")?;
         let there = nodes.nodes.into_iter().filter(|it| !it.own && it.state != "unreachable");
         Ok(there.map(|it| it.addresses.http).collect())
@@ -100,13 +100,13 @@ impl Repair {
 
 impl Running {
     /// Asks how far it is, and prints that if it is news.
-    fn look(&mut self) -> Result<Progress, crate::ending::Trouble> {
+    fn look(&mut self, json: bool) -> Result<Progress, crate::ending::Trouble> {
         let state: Repairs = self.node.get("/v1/repair")?;
         let found = state.repairs.into_iter().find(|repair| repair.id == self.id);
         // A node that restarted has forgotten it.
         let progress = found.unwrap_or_else(|| Progress { done: true, ..Progress::default() });
         let line = line(&progress);
-        if line != self.shown && !self.node.json() {
+        if line != self.shown && !json {
             print::line(&format!("{}  {line}", self.node.address()));
         }
         self.shown = line;

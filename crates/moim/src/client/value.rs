@@ -101,7 +101,7 @@ impl Get {
         let node = Node::choose(&self.connection)?;
         let parameters = [("r", self.r.as_deref()), ("timeout", self.patience.timeout.as_deref())];
         let path = place(&self.namespace, &self.key, &parameters);
-        let reply = node.call(Call { path, ..Call::default() })?;
+        let reply = node.call_again(Call { path, ..Call::default() })?;
         match reply.status {
             200 if node.json() => {
                 let siblings = vec![single(&reply)];
@@ -201,7 +201,7 @@ impl Del {
 }
 
 fn written(node: &Node, key: &OsString, call: Call<'_>) -> Ended {
-    let reply = node.call(call)?;
+    let reply = node.call_again(call)?;
     if reply.status != 204 {
         return Err(node.refused(&reply));
     }

@@ -27,21 +27,31 @@ const READY: Duration = Duration::from_mins(1);
 const COMMAND: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(20);
 
-/// Three nodes on this machine, stopped and removed when dropped.
+/// The most nodes that a scenario starts.
+const NODES_MAX: u16 = 7;
+
+/// Nodes on this machine, stopped and removed when dropped.
 pub(super) struct Cluster<'a> {
     moim: &'a Path,
     /// Unmounted before the directory is removed.
     disks: Vec<SmallDisk>,
     data: Scratch,
     base_port: u16,
+    nodes: u16,
     /// What `moim dev` printed.
     pub(super) greeting: String,
 }
 
 impl<'a> Cluster<'a> {
-    /// Started and ready.
+    /// Three nodes, started and ready.
     pub(super) fn start(stage: &'a Stage) -> Result<Self> {
-        Self::start_on(stage, Scratch::new("data")?, Vec::new())
+        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), NODES)
+    }
+
+    /// So many nodes, started and ready.
+    pub(super) fn start_with(stage: &'a Stage, count: u16) -> Result<Self> {
+        assert!(count <= NODES_MAX, "ports are looked for no further");
+        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), count)
     }
 
     /// Each node on a file system of its own, of so many MiB.
@@ -49,24 +59,29 @@ impl<'a> Cluster<'a> {
         let data = Scratch::new("data")?;
         let mount = |node| SmallDisk::mount(&directory(data.path(), node), mib);
         let disks = (1..=NODES).map(mount).collect::<Result<Vec<_>>>()?;
-        Self::start_on(stage, data, disks)
+        Self::start_on(stage, (data, disks), NODES)
     }
 
-    fn start_on(stage: &'a Stage, data: Scratch, disks: Vec<SmallDisk>) -> Result<Self> {
+    fn start_on(
+        stage: &'a Stage,
+        (data, disks): (Scratch, Vec<SmallDisk>),
+        count: u16,
+    ) -> Result<Self> {
         let (moim, base_port) = (stage.moim()?, free_base_port()?);
-        let mut cluster = Self { moim, disks, data, base_port, greeting: String::new() };
+        let mut cluster =
+            Self { moim, disks, data, base_port, nodes: count, greeting: String::new() };
         let began = Instant::now();
-        let nodes = NODES.to_string();
+        let nodes = count.to_string();
         let port = cluster.base_port.to_string();
         let engine = if Stage::keeps() { "rocksdb" } else { "memory" };
         let words = ["--nodes", &nodes, "--base-port", &port, "--engine", engine, "--detach"];
         // Said first: whoever interrupts a scenario can stop its nodes with `moim dev stop --data …`.
         println!("  moim dev {} --data {}", words.join(" "), cluster.data.path().display());
         cluster.greeting = cluster.dev(&words)?.stdout;
-        for node in 1..=NODES {
+        for node in 1..=count {
             cluster.await_ready(node)?;
         }
-        println!("  {NODES} nodes are ready after {:.1} s", began.elapsed().as_secs_f64());
+        println!("  {count} nodes are ready after {:.1} s", began.elapsed().as_secs_f64());
         Ok(cluster)
     }
 
@@ -97,7 +112,7 @@ impl<'a> Cluster<'a> {
     }
 
     pub(super) fn redis_ports(&self) -> Vec<u16> {
-        (1..=NODES).map(|node| self.redis_port(node)).collect()
+        (1..=self.nodes).map(|node| self.redis_port(node)).collect()
     }
 
     /// A connection to a node.
@@ -134,7 +149,7 @@ impl<'a> Cluster<'a> {
     /// Starts the whole cluster again after all of it was killed.
     pub(super) fn resume(&self) -> Result<()> {
         self.play("--detach", &[])?;
-        (1..=NODES).try_for_each(|node| self.await_ready(node))
+        (1..=self.nodes).try_for_each(|node| self.await_ready(node))
     }
 
     /// Cuts a node off from the others, not from its clients.
@@ -248,6 +263,7 @@ pub(super) fn free_base_port() -> Result<u16> {
 }
 
 fn is_free(base: u16) -> bool {
-    let ports = OFFSETS.iter().flat_map(|offset| (1..=NODES).map(move |node| base + offset + node));
+    let ports =
+        OFFSETS.iter().flat_map(|offset| (1..=NODES_MAX).map(move |node| base + offset + node));
     ports.into_iter().all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
 }

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::redis;
+use super::redis::{self, Place};
 
 /// No answer in a scenario is larger.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
@@ -30,26 +30,36 @@ impl Answer {
     }
 }
 
-/// Asks a port of this machine for a document.
-pub(super) fn get(port: u16, path: &str) -> Result<Answer> {
-    ask(port, "GET", path, &[], b"")
+/// Asks for a document.
+pub(super) fn get(place: impl Into<Place>, path: &str) -> Result<Answer> {
+    ask(place.into(), "GET", path, &[], b"")
 }
 
 /// Stores a value.
-pub(super) fn put(port: u16, path: &str, headers: &[(&str, &str)], value: &str) -> Result<Answer> {
-    ask(port, "PUT", path, headers, value.as_bytes())
+pub(super) fn put(
+    place: impl Into<Place>,
+    path: &str,
+    headers: &[(&str, &str)],
+    value: &str,
+) -> Result<Answer> {
+    ask(place.into(), "PUT", path, headers, value.as_bytes())
+}
+
+/// Asks for something to be done.
+pub(super) fn post(place: impl Into<Place>, path: &str) -> Result<Answer> {
+    ask(place.into(), "POST", path, &[], b"")
 }
 
 fn ask(
-    port: u16,
+    place: Place,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Result<Answer> {
-    let mut stream = redis::connect(port)?;
+    let mut stream = redis::connect(place)?;
     let mut request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {}\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\nContent-Length: {}\r\n",
         body.len()
     );
     for (name, value) in headers {

@@ -14,6 +14,7 @@
 
 mod cluster;
 mod http;
+mod lab;
 mod process;
 mod redis;
 mod scratch;
@@ -25,17 +26,26 @@ mod abuse;
 mod corrupt_table;
 mod expiry;
 mod first_run;
+mod five_nodes;
 mod fresh_clone;
 mod full_disk;
+mod graceful_stop;
+mod handoff;
+mod idle_cpu;
+mod interrupts;
 mod kill_all;
 mod kill_one;
 mod levels;
 mod n5_levels;
+mod one_way;
+mod partitions;
 mod redis_py;
 mod ring_key;
 mod siblings;
 mod simulation;
+mod slow_network;
 mod storm;
+mod wiped;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -70,7 +80,7 @@ impl Scenario {
     }
 }
 
-const SCENARIOS: [Scenario; 15] = [
+const SCENARIOS: &[Scenario] = &[
     Scenario::new(
         "first-run",
         first_run::play,
@@ -90,8 +100,28 @@ const SCENARIOS: [Scenario; 15] = [
         "two writes to one key on nodes cut off from each other",
     ),
     Scenario::new("n5-levels", n5_levels::play, "what N=5 promises at which levels, simulated"),
+    Scenario::new(
+        "handoff",
+        handoff::play,
+        "all home nodes of a key killed: others take its writes and hand them over",
+    ),
     Scenario::new("expiry", expiry::play, "values end everywhere, also where a node was down"),
     Scenario::new("abuse", abuse::play, "what is too large, broken, or half there"),
+    Scenario::new(
+        "interrupts",
+        interrupts::play,
+        "redis-py and ioredis while nodes are killed and frozen",
+    ),
+    Scenario::new(
+        "graceful-stop",
+        graceful_stop::play,
+        "no command fails while nodes are stopped and started",
+    ),
+    Scenario::new("partitions", partitions::play, "a node cut off: who goes on, who refuses"),
+    Scenario::new("one-way", one_way::play, "links that carry one way only"),
+    Scenario::new("slow-network", slow_network::play, "slow, lossy and stalled links"),
+    Scenario::new("wiped", wiped::play, "a node that lost its data, and one that lost everything"),
+    Scenario::new("five-nodes", five_nodes::play, "five nodes, two in trouble at once"),
     Scenario::new("full-disk", full_disk::play, "a disk fills up, and has room again"),
     Scenario::new(
         "corrupt-table",
@@ -99,6 +129,7 @@ const SCENARIOS: [Scenario; 15] = [
         "flipped bytes on the disk of one node, at rest and under its feet",
     ),
     Scenario::new("ring-key", ring_key::play, "what every replica holds of a key"),
+    Scenario::new("idle-cpu", idle_cpu::play, "what a cluster costs that nobody uses"),
     Scenario::new("simulation", simulation::play, "sweep, determinism and mutations"),
     Scenario {
         long: true,
@@ -136,7 +167,7 @@ pub(crate) fn run(checkout: &Path, arguments: &[&str]) -> Result<ExitCode> {
 
 fn list() {
     println!("{USAGE}\n");
-    for Scenario { name, what, long, .. } in &SCENARIOS {
+    for Scenario { name, what, long, .. } in SCENARIOS {
         println!("  {name:<13} {what}{}", if *long { " (long)" } else { "" });
     }
 }

@@ -66,15 +66,37 @@ impl fmt::Display for Reply {
     }
 }
 
+/// Where somebody listens: a port of this machine, or an address.
+#[derive(Clone, Copy)]
+pub(super) struct Place(SocketAddr);
+
+impl From<u16> for Place {
+    fn from(port: u16) -> Self {
+        Self(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+}
+
+impl From<SocketAddr> for Place {
+    fn from(address: SocketAddr) -> Self {
+        Self(address)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A connection to one node.
 pub(super) struct Connection {
     stream: BufReader<TcpStream>,
 }
 
 impl Connection {
-    /// To a port of this machine.
-    pub(super) fn open(port: u16) -> io::Result<Self> {
-        Ok(Self { stream: BufReader::with_capacity(64 << 10, connect(port)?) })
+    /// To a port of this machine, or to another address.
+    pub(super) fn open(place: impl Into<Place>) -> io::Result<Self> {
+        Ok(Self { stream: BufReader::with_capacity(64 << 10, connect(place)?) })
     }
 
     /// One command and its reply.
@@ -134,10 +156,9 @@ impl Connection {
     }
 }
 
-/// A connection of this machine with itself on which nothing waits for ever.
-pub(super) fn connect(port: u16) -> io::Result<TcpStream> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+/// A connection on which nothing waits for ever.
+pub(super) fn connect(place: impl Into<Place>) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&place.into().0, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;

@@ -52,6 +52,7 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
         fillings,
         unfilled_partitions,
         forgotten,
+        settled_lag_ms,
         forgotten_refused,
         clock_pairs_pruned,
         clocks_above_max,
@@ -183,6 +184,11 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
             "Tombstones and headers forgotten, because nothing that they replaced can come back.",
             forgotten,
         ),
+        gauge(
+            "moim_settled_lag_milliseconds",
+            "How far behind now deletions and expired values are forgotten. Minutes: a member is away, and they pile up.",
+            settled_lag_ms,
+        ),
         counter(
             "moim_forgotten_refused_total",
             "Versions refused because they were replaced and forgotten long ago.",
@@ -239,18 +245,14 @@ pub(crate) fn of_engine(figures: &EngineFigures) -> Vec<Metric> {
         keys_estimate,
         compaction_pending_bytes,
         background_errors,
-        compaction_written_bytes,
-        live_bytes,
-        files_bytes,
-        stall_micros,
-        writes_stopped,
         corruptions,
         io_errors,
         full_errors,
+        ..
     } = *figures;
     let counter = Metric::counter;
     let gauge = |name, help, value| Metric::gauge(name, help, count(value));
-    vec![
+    let mut metrics = vec![
         counter("moim_storage_log_syncs_total", "Syncs of the commit log.", log_syncs),
         counter("moim_storage_log_bytes_total", "Bytes written to the commit log.", log_bytes),
         gauge("moim_storage_memtable_bytes", "Bytes in memory tables.", memtable_bytes),
@@ -278,6 +280,25 @@ pub(crate) fn of_engine(figures: &EngineFigures) -> Vec<Metric> {
             "Faults in the background.",
             background_errors,
         ),
+        faults(corruptions, io_errors, full_errors),
+    ];
+    metrics.extend(of_compaction(figures));
+    metrics
+}
+
+/// What flushes and compactions do, and what they cost writers.
+fn of_compaction(figures: &EngineFigures) -> Vec<Metric> {
+    let EngineFigures {
+        compaction_written_bytes,
+        live_bytes,
+        files_bytes,
+        stall_micros,
+        writes_stopped,
+        ..
+    } = *figures;
+    let counter = Metric::counter;
+    let gauge = |name, help, value| Metric::gauge(name, help, count(value));
+    vec![
         counter(
             "moim_storage_compaction_written_bytes_total",
             "Bytes that flushes and compactions wrote.",
@@ -303,7 +324,6 @@ pub(crate) fn of_engine(figures: &EngineFigures) -> Vec<Metric> {
             "1 while all writes wait for flushes and compactions.",
             writes_stopped,
         ),
-        faults(corruptions, io_errors, full_errors),
     ]
 }
 

@@ -170,6 +170,27 @@ fn a_node_that_drains_answers_what_it_has_begun() {
 }
 
 #[test]
+fn a_node_that_stops_parts_behind_a_reply() {
+    with(RespSettings::default(), |ports| async move {
+        let mut busy = Client::connect(ports.plain).await;
+        let mut careful = Client::connect(ports.plain).await;
+        let mut silent = Client::connect(ports.plain).await;
+        for client in [&mut busy, &mut careful, &mut silent] {
+            assert_eq!(client.ask(&["PING"]).await, ["+PONG"]);
+        }
+        assert_eq!(careful.ask(&["MULTI"]).await, ["+OK"]);
+        ports.front.part();
+        // All that it has sent is answered, and then comes the end.
+        let pipeline = [encode("SET a 1"), encode("INCR a"), encode("GET a")].concat();
+        assert_eq!(busy.say(&pipeline, 4).await, ["+OK", ":2", "\"2\"", "<closed>"]);
+        assert_eq!(careful.ask(&["GET a"]).await, ["+QUEUED"]);
+        assert_eq!(careful.say(&encode("EXEC"), 2).await, ["[\"2\"]", "<closed>"]);
+        assert_eq!(ports.front.connections(), 1, "who says nothing stays");
+        assert_eq!(silent.say(&encode("PING"), 2).await, ["+PONG", "<closed>"]);
+    });
+}
+
+#[test]
 fn any_bytes_leave_the_server_serving() {
     let token = prop_oneof![
         4 => prop::sample::select(vec![

@@ -1,0 +1,143 @@
+//! Five nodes, N=3: two at once are killed, cut off and frozen; then all owners of a key are down.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::Verdict;
+use super::cluster::await_true;
+use super::lab::{
+    self, Clients, Lab, Plan, STRICT, Span, Tools, await_equal_replicas, await_equal_roots,
+    failures_end, no_failures, now_ms, verify_acknowledged,
+};
+use super::stage::Stage;
+
+const NODES: u16 = 5;
+const WORKERS: usize = 3;
+const CALM: Duration = Duration::from_secs(3);
+const AWAY: Duration = Duration::from_secs(7);
+const ALL: [u16; 5] = [1, 2, 3, 4, 5];
+/// Until hints are delivered.
+const DELIVERY: Duration = Duration::from_secs(30);
+
+pub(super) fn play(stage: &Stage) -> Result<Verdict> {
+    let tools = match Tools::install(stage)? {
+        Ok(tools) => tools,
+        Err(missing) => return Ok(Verdict::NotBuilt(missing)),
+    };
+    lab::play(stage, Plan { nodes: NODES, proxied: false }, |lab| disturb(lab, &tools))
+}
+
+fn disturb(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
+    let mut clients = Clients::start(tools, lab, WORKERS)?;
+    clients.work(CALM)?;
+    let mut spans = Vec::new();
+
+    let began = now_ms();
+    lab.kill(4)?;
+    lab.kill(5)?;
+    clients.work(AWAY)?;
+    let back = now_ms();
+    lab.restart(4)?;
+    lab.restart(5)?;
+    lab.await_connected(&ALL, NODES)?;
+    clients.send_home()?;
+    clients.work(CALM)?;
+    spans.push(("nodes 4 and 5 killed", began, back, now_ms()));
+
+    let began = now_ms();
+    lab.cut(&[1, 2], &[3, 4, 5])?;
+    clients.work(AWAY)?;
+    let back = now_ms();
+    lab.heal()?;
+    lab.await_connected(&ALL, NODES)?;
+    clients.send_home()?;
+    clients.work(CALM)?;
+    spans.push(("nodes 1 and 2 cut off", began, back, now_ms()));
+
+    let began = now_ms();
+    lab.pause(2)?;
+    lab.pause(3)?;
+    clients.work(AWAY)?;
+    let back = now_ms();
+    lab.resume(2)?;
+    lab.resume(3)?;
+    lab.await_connected(&ALL, NODES)?;
+    clients.send_home()?;
+    clients.work(CALM)?;
+    spans.push(("nodes 2 and 3 frozen", began, back, now_ms()));
+
+    let diary = clients.finish()?;
+    for (what, began, back, after) in spans {
+        failures_end(&diary, Span { what, from_ms: began, until_ms: back })?;
+        no_failures(&diary, Span { what: "all back", from_ms: back, until_ms: after })?;
+    }
+    verify_acknowledged(lab, &diary, &ALL)?;
+    await_equal_replicas(lab, &diary.acknowledged(), 1)?;
+    await_equal_roots(lab)?;
+    all_owners_down(lab)?;
+    Ok(Verdict::Shown)
+}
+
+/// A write at W=1 of a key whose owners are all down is taken by a stand-in, and delivered later.
+fn all_owners_down(lab: &Lab<'_>) -> Result<()> {
+    const KEY: &str = "homeless";
+    let owners = owners(lab, KEY)?;
+    let others: Vec<u16> = lab.all().filter(|node| !owners.contains(node)).collect();
+    for owner in &owners {
+        lab.kill(*owner)?;
+    }
+    let through = *others.first().context("five nodes have three owners a key")?;
+    let mut last = 0;
+    await_true(Duration::from_secs(5), "the write is not taken", || {
+        last = lab.put(through, &format!("/v1/kv/0/{KEY}?w=1"), "taken")?.status;
+        Ok(last == 204)
+    })?;
+    println!("  all owners {owners:?} of a key are down: node {through} takes a write at W=1");
+    let refused = lab.put(through, &format!("/v1/kv/{STRICT}/{KEY}?w=1"), "refused")?;
+    ensure!(refused.status == 503, "the strict namespace answers {}", refused.status);
+    for owner in &owners {
+        lab.restart(*owner)?;
+    }
+    lab.await_connected(&ALL, NODES)?;
+    await_true(DELIVERY, "the write is not delivered", || {
+        let shown = lab.get(through, &format!("/v1/ring/key/0/{KEY}"))?.json()?;
+        let replicas = shown["replicas"].as_array().map_or(&[][..], Vec::as_slice);
+        Ok(replicas.len() == 3 && replicas.iter().all(|replica| replica["state"] == "held"))
+    })?;
+    await_true(DELIVERY, "hints are left", || {
+        for node in lab.all() {
+            if hints(lab, node)? != 0.0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })?;
+    println!("  it is delivered to all of them, and no node keeps a hint");
+    Ok(())
+}
+
+fn owners(lab: &Lab<'_>, key: &str) -> Result<Vec<u16>> {
+    let shown = lab.get(1, &format!("/v1/ring/key/0/{key}"))?.json()?;
+    let members = lab.members(1)?;
+    let replicas = shown["replicas"].as_array().context("no replicas")?;
+    replicas.iter().map(|replica| number(&members, &replica["node"])).collect()
+}
+
+/// The number here of a node, by its address.
+fn number(members: &[Value], id: &Value) -> Result<u16> {
+    let member = members.iter().find(|member| member["node"] == *id).context("an unknown node")?;
+    let address = member["addresses"]["redis"].as_str().context("no address")?;
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let last = host.rsplit_once('.').and_then(|(_, last)| last.parse().ok());
+    last.with_context(|| format!("whose address is {address}?"))
+}
+
+/// Hints that a node keeps.
+fn hints(lab: &Lab<'_>, node: u16) -> Result<f64> {
+    let metrics = lab.get(node, "/metrics")?.body;
+    let metrics = String::from_utf8_lossy(&metrics);
+    let line = metrics.lines().find_map(|line| line.strip_prefix("moim_hints "));
+    line.and_then(|figure| figure.trim().parse().ok()).context("no metric moim_hints")
+}
