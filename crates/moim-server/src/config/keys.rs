@@ -48,12 +48,16 @@ impl<T> Key<T> {
             Value::Boolean(_) => {
                 text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Boolean)
             }
-            // Settings that are not set yet look like texts; those that are numbers take them as such.
-            _ => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
+            // Settings that are not set yet look like texts; those that are something else take it as such.
+            _ => {
+                let number = text.parse().map(Value::Integer);
+                let number_or_bool = number.or_else(|_| text.parse().map(Value::Boolean));
+                number_or_bool.unwrap_or_else(|_| Value::String(text.to_owned()))
+            }
         };
         let as_text = || Value::String(text.to_owned());
         match (self.set)(of, &value) {
-            Err(_) if value.is_integer() => self.set(of, &as_text()),
+            Err(_) if value.is_integer() || value.is_bool() => self.set(of, &as_text()),
             Err(expected) => Err(format!("{} = '{text}': {expected}", self.name)),
             Ok(()) => Ok(()),
         }

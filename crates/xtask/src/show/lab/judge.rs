@@ -58,7 +58,7 @@ fn describe(event: &Event) -> String {
 }
 
 /// Prints what clients saw.
-pub(in super::super) fn tell(diary: &Diary, span: Span<'_>) {
+fn tell(diary: &Diary, span: Span<'_>) {
     let Span { what, from_ms, until_ms } = span;
     let count = |kind| diary.count(kind, from_ms, until_ms);
     let last = diary.of(Kind::Failed, from_ms, until_ms).last();
