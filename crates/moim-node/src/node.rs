@@ -156,6 +156,10 @@ impl Node {
         let founding = record.is_none().then(|| {
             Founding::new(boot.info.clone(), boot.founding_members.max(1), boot.partitions, copies)
         });
+        let is_open = matches!(
+            boot.options.mutation,
+            Some(Mutation::AckBeforeSync | Mutation::FsyncSkippedOnOneNode)
+        );
         let mut node = Self {
             clock: HlcClock::starting_above(Hlc::from_millis(bound_ms)),
             leases: vec![Lease::stored(bound_ms)],
@@ -163,7 +167,7 @@ impl Node {
             epoch_serial: 0,
             store: Store::new(boot.seed, boot.options.cache_bytes, stored_batch)
                 .with_trees(boot.stored_trees.into_trees()),
-            gate: Gate::new(boot.options.mutation == Some(Mutation::AckBeforeSync), stored_batch),
+            gate: Gate::new(is_open, stored_batch),
             gossip,
             generation_batch: BatchId::default(),
             timers: Timers::default(),
