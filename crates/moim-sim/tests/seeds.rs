@@ -17,6 +17,12 @@ const FOUND: &[(u64, Profile, &str)] = &[
     (97, Profile::LostDisks, "a refilled disk lacked deletions: a deleted value came back"),
     (189, Profile::LostDisks, "a refilled disk lacked what contexts knew of deletions"),
     (52, Profile::LostDisks, "a node that skipped batch numbers never asked to be refilled"),
+    (
+        350,
+        Profile::LostDisks,
+        "a read overtook the erasure of an old disk: what had been erased came back, uncounted",
+    ),
+    (21, Profile::Nemesis, "the same, where trees never agreed again"),
 ];
 
 #[test]
