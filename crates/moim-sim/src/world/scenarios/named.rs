@@ -174,13 +174,17 @@ fn a_deletion_meets_a_late_hint() {
         let is_keeper = |at: &usize| world.servers[*at].node.as_ref().is_some_and(keeps);
         let keepers: Vec<usize> = (0..world.servers.len()).filter(is_keeper).collect();
         assert!(!keepers.is_empty() && !keepers.contains(&coordinator), "{keepers:?}");
-        keepers.iter().for_each(|&keeper| world.crash_now(keeper, false));
+        for &keeper in &keepers {
+            world.crash_now(keeper, false);
+        }
         world.start(first);
         world.start(second);
         wait(&mut world, 5 * SECOND_US);
         ask(&mut world, coordinator, Call::Delete { covers: None });
         wait(&mut world, 50 * SECOND_US);
-        keepers.iter().for_each(|&keeper| world.start(keeper));
+        for &keeper in &keepers {
+            world.start(keeper);
+        }
         is_ready(&mut world);
         assert!(world.run_until(60 * SECOND_US, |world| world.hints() == 0), "seed {seed}");
         wait(&mut world, 20 * SECOND_US);
