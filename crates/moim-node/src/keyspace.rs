@@ -167,14 +167,6 @@ pub(crate) fn passed_writes(passed_ms: u64) -> [Write; 2] {
     ]
 }
 
-/// What drops all objects and their trees.
-pub(crate) fn erasing_writes(passed_ms: u64) -> [Write; 3] {
-    let (from, to) = (Bytes::from_static(&[]), Bytes::from_static(&TREES_END));
-    let all = |family| Write::DeleteRange { family, from: from.clone(), to: to.clone() };
-    let [_, passed] = passed_writes(passed_ms);
-    [all(Family::Data), all(Family::Trees), passed]
-}
-
 fn decode_cell(key: &Bytes, value: &Bytes) -> Result<(CellId, Cell), DecodeError> {
     let mut reader = Reader::new(key.clone());
     let (end_ms, class) = (reader.u64("slice end")?, reader.u8("slice class")?);

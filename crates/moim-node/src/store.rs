@@ -288,24 +288,6 @@ impl Store {
         if self.batch.is_empty() { BatchId(self.next_batch.0 - 1) } else { self.next_batch }
     }
 
-    /// Drops all objects, from memory and with this turn's batch: what the disk kept is not to be trusted. Returns what
-    /// waited to be read.
-    pub(crate) fn erase(&mut self) -> Vec<Work> {
-        let passed_ms = self.trees.passed_ms();
-        self.trees = Trees::new(passed_ms);
-        for write in keyspace::erasing_writes(passed_ms) {
-            self.write(write);
-        }
-        self.entries.clear();
-        self.hand.clear();
-        self.bytes = 0;
-        self.reads.clear();
-        self.waiting = 0;
-        let mut loading: Vec<_> = self.loading.drain().collect();
-        loading.sort_by(|(a, _), (b, _)| a.cmp(b));
-        loading.into_iter().flat_map(|(_, queue)| queue).collect()
-    }
-
     /// Counts batches on from above `batch`: others heard that one called durable by an earlier run.
     pub(crate) fn continue_above(&mut self, batch: BatchId) {
         assert!(self.batch.is_empty(), "the batch of a turn has one number");

@@ -16,6 +16,11 @@ const FOUND: &[(u64, Profile, &str)] = &[
     ),
     (97, Profile::LostDisks, "a refilled disk lacked deletions: a deleted value came back"),
     (189, Profile::LostDisks, "a refilled disk lacked what contexts knew of deletions"),
+    (
+        497,
+        Profile::Nemesis,
+        "a node that heard that its disk was old dropped what it had taken since",
+    ),
     (52, Profile::LostDisks, "a node that skipped batch numbers never asked to be refilled"),
     (
         350,

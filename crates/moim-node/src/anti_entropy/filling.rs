@@ -14,7 +14,6 @@ use moim_core::ring::Partition;
 use moim_storage::{Family, Write};
 
 use super::{Comparisons, Exchange};
-use crate::api::Why;
 use crate::keyspace;
 use crate::node::Node;
 use crate::settled::Settling;
@@ -77,8 +76,10 @@ impl Node {
         self.figures.fillings += u64::from(self.filling.is_some());
     }
 
-    /// Others remember batches of this node that its disk does not have: it was lost, or is an old copy. What it holds
-    /// may long have been deleted and the deletion forgotten, so it counts as nothing. Called when a turn begins.
+    /// Others remember batches of this node that its disk does not have: it was lost, or is an old copy. It says *not
+    /// ready* from now on until it is filled. What it holds stays: it may have taken writes before it heard, and they
+    /// were acknowledged; and what was deleted meanwhile, even where the deletion is forgotten, the others say when they
+    /// compare (`settled`). Called when a turn begins.
     pub(crate) fn notice_lost_batches(&mut self) {
         let heard = self.gossip.heard_durable(self.info.member.node);
         let Some(heard) = heard.filter(|&heard| heard > self.store.last_batch()) else { return };
@@ -86,9 +87,6 @@ impl Node {
         // Without a record the node is on its way into the cluster, and will be filled if it was a member.
         if self.record.is_none() || self.filling.is_some() {
             return;
-        }
-        for work in self.store.erase() {
-            self.refuse(work, Why::NotReady);
         }
         self.comparisons = Comparisons::default();
         self.settling = Settling::default();

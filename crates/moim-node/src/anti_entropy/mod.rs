@@ -11,7 +11,7 @@
 //! Invariants: one exchange at a time with a peer asks, and every page, list and number in flight has a limit; nothing
 //! is said about what is not yet durable (a message reveals the last batch there is), so that "equal" stays true across
 //! crashes; slices that may have passed on one of the two are left out by the horizon; what is recorded as equal since
-//! T was held by both when a comparison ran that began at T ([`comparisons`]).
+//! T was held by both when a comparison ran that began at T (`comparisons`).
 //!
 //! | file | what |
 //! |---|---|

@@ -32,11 +32,10 @@ pub fn check_versions(operations: &[&Operation], levels: Levels, findings: &mut 
         let mut broken: Option<(bool, Property, &Operation)> = None;
         for &earlier in operations.iter().filter(|earlier| earlier.before(later)) {
             let Some((before, was_read)) = reported(earlier) else { continue };
-            // That nothing is there at all may be because a deletion was forgotten; `deadline` judges whether there was
-            // one.
-            let forgotten = version == Hlc::ZERO
-                && Observed::by(later) == Observed::Nothing
-                && levels.may_forget(later, earlier);
+            // That nothing is there may be because a deletion or an expired value was forgotten, and what is left on some
+            // replica is an older one (an old disk brings such); `deadline` judges whether something had to be there.
+            let forgotten =
+                Observed::by(later) == Observed::Nothing && levels.may_forget(later, earlier);
             if before <= version || forgotten {
                 continue;
             }
@@ -315,6 +314,23 @@ mod tests {
         assert_eq!(seen_after(7_000_000, true), []);
         assert_eq!(seen_after(7_000_000, false), [Property::ReadsSeeWrites]);
         assert_eq!(seen_after(4, true), [Property::ReadsSeeWrites]);
+    }
+
+    #[test]
+    fn what_is_forgotten_may_uncover_an_older_deletion_and_never_a_value() {
+        let seen_by = |value: u64, version: u64| {
+            let mut story = Story::default();
+            story.put((0, 1), 1, 10);
+            story.tell((2, 3), Call::Delete { covers: None }, written(20));
+            story.tell((4, 5), Call::Delete { covers: None }, written(30));
+            story.read((7_000_000, 7_000_001), value, version);
+            let check = |operations: &[&Operation], levels: Levels, findings: &mut Findings| {
+                check(operations, Levels { forgets: true, ..levels }, findings);
+            };
+            story.judge(check).0
+        };
+        assert_eq!(seen_by(0, 20), []);
+        assert!(seen_by(1, 10).contains(&Property::ReadsSeeWrites));
     }
 
     #[test]

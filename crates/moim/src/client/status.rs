@@ -244,7 +244,7 @@ mod tests {
             ..Default::default()
         };
         let words = agreement(&suspect);
-        assert!(words.contains("suspect 2 s, phi 8.2, reported by 00000000"), "{words}");
+        assert!(words.contains("suspect 2s, phi 8.2, reported by 00000000"), "{words}");
         let status = document::Status {
             reason: Some("1 of 3".to_owned()),
             nodes: 3,
