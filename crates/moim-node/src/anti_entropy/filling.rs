@@ -91,8 +91,6 @@ impl Node {
         self.comparisons = Comparisons::default();
         self.settling = Settling::default();
         self.begin_filling();
-        // Ahead of whatever this turn reads: a read that came first would find what has just been dropped.
-        self.store.commit(self.now.mono_ms, &mut self.effects, &mut self.figures);
     }
 
     /// Everything that trees do not count has come from a peer.
