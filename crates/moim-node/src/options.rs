@@ -194,10 +194,18 @@ pub enum Mutation {
     RetireTombstonesByAge,
     /// Read repair writes a value that it met as if it were new, also where a deletion has outranked it (breaks INV-7).
     RepairResurrects,
+    /// One reporter makes a member down, and its suspicion outlives the heartbeat that it named: whoever one member has
+    /// lost sight of is up and down for all, as often as that one changes its mind.
+    OneReporter,
+    /// Expiry slices that have passed keep counting in the Merkle trees, and are compared: replicas that gave values back
+    /// at different moments never agree.
+    ExpiryStaysInTrees,
+    /// One node says what its disk has not synced (breaks INV-2): the simulator tells only the one with the lowest id.
+    FsyncSkippedOnOneNode,
 }
 
 /// Every mutation, for the simulator's sweep.
-pub const MUTATIONS: [Mutation; 8] = [
+pub const MUTATIONS: [Mutation; 11] = [
     Mutation::AckBeforeSync,
     Mutation::ReuseEpoch,
     Mutation::WriteQuorumShort,
@@ -206,4 +214,7 @@ pub const MUTATIONS: [Mutation; 8] = [
     Mutation::DropHints,
     Mutation::RetireTombstonesByAge,
     Mutation::RepairResurrects,
+    Mutation::OneReporter,
+    Mutation::ExpiryStaysInTrees,
+    Mutation::FsyncSkippedOnOneNode,
 ];

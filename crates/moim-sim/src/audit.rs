@@ -36,7 +36,21 @@ impl Stage {
         self.audit_from = self.world.made() as u64;
         self.read_everything()?;
         self.read_everything()?;
-        self.converge()
+        self.converge()?;
+        self.agree()
+    }
+
+    /// Owners find by comparison that they hold the same, soon: otherwise repair would never end.
+    fn agree(&mut self) -> Option<()> {
+        let end_us = self.world.now_us() + CONVERGENCE_US_MAX;
+        while let Some(what) = self.world.tree_difference() {
+            if self.world.now_us() >= end_us || self.world.broken.is_some() {
+                self.fail(Property::TreesAgree, format!("owners' sums differ: {what}"));
+                return None;
+            }
+            self.world.run_until(500_000, |_| false);
+        }
+        Some(())
     }
 
     /// Reads every key at all copies through every node.

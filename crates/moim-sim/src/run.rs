@@ -75,6 +75,9 @@ pub fn mutation_name(mutation: moim_node::options::Mutation) -> &'static str {
         Mutation::DropHints => "drop-hints",
         Mutation::RetireTombstonesByAge => "retire-tombstones-by-age",
         Mutation::RepairResurrects => "repair-resurrects",
+        Mutation::OneReporter => "one-reporter",
+        Mutation::ExpiryStaysInTrees => "expiry-stays-in-trees",
+        Mutation::FsyncSkippedOnOneNode => "fsync-skipped-on-one-node",
     }
 }
 
@@ -120,6 +123,9 @@ impl Stage {
         self.findings.violations.extend(findings.violations);
         self.findings.unpromised.extend(findings.unpromised);
         self.report_unheld();
+        if let Some(what) = self.world.take_wrongly_down() {
+            self.fail(Property::TheHeardAreNotDown, what);
+        }
     }
 
     fn report_unheld(&mut self) {

@@ -96,6 +96,9 @@ fn every_rule_that_is_switched_off_is_noticed() {
         (Mutation::DropHints, Profile::StandIns),
         (Mutation::RetireTombstonesByAge, Profile::Crashes),
         (Mutation::RepairResurrects, Profile::Partitions),
+        (Mutation::OneReporter, Profile::Nemesis),
+        (Mutation::ExpiryStaysInTrees, Profile::N5W2R4),
+        (Mutation::FsyncSkippedOnOneNode, Profile::Blackouts),
     ] {
         let caught = (1..=200).any(|seed| {
             let settings = Settings { operations: 1_000, ..short(seed, profile) };
@@ -105,5 +108,5 @@ fn every_rule_that_is_switched_off_is_noticed() {
         });
         assert!(caught, "{mutation:?} went unnoticed");
     }
-    assert_eq!(MUTATIONS.len(), 8, "a mutation without a test");
+    assert_eq!(MUTATIONS.len(), 11, "a mutation without a test");
 }

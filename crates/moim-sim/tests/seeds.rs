@@ -22,6 +22,12 @@ const FOUND: &[(u64, Profile, &str)] = &[
         "a node that heard that its disk was old dropped what it had taken since",
     ),
     (52, Profile::LostDisks, "a node that skipped batch numbers never asked to be refilled"),
+    (
+        350,
+        Profile::LostDisks,
+        "a read overtook the erasure of an old disk: what had been erased came back, uncounted",
+    ),
+    (21, Profile::Nemesis, "the same, where trees never agreed again"),
 ];
 
 #[test]

@@ -185,6 +185,27 @@ impl Node {
         places.fold(0, |sum, place| u64::wrapping_add(sum, trees.root(place, terms.horizon_ms).sum))
     }
 
+    /// The roots of all trees that this node owns, less those that are empty: the sums of what expires after
+    /// `horizon_ms` (Unix milliseconds) or never. For checkers: owners that hold the same have the same.
+    pub fn tree_roots(&self, horizon_ms: u64) -> BTreeMap<Place, u64> {
+        let trees = self.store.trees();
+        let horizon_ms = if self.keeps_passed_slices() { 0 } else { horizon_ms };
+        let Some(record) = &self.record else { return BTreeMap::new() };
+        let is_owned = |place: &Place| {
+            let policy = self.namespaces.get(place.namespace);
+            policy.is_some_and(|policy| {
+                record.ring.owns(self.info.member.node, place.partition, policy.n)
+            })
+        };
+        let last = record.ring.partitions().get() - 1;
+        let (Some(first), Some(last)) = (keyspace::partition(0), keyspace::partition(last)) else {
+            return BTreeMap::new();
+        };
+        let roots = trees.places(first..=last).filter(is_owned);
+        let roots = roots.map(|place| (place, trees.root(place, horizon_ms)));
+        roots.filter(|(_, root)| !root.is_empty()).map(|(place, root)| (place, root.sum)).collect()
+    }
+
     /// Whether a tree is compared: both own it.
     pub(super) fn is_compared(&self, peer: NodeId, terms: &Terms, place: Place) -> bool {
         if terms.namespace.is_some_and(|only| only != place.namespace) {

@@ -9,6 +9,7 @@ use moim_core::{NamespaceId, NodeId};
 use super::{Ask, EXCHANGES_MAX, Exchange, Question, Terms};
 use crate::coordinator::Operation;
 use crate::node::Node;
+use crate::options::Mutation;
 use crate::timer::Timer;
 use crate::views::{ExchangeReason, ExchangeView, RepairView};
 
@@ -87,7 +88,9 @@ impl Node {
     pub(crate) fn on_exchange_tick(&mut self) {
         let grace_ms = self.options.max_clock_skew_ms;
         let passed_ms = self.now.wall_ms.saturating_sub(grace_ms);
-        self.store.pass_slices(passed_ms);
+        if !self.keeps_passed_slices() {
+            self.store.pass_slices(passed_ms);
+        }
         self.comparisons.pass(self.store.trees().passed_ms().min(passed_ms));
         if self.admission().is_ok() {
             for peer in self.co_owners() {
@@ -184,9 +187,17 @@ impl Node {
     /// Slices that end after this have passed nowhere: not where a clock is ahead by what is allowed, nor, with the
     /// same again, while the answer is under way.
     pub(super) fn horizon_ms(&self, peer: NodeId) -> u64 {
+        if self.keeps_passed_slices() {
+            return 0;
+        }
         let own_ms = self.now.wall_ms.saturating_add(self.options.max_clock_skew_ms);
         let there_ms = self.exchanges.passed_there_ms.get(&peer).copied().unwrap_or(0);
         own_ms.max(there_ms).max(self.store.trees().passed_ms())
+    }
+
+    /// Whether the fault is planted that lets expired values count for ever.
+    pub(super) fn keeps_passed_slices(&self) -> bool {
+        self.options.mutation == Some(Mutation::ExpiryStaysInTrees)
     }
 
     /// An exchange is over, well or not: what is still to be done with that peer comes with the next.

@@ -49,7 +49,7 @@ use self::rival::Rival;
 use self::word::{Heartbeat, Line, Word};
 use crate::api::BatchId;
 use crate::membership::MemberInfo;
-use crate::options::Options;
+use crate::options::{Mutation, Options};
 
 pub(crate) use self::drive::first_generation;
 pub use self::rival::Duplicate;
@@ -116,6 +116,8 @@ pub struct Gossip {
     /// No verdicts: this node stood still a moment ago.
     is_frozen: bool,
     frozen_until_mono_ms: u64,
+    /// Switched on by the simulator only: one reporter is enough, at whatever heartbeat.
+    is_credulous: bool,
 }
 
 impl Gossip {
@@ -147,6 +149,7 @@ impl Gossip {
             rotation: 0,
             is_frozen: false,
             frozen_until_mono_ms: 0,
+            is_credulous: options.mutation == Some(Mutation::OneReporter),
         }
     }
 

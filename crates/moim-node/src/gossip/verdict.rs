@@ -36,12 +36,13 @@ impl Gossip {
     pub(super) fn assess(&mut self, mono_ms: u64) {
         let alive = self.living_machines();
         let reported = self.reported();
+        let enough = if self.is_credulous { 1 } else { REPORTERS };
         for (node, member) in &mut self.members {
             let only_itself =
                 member.is_witness() && alive.get(&member.info.member.machine) == Some(&1);
             let witnesses = alive.len() - usize::from(only_itself);
             let reporters = reported.get(node).map_or(0, BTreeSet::len);
-            if reporters >= REPORTERS.min(witnesses) && !self.is_frozen {
+            if reporters >= enough.min(witnesses) && !self.is_frozen {
                 member.down = true;
             }
             let state = match () {
@@ -72,7 +73,9 @@ impl Gossip {
         let mut reported: BTreeMap<NodeId, BTreeSet<MachineId>> = BTreeMap::new();
         for (suspicion, reporter) in self.reports() {
             let current = self.members.get(&suspicion.member);
-            if current.is_some_and(|member| member.word.heartbeat == suspicion.heartbeat) {
+            let is_current =
+                current.is_some_and(|member| member.word.heartbeat == suspicion.heartbeat);
+            if is_current || self.is_credulous {
                 reported.entry(suspicion.member).or_default().insert(reporter.member.machine);
             }
         }

@@ -46,6 +46,10 @@ pub enum Property {
     RequestsSucceed,
     /// After healing, all owners hold the same, within a bounded time.
     CopiesConverge,
+    /// After healing, all owners' Merkle trees agree, within a bounded time: comparisons come to rest.
+    TreesAgree,
+    /// A member that runs and that several others hear is not held down by them.
+    TheHeardAreNotDown,
     /// Without crashes, what was acknowledged reaches every owner without anybody reading it.
     CopiesArrive,
     /// After healing, what was kept for owners that were away is handed over within a bounded time.
@@ -73,6 +77,8 @@ impl Property {
             Self::SumsAreRight => "sums are right",
             Self::RequestsSucceed => "requests succeed",
             Self::CopiesConverge => "copies converge",
+            Self::TreesAgree => "trees agree",
+            Self::TheHeardAreNotDown => "members that are heard are not down",
             Self::CopiesArrive => "copies arrive everywhere",
             Self::HintsAreHandedOver => "hints are handed over",
             Self::AcknowledgedIsHeld => "what is acknowledged is held",

@@ -12,6 +12,8 @@
 //! | `clients` | requests on their way, and what comes back |
 //! | `faults` | what goes wrong, and when it is mended |
 //! | `holders` | who holds what is being acknowledged |
+//! | `trees` | whether owners' Merkle trees are equal |
+//! | `watch` | whether members that are heard are held down |
 
 mod clients;
 mod clock;
@@ -24,6 +26,8 @@ mod queue;
 #[cfg(test)]
 mod scenarios;
 mod server;
+mod trees;
+mod watch;
 
 use bytes::Bytes;
 use moim_core::NodeId;
@@ -44,6 +48,7 @@ use faults::Sequel;
 use network::{Connection, Link, Manners, Network};
 use queue::Queue;
 use server::{Common, Server};
+use watch::Watch;
 
 /// The name of the namespace that keeps siblings.
 pub(crate) const CARTS: &str = "carts";
@@ -103,6 +108,7 @@ pub(crate) struct World {
     queue: Queue<Event>,
     servers: Vec<Server>,
     common: Common,
+    watch: Watch,
     network: Network,
     /// Pairs that were told not to dial before a time.
     banned_until_us: std::collections::BTreeMap<Link, u64>,
@@ -160,12 +166,16 @@ impl World {
             )
         };
         let options = plan.options(settings.mutation);
+        let servers: Vec<_> = plan.clocks.iter().enumerate().map(server).collect();
+        let lowest = servers.iter().map(Server::id).min().expect("a cluster has nodes");
+        let namespaces = namespaces(&plan);
         let mut world = Self {
             now_us: 0,
             steps: 0,
             queue: Queue::new(),
-            servers: plan.clocks.iter().enumerate().map(server).collect(),
-            common: Common { nodes: plan.nodes, namespaces: namespaces(&plan), options },
+            servers,
+            common: Common { nodes: plan.nodes, namespaces, options, lowest },
+            watch: Watch::default(),
             network: Network::new(random.fork("network"), manners),
             banned_until_us: std::collections::BTreeMap::new(),
             clients: Client::crew(&plan, &random.fork("crew")),
@@ -242,6 +252,7 @@ impl World {
         assert!(at_us >= self.now_us, "time went backwards");
         self.now_us = at_us;
         self.steps += 1;
+        self.look_around();
         if self.steps > EVENTS_MAX {
             self.broken = Some(format!("more than {EVENTS_MAX} events: something never rests"));
         }

@@ -70,6 +70,20 @@ pub(crate) struct Common {
     pub(crate) nodes: usize,
     pub(crate) namespaces: Namespaces,
     pub(crate) options: Options,
+    /// The lowest id.
+    pub(crate) lowest: NodeId,
+}
+
+impl Common {
+    /// What a node is told: a fault that is planted in one node is planted in the one with the lowest id.
+    fn options_of(&self, node: NodeId) -> Options {
+        let is_spared = node != self.lowest;
+        let mutation = self
+            .options
+            .mutation
+            .filter(|&mutation| !(is_spared && mutation == Mutation::FsyncSkippedOnOneNode));
+        Options { mutation, ..self.options.clone() }
+    }
 }
 
 impl Server {
@@ -172,7 +186,7 @@ impl Server {
             // The fewest there may be: a small ring is quick to make, and every key still has its owners.
             partitions: PartitionCount::new(256).expect("a power of two within bounds"),
             namespaces: common.namespaces.clone(),
-            options: common.options.clone(),
+            options: common.options_of(self.id()),
         };
         self.node = Some(Node::new(self.now(now_us), boot)?);
         Ok(())

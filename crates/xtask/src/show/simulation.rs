@@ -13,7 +13,7 @@ use super::stage::Stage;
 const SWEEP: Duration = Duration::from_mins(3);
 const LIMIT: Duration = Duration::from_mins(15);
 /// Rules that can be switched off.
-const MUTATIONS: usize = 7;
+const MUTATIONS: usize = 11;
 
 pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     let sweep = simulate(stage, &["sweep", "--seeds", "200", "--operations", "2000"])?;

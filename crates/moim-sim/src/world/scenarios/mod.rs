@@ -13,7 +13,12 @@ const SECOND_US: u64 = 1_000_000;
 
 /// A cluster at rest, all clocks right.
 fn founded(seed: u64) -> World {
-    let settings = Settings { profile: Some(Profile::Calm), ..Settings::of_seed(seed) };
+    founded_as(seed, Profile::Calm)
+}
+
+/// The same with the nodes and levels of a profile.
+fn founded_as(seed: u64, profile: Profile) -> World {
+    let settings = Settings { profile: Some(profile), ..Settings::of_seed(seed) };
     let mut world = World::new(&settings);
     for server in &mut world.servers {
         server.clock = Clock::new(0, 0);

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use moim_core::object::Context;
 
-use super::{SECOND_US, founded, put, read, wait};
+use super::{SECOND_US, founded, founded_as, put, read, wait};
 use crate::history::{Answer, Call, Key, Operation, Use, Value};
+use crate::profile::Profile;
 use crate::workload::Intention;
 use crate::world::World;
 use crate::world::disk::Disk;
@@ -146,4 +147,59 @@ fn siblings_do_not_outnumber_their_writers() {
             assert_eq!(look(&mut world, node).0, values(&[1]), "n{node} of seed {seed}");
         }
     }
+}
+
+/// A value is kept for owners that are away; the nodes that keep it go as well, the owners come back, and the value is
+/// deleted there. Nearly a minute later, when the deletion would be forgotten if nobody were missing, the hint
+/// arrives: what was deleted stays deleted.
+#[test]
+fn a_deletion_meets_a_late_hint() {
+    let key = Key { sloppy: true, ..Key::strict(Use::Register, "k") };
+    let ask = |world: &mut World, node, call| {
+        let operation = world.ask_and_wait(Intention::new(key.clone(), node, call));
+        assert!(!operation.has_failed(), "{operation}");
+        operation
+    };
+    for seed in 1..=4 {
+        let mut world = founded_as(seed, Profile::StandIns);
+        let [coordinator, first, second] = [0, 1, 2].map(|nth| owner(&world, &key, nth));
+        let call = |value| Call::Put { value: Value(value), expires_ms: 0, covers: None };
+        ask(&mut world, coordinator, call(1));
+        world.crash_now(first, false);
+        world.crash_now(second, false);
+        wait(&mut world, SECOND_US);
+        ask(&mut world, coordinator, call(2));
+        wait(&mut world, SECOND_US);
+        let keeps = |node: &moim_node::Node| node.figures().hints > 0;
+        let is_keeper = |at: &usize| world.servers[*at].node.as_ref().is_some_and(keeps);
+        let keepers: Vec<usize> = (0..world.servers.len()).filter(is_keeper).collect();
+        assert!(!keepers.is_empty() && !keepers.contains(&coordinator), "{keepers:?}");
+        for &keeper in &keepers {
+            world.crash_now(keeper, false);
+        }
+        world.start(first);
+        world.start(second);
+        wait(&mut world, 5 * SECOND_US);
+        ask(&mut world, coordinator, Call::Delete { covers: None });
+        wait(&mut world, 50 * SECOND_US);
+        for &keeper in &keepers {
+            world.start(keeper);
+        }
+        is_ready(&mut world);
+        assert!(world.run_until(60 * SECOND_US, |world| world.hints() == 0), "seed {seed}");
+        wait(&mut world, 20 * SECOND_US);
+        for node in 0..world.servers.len() {
+            let read = ask(&mut world, node, Call::Read);
+            let is_gone = matches!(&read.answer, Answer::Read { seen, .. } if seen.is_empty());
+            assert!(is_gone, "n{node} of seed {seed}: {read}");
+        }
+    }
+}
+
+/// The `nth` owner of a key.
+fn owner(world: &World, key: &Key, nth: usize) -> usize {
+    let record = world.nodes().find_map(moim_node::Node::record).expect("founded");
+    let partition = record.ring.partition_of(key.name.as_bytes());
+    let owner = record.ring.owners_of(partition, world.plan.shape.n).nth(nth);
+    owner.and_then(|owner| world.index_of(owner)).expect("as many owners as copies")
 }
