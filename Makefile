@@ -1,7 +1,7 @@
 # `make help` lists what there is. Variables:
 #
 #   ENGINE=memory    without RocksDB and so without C++; a node then keeps nothing when it stops
-#   ARGS="…"         more arguments for `moim dev` and `bench/run`
+#   ARGS="…"         more arguments for `moim dev` and `make bench`
 #   SIMULATION="…"   another command to run the simulator with
 
 ENGINE ?= rocksdb
@@ -33,7 +33,7 @@ help:
 	@echo 'make lint    what needs tools of its own: licences, unused dependencies, spelling'
 	@echo 'make sim     the simulator alone, for as long as it takes; SEEDS=20000 OPERATIONS=2000'
 	@echo 'make soak    property tests with a fresh seed and many cases; CASES=20000'
-	@echo 'make bench   CPU per operation against Redis, in one run; ARGS="--rounds 5"'
+	@echo 'make bench   CPU, latency, memory and disk beside Redis, Redis Cluster and etcd; ARGS="--full"'
 	@echo
 	@echo 'ENGINE=memory builds without RocksDB, keeping nothing on disk.'
 
@@ -65,7 +65,7 @@ soak:
 
 bench: bootstrap rocksdb
 	$(CARGO) build --release -p moim $(FEATURES)
-	bench/run --binary $(BINARIES)/release/moim --engine $(ENGINE) $(ARGS)
+	@python3 -B bench --binary $(BINARIES)/release/moim --engine $(ENGINE) $(ARGS)
 
 bootstrap:
 	@scripts/bootstrap

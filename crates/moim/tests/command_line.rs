@@ -97,6 +97,27 @@ fn a_benchmark_measures_what_was_asked_for() {
 }
 
 #[test]
+fn a_benchmark_sends_each_key_to_the_node_of_its_slot() {
+    let server = serve();
+    let load =
+        "--cluster --keys 100 --connections 4 --value-size 64 --compressible 50 --zipf 0 --json -";
+    let at = ["bench", "--addr", &server.address];
+    let bench = |more: &str| {
+        let words: Vec<_> = at.into_iter().chain(load.split(' ')).chain(more.split(' ')).collect();
+        done(&words)
+    };
+    assert_eq!(bench("--fill --duration 0s"), "", "filling alone measures nothing");
+    let printed = bench("--warm-up 200ms --duration 300ms");
+    let figures: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let count = |kind: &str| figures[kind]["count"].as_u64().unwrap();
+    assert_eq!((figures["misses"].as_u64(), &figures["errors"]), (Some(0), &serde_json::json!({})));
+    let answered = figures["requests_answered"].as_u64().unwrap();
+    assert!(answered > count("reads") + count("writes"), "the warm-up counts: {printed}");
+    let measured = figures["seconds"].as_f64().unwrap();
+    assert!((0.2..2.0).contains(&measured), "only what was measured: {printed}");
+}
+
+#[test]
 fn values_come_and_go() {
     let server = serve();
     let at = ["--addr", server.address.as_str()];

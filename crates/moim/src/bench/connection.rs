@@ -14,6 +14,7 @@ use super::Shared;
 use super::keys::Chooser;
 use super::reply::{self, Reply};
 use super::report::{Kind, Tally};
+use super::slots::SlotTable;
 use crate::ending::Trouble;
 
 /// What to send where.
@@ -22,16 +23,52 @@ pub(crate) struct Plan {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) password: Option<String>,
     pub(crate) namespace: String,
+    /// Who serves which slot, if each key must go to the node that does.
+    pub(crate) slots: Option<SlotTable>,
     pub(crate) chooser: Chooser,
     pub(crate) reads: u32,
     pub(crate) writes: u32,
+    /// Copies beside the first that writes wait for with `WAIT`; 0: none, without asking.
+    pub(crate) wait: u32,
     pub(crate) value_bytes: usize,
+    /// How much of a value is the same byte.
+    pub(crate) compressible_percent: u8,
     pub(crate) pipeline: usize,
     pub(crate) connections: usize,
     pub(crate) threads: usize,
     /// Requests a second in all.
     pub(crate) rate: Option<u64>,
+    /// How long to load before measuring.
+    pub(crate) warm_up: Duration,
     pub(crate) duration: Duration,
+}
+
+impl Plan {
+    /// The node that a connection belongs to, if it is bound to one.
+    fn node(&self, connection: usize) -> usize {
+        connection % self.addresses.len()
+    }
+
+    /// Whether the key may be asked for on this connection.
+    fn suits(&self, connection: usize, key: &str) -> bool {
+        self.slots.as_ref().is_none_or(|slots| slots.node(key.as_bytes()) == self.node(connection))
+    }
+
+    /// What this connection fills: the first key, and the distance to the next.
+    fn fill(&self, connection: usize) -> Work {
+        let nodes = self.addresses.len();
+        let (first, step) = match self.slots {
+            None => (connection, self.connections),
+            Some(_) => {
+                (connection / nodes, (self.node(connection)..self.connections).step_by(nodes).len())
+            }
+        };
+        Work::Fill { next: first as u64, step: step as u64 }
+    }
+
+    fn measured_from(&self, begun: Instant) -> Instant {
+        begun + self.warm_up
+    }
 }
 
 /// How long a connection is waited for.
@@ -44,6 +81,10 @@ const RECONNECT_AFTER: Duration = Duration::from_millis(100);
 const FRUITLESS_MAX: u32 = 20;
 /// Requests sent together while filling.
 const FILL_PIPELINE: usize = 16;
+/// Draws at the most until a key suits a connection; with fewer keys than nodes none may.
+const DRAWS_MAX: u32 = 1_000;
+/// How long the server waits for other copies, in milliseconds.
+const WAIT_MS: &[u8] = b"5000";
 /// Bytes that values are cut from at random places, so that no two are alike.
 const POOL_BYTES: usize = 1 << 20;
 
@@ -62,7 +103,7 @@ impl Thread {
 
     /// Writes this thread's keys once.
     pub(crate) fn fill(self, plan: &Arc<Plan>, shared: &Arc<Shared>) -> Result<Tally, Trouble> {
-        self.run(plan, shared, |connection| Work::Fill { next: connection as u64 })
+        self.run(plan, shared, |connection| plan.fill(connection))
     }
 
     fn run(
@@ -100,7 +141,7 @@ impl Thread {
                 let tally = connection.await;
                 total.add(&tally.map_err(|_panic| Trouble::failed("a connection's task ended"))?);
             }
-            total.elapsed = self.begun.elapsed();
+            total.elapsed = plan.measured_from(self.begun).elapsed();
             Ok(total)
         })
     }
@@ -111,8 +152,8 @@ impl Thread {
 enum Work {
     /// Reads and writes as planned.
     Mix,
-    /// Every key whose number is this one plus a multiple of the connections.
-    Fill { next: u64 },
+    /// Every key whose number is this one plus a multiple of `step`, and that suits the connection.
+    Fill { next: u64, step: u64 },
 }
 
 /// One connection, and when it breaks the next.
@@ -135,14 +176,15 @@ impl Connection {
         let mut fruitless = 0;
         let mut attempt = self.number;
         while !self.is_over() && fruitless < FRUITLESS_MAX {
-            let address = self.plan.addresses[attempt % self.plan.addresses.len()];
+            let address = self.plan.addresses[self.plan.node(attempt)];
             let answered = self.tally.answered();
             if let Err(error) = self.converse(address).await {
                 self.shared.failed.fetch_add(1, Ordering::Relaxed);
                 self.tally.error(&format!("connection: {}", error.kind()));
                 tokio::time::sleep(RECONNECT_AFTER).await;
             }
-            attempt += 1;
+            // Nobody else serves its slots.
+            attempt += usize::from(self.plan.slots.is_none());
             fruitless = if self.tally.answered() > answered { 0 } else { fruitless + 1 };
         }
         self.tally
@@ -150,8 +192,8 @@ impl Connection {
 
     fn is_over(&self) -> bool {
         let done = match self.work {
-            Work::Mix => self.begun.elapsed() >= self.plan.duration,
-            Work::Fill { next } => next >= self.plan.chooser.keys(),
+            Work::Mix => self.plan.measured_from(self.begun).elapsed() >= self.plan.duration,
+            Work::Fill { next, .. } => next >= self.plan.chooser.keys(),
         };
         done || self.shared.stop.load(Ordering::Relaxed)
     }
@@ -172,9 +214,17 @@ impl Connection {
             };
             self.compose(&mut kinds);
             stream.write_all(&self.out).await?;
+            let mut answers = Vec::with_capacity(kinds.len());
             for kind in kinds.drain(..) {
                 let reply = next_reply(&mut stream, &mut unread).await?;
-                self.note(kind, reply, started.elapsed());
+                answers.push((kind, reply, started.elapsed()));
+            }
+            if self.waits(&answers) {
+                let copies = next_reply(&mut stream, &mut unread).await?;
+                self.count_copies(&copies, started, &mut answers);
+            }
+            for (kind, reply, took) in answers {
+                self.note(kind, reply, started, took);
             }
         }
         Ok(())
@@ -224,37 +274,94 @@ impl Connection {
             Work::Fill { .. } => FILL_PIPELINE,
         };
         for _ in 0..together {
-            let Some((kind, key)) = self.next_request() else { return };
-            let key = format!("session:{key:012}");
+            let Some((kind, key)) = self.next_request() else { break };
             match kind {
                 Kind::Read => put_command(&mut self.out, &[b"GET", key.as_bytes()]),
-                Kind::Write => {
-                    let at = self.random.usize(..=self.pool.len() - self.plan.value_bytes);
-                    let value = &self.pool[at..at + self.plan.value_bytes];
-                    put_command(&mut self.out, &[b"SET", key.as_bytes(), value]);
-                }
+                Kind::Write => self.put_set(&key),
             }
             kinds.push(kind);
         }
+        if self.plan.wait > 0 && kinds.contains(&Kind::Write) {
+            let copies = self.plan.wait.to_string();
+            put_command(&mut self.out, &[b"WAIT", copies.as_bytes(), WAIT_MS]);
+        }
     }
 
-    fn next_request(&mut self) -> Option<(Kind, u64)> {
+    fn put_set(&mut self, key: &str) {
+        let value_bytes = self.plan.value_bytes;
+        let same = value_bytes * usize::from(self.plan.compressible_percent) / 100;
+        let at = self.random.usize(..=self.pool.len() - value_bytes);
+        let random = &self.pool[at..at + value_bytes - same];
+        put_head(&mut self.out, 3);
+        put_word(&mut self.out, b"SET");
+        put_word(&mut self.out, key.as_bytes());
+        self.out.extend(format!("${value_bytes}\r\n").into_bytes());
+        self.out.extend_from_slice(random);
+        self.out.extend(std::iter::repeat_n(b'-', same));
+        self.out.extend(b"\r\n");
+    }
+
+    fn next_request(&mut self) -> Option<(Kind, String)> {
         match &mut self.work {
             Work::Mix => {
                 let parts = self.plan.reads + self.plan.writes;
                 let reads = self.random.u32(..parts) < self.plan.reads;
-                let key = self.plan.chooser.next(&mut self.random);
+                let key = self.draw();
                 Some((if reads { Kind::Read } else { Kind::Write }, key))
             }
-            Work::Fill { next } => {
-                let key = *next;
-                *next += self.plan.connections as u64;
-                (key < self.plan.chooser.keys()).then_some((Kind::Write, key))
+            Work::Fill { next, step } => loop {
+                let number = *next;
+                if number >= self.plan.chooser.keys() {
+                    return None;
+                }
+                *next += *step;
+                let key = key_of(number);
+                if self.plan.suits(self.number, &key) {
+                    return Some((Kind::Write, key));
+                }
+            },
+        }
+    }
+
+    /// A key that suits this connection. The distribution stays what it is: a cluster client with a connection to each
+    /// node would ask for each key as often.
+    fn draw(&mut self) -> String {
+        let mut key = String::new();
+        for _ in 0..DRAWS_MAX {
+            key = key_of(self.plan.chooser.next(&mut self.random));
+            if self.plan.suits(self.number, &key) {
+                break;
+            }
+        }
+        key
+    }
+
+    /// Whether a reply to `WAIT` follows these.
+    fn waits(&self, answers: &[(Kind, Reply, Duration)]) -> bool {
+        self.plan.wait > 0 && answers.iter().any(|(kind, ..)| *kind == Kind::Write)
+    }
+
+    /// Writes are done when the copies are there, and failed when they are not.
+    fn count_copies(
+        &self,
+        copies: &Reply,
+        begun: Instant,
+        answers: &mut [(Kind, Reply, Duration)],
+    ) {
+        let enough =
+            matches!(copies, Reply::Number(number) if *number >= i64::from(self.plan.wait));
+        for (_, reply, took) in answers.iter_mut().filter(|(kind, ..)| *kind == Kind::Write) {
+            *took = begun.elapsed();
+            if !enough && !matches!(reply, Reply::Error(_)) {
+                *reply = match copies {
+                    Reply::Error(word) => Reply::Error(word.clone()),
+                    _ => Reply::Error("WAIT: too few copies".to_owned()),
+                };
             }
         }
     }
 
-    fn note(&mut self, kind: Kind, reply: Reply, took: Duration) {
+    fn note(&mut self, kind: Kind, reply: Reply, started: Instant, took: Duration) {
         match reply {
             Reply::Error(word) => {
                 self.shared.failed.fetch_add(1, Ordering::Relaxed);
@@ -262,7 +369,11 @@ impl Connection {
             }
             reply => {
                 self.shared.answered.fetch_add(1, Ordering::Relaxed);
-                self.tally.took(kind, reply == Reply::Nothing, took);
+                if started < self.plan.measured_from(self.begun) {
+                    self.tally.warmed_up();
+                } else {
+                    self.tally.took(kind, reply == Reply::Nothing, took);
+                }
             }
         }
     }
@@ -288,13 +399,27 @@ impl Turn {
     }
 }
 
-fn put_command(out: &mut Vec<u8>, words: &[&[u8]]) {
-    out.extend(format!("*{}\r\n", words.len()).into_bytes());
+/// The key of a number.
+pub(crate) fn key_of(number: u64) -> String {
+    format!("session:{number:012}")
+}
+
+/// One command.
+pub(crate) fn put_command(out: &mut Vec<u8>, words: &[&[u8]]) {
+    put_head(out, words.len());
     for word in words {
-        out.extend(format!("${}\r\n", word.len()).into_bytes());
-        out.extend_from_slice(word);
-        out.extend(b"\r\n");
+        put_word(out, word);
     }
+}
+
+fn put_head(out: &mut Vec<u8>, words: usize) {
+    out.extend(format!("*{words}\r\n").into_bytes());
+}
+
+fn put_word(out: &mut Vec<u8>, word: &[u8]) {
+    out.extend(format!("${}\r\n", word.len()).into_bytes());
+    out.extend_from_slice(word);
+    out.extend(b"\r\n");
 }
 
 /// What has been received, and how much of it is taken.

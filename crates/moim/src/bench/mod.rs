@@ -9,8 +9,9 @@ mod connection;
 mod keys;
 mod reply;
 mod report;
+mod slots;
 
-use std::net::ToSocketAddrs as _;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,6 +38,8 @@ const PIPELINE_MAX: u64 = 1_024;
 const VALUE_BYTES_MAX: u64 = 16 << 20;
 /// Keys at the most: the table behind a Zipf distribution is summed once over all of them.
 const KEYS_MAX: u64 = 1_000_000_000;
+/// Copies at the most that writes wait for.
+const WAIT_MAX: i64 = 16;
 /// Threads at the most; one drives tens of thousands of requests a second.
 const THREADS_MAX: u64 = 64;
 
@@ -46,7 +49,9 @@ const THREADS_MAX: u64 = 64;
 Examples:
   moim bench --fill --duration 10s            fill the keys, then 5 reads to 1 write as fast as it goes
   moim bench --rate 20000 --pipeline 1        latency at 20,000 requests a second
-  moim bench --redis 127.0.0.1:6379           the same load on another server")]
+  moim bench --redis 127.0.0.1:6379           the same load on another server
+  moim bench --redis 127.0.0.1:7001 --cluster --wait 1
+                                              on a Redis Cluster, each write on two of its nodes")]
 pub(crate) struct Bench {
     /// HTTP address of any node; all nodes that it knows are loaded.
     #[arg(long, value_name = "HOST:PORT", env = "MOIM_ADDR")]
@@ -54,6 +59,9 @@ pub(crate) struct Bench {
     /// Redis addresses to load instead of asking a node for them.
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',')]
     redis: Vec<String>,
+    /// Send each key to the node that serves its slot, as clients of a Redis Cluster do. With --redis any node of it.
+    #[arg(long)]
+    cluster: bool,
     /// A file with the password.
     #[arg(long, value_name = "FILE", env = "MOIM_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
@@ -72,6 +80,12 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "BYTES", default_value_t = 2_048,
           value_parser = clap::value_parser!(u64).range(..=VALUE_BYTES_MAX))]
     value_size: u64,
+    /// How much of a value is one repeated byte, in percent; the rest is random.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
+    compressible: u8,
+    /// After the writes of a pipeline, `WAIT` until this many replicas have them: for Redis, which otherwise copies later.
+    #[arg(long, value_name = "REPLICAS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=WAIT_MAX))]
+    wait: u32,
     /// How many keys there are.
     #[arg(long, value_name = "COUNT", default_value_t = 1_000_000,
           value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX))]
@@ -90,7 +104,10 @@ pub(crate) struct Bench {
     /// Requests a second in all; without it as many as are answered.
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
-    /// How long to measure, as 30s.
+    /// How long to load before measuring, as 2s.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    warm_up: String,
+    /// How long to measure, as 30s; with --fill and 0s the keys are only filled.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     duration: String,
     /// Threads of this program.
@@ -108,6 +125,20 @@ pub(crate) struct Bench {
 fn theta(text: &str) -> Result<f64, String> {
     let theta: f64 = text.parse().map_err(|error| format!("{error}"))?;
     if (0.0..1.0).contains(&theta) { Ok(theta) } else { Err("from 0 to below 1".to_owned()) }
+}
+
+fn size(bounded: u64) -> usize {
+    usize::try_from(bounded).expect("bounded by the command line")
+}
+
+fn check_masters(masters: &[SocketAddr], connections: usize) -> Result<(), Trouble> {
+    if masters.len() <= connections {
+        return Ok(());
+    }
+    Err(Trouble::usage(format!(
+        "--connections {connections}: each of the {} masters needs one",
+        masters.len()
+    )))
 }
 
 /// What the threads share while they run.
@@ -131,35 +162,48 @@ impl Bench {
         stop_on_interrupt(&shared, || {
             if self.fill {
                 self.fill(&plan, &shared)?;
+                if plan.duration.is_zero() {
+                    return Ok(Ending::Done);
+                }
             }
             self.measure(&plan, &shared)
         })
     }
 
     fn plan(&self) -> Result<Plan, Trouble> {
-        let addresses = self.addresses()?;
-        let mut resolved = Vec::new();
-        for address in &addresses {
+        let mut addresses = Vec::new();
+        for address in &self.addresses()? {
             let found = address.to_socket_addrs().ok().and_then(|mut found| found.next());
-            resolved.push(found.ok_or_else(|| {
+            addresses.push(found.ok_or_else(|| {
                 Trouble::usage(format!("{address}: no such address (HOST:PORT is wanted)"))
             })?);
         }
-        let size = |bytes: u64| usize::try_from(bytes).expect("bounded by the command line");
-        let duration_ms = parse_ms(&self.duration).map_err(Trouble::usage)?;
+        let password = self.connection().secret()?;
+        let connections = size(self.connections);
+        let mut slots = None;
+        if self.cluster {
+            let (masters, table) = slots::ask(&addresses, password.as_deref())?;
+            check_masters(&masters, connections)?;
+            (addresses, slots) = (masters, Some(table));
+        }
+        let time = |text: &str| parse_ms(text).map(Duration::from_millis).map_err(Trouble::usage);
         Ok(Plan {
-            addresses: resolved,
-            password: self.connection().secret()?,
+            addresses,
+            password,
             namespace: self.namespace.namespace.clone(),
+            slots,
             chooser: Chooser::new(self.keys, self.zipf),
             reads: self.reads,
             writes: self.writes,
+            wait: self.wait,
             value_bytes: size(self.value_size),
+            compressible_percent: self.compressible,
             pipeline: size(self.pipeline),
-            connections: size(self.connections),
+            connections,
             threads: size(self.threads.min(self.connections)),
             rate: self.rate,
-            duration: Duration::from_millis(duration_ms),
+            warm_up: time(&self.warm_up)?,
+            duration: time(&self.duration)?,
         })
     }
 
@@ -177,7 +221,10 @@ impl Bench {
             return Ok(self.redis.clone());
         }
         let nodes: document::Nodes = Node::choose(&self.connection())?.get("/v1/nodes")?;
-        let addresses: Vec<_> = nodes.nodes.into_iter().map(|node| node.addresses.redis).collect();
+        let port = |addresses: document::Addresses| {
+            if self.cluster { addresses.cluster } else { addresses.redis }
+        };
+        let addresses: Vec<_> = nodes.nodes.into_iter().map(|node| port(node.addresses)).collect();
         if addresses.is_empty() {
             return Err(Trouble::failed("the cluster has no nodes yet: `moim status` says why"));
         }

@@ -1,10 +1,14 @@
 //! Replies of a Redis server, as far as a benchmark looks at them: good, nothing there, or an error and its first word.
 
+use std::str::FromStr;
+
 /// What one reply says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// Anything that is no error and not nothing.
+    /// Anything that is no error, no whole number and not nothing.
     Good,
+    /// A whole number.
+    Number(i64),
     /// No such key.
     Nothing,
     /// An error; its first word.
@@ -23,7 +27,8 @@ pub(crate) fn take(bytes: &[u8]) -> Result<Option<(Reply, usize)>, NoReply> {
     };
     let (line, after) = (&bytes[1..end], end + 2);
     match bytes[0] {
-        b'+' | b':' | b'#' | b',' => Ok(Some((Reply::Good, after))),
+        b'+' | b'#' | b',' => Ok(Some((Reply::Good, after))),
+        b':' => Ok(Some((Reply::Number(number(line)?), after))),
         b'_' => Ok(Some((Reply::Nothing, after))),
         b'-' => {
             let word = line.split(|&byte| byte == b' ').next().unwrap_or_default();
@@ -31,14 +36,17 @@ pub(crate) fn take(bytes: &[u8]) -> Result<Option<(Reply, usize)>, NoReply> {
         }
         b'$' if line == b"-1" => Ok(Some((Reply::Nothing, after))),
         b'$' => {
-            let text = std::str::from_utf8(line).map_err(|_error| NoReply)?;
-            let length: usize = text.parse().map_err(|_error| NoReply)?;
+            let length: usize = number(line)?;
             let whole = after.checked_add(length).and_then(|end| end.checked_add(2));
             let whole = whole.ok_or(NoReply)?;
             Ok((bytes.len() >= whole).then_some((Reply::Good, whole)))
         }
         _ => Err(NoReply),
     }
+}
+
+fn number<N: FromStr>(line: &[u8]) -> Result<N, NoReply> {
+    std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(NoReply)
 }
 
 /// Bytes of a line at the most: errors are sentences.
@@ -55,6 +63,8 @@ mod tests {
         assert_eq!(whole(b"$3\r\nabc\r\n"), (Reply::Good, 9));
         assert_eq!(whole(b"$-1\r\n"), (Reply::Nothing, 5));
         assert_eq!(whole(b"-OVERLOADED too much\r\n"), (Reply::Error("OVERLOADED".into()), 22));
+        assert_eq!(whole(b":2\r\n"), (Reply::Number(2), 4));
+        assert_eq!(take(b":two\r\n"), Err(NoReply));
         assert_eq!(take(b"$3\r\nab"), Ok(None));
         assert_eq!(take(b""), Ok(None));
         assert_eq!(take(b"HTTP/1.1 400\r\n"), Err(NoReply));

@@ -31,8 +31,10 @@ pub(crate) struct Tally {
     writes: Histogram<u64>,
     /// Reads that found nothing.
     misses: u64,
+    /// Requests answered before it was measured.
+    warm_up: u64,
     errors: BTreeMap<String, u64>,
-    /// How long it took in all.
+    /// How long it was measured.
     pub(crate) elapsed: Duration,
 }
 
@@ -44,6 +46,7 @@ impl Tally {
             reads: latencies(),
             writes: latencies(),
             misses: 0,
+            warm_up: 0,
             errors: BTreeMap::new(),
             elapsed: Duration::ZERO,
         }
@@ -59,6 +62,11 @@ impl Tally {
         self.misses += u64::from(nothing && kind == Kind::Read);
     }
 
+    /// A request was answered that is not to be measured.
+    pub(crate) fn warmed_up(&mut self) {
+        self.warm_up += 1;
+    }
+
     /// A request failed.
     pub(crate) fn error(&mut self, word: &str) {
         let known = self.errors.len() < ERRORS_MAX || self.errors.contains_key(word);
@@ -67,13 +75,14 @@ impl Tally {
     }
 
     pub(crate) fn answered(&self) -> u64 {
-        self.reads.len() + self.writes.len()
+        self.reads.len() + self.writes.len() + self.warm_up
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
         self.reads.add(&other.reads).expect("same bounds");
         self.writes.add(&other.writes).expect("same bounds");
         self.misses += other.misses;
+        self.warm_up += other.warm_up;
         self.elapsed = self.elapsed.max(other.elapsed);
         for (word, count) in &other.errors {
             *self.errors.entry(word.clone()).or_default() += count;
@@ -86,6 +95,8 @@ impl Tally {
 pub(crate) struct Report {
     seconds: f64,
     requests_per_second: f64,
+    /// Requests answered in all, those before it was measured included: what a server's CPU time was spent on.
+    requests_answered: u64,
     /// What was asked for, 0 if as many as go.
     rate: u64,
     connections: usize,
@@ -96,6 +107,7 @@ pub(crate) struct Report {
     reads: Latencies,
     writes: Latencies,
     misses: u64,
+    wait: u32,
     errors: BTreeMap<String, u64>,
 }
 
@@ -117,7 +129,8 @@ impl Report {
         let seconds = elapsed.as_secs_f64().max(1e-9);
         Self {
             seconds,
-            requests_per_second: tally.answered() as f64 / seconds,
+            requests_per_second: (tally.answered() - tally.warm_up) as f64 / seconds,
+            requests_answered: tally.answered(),
             rate: plan.rate.unwrap_or(0),
             connections: plan.connections,
             pipeline: plan.pipeline,
@@ -127,6 +140,7 @@ impl Report {
             reads: Latencies::of(&tally.reads),
             writes: Latencies::of(&tally.writes),
             misses: tally.misses,
+            wait: plan.wait,
             errors: tally.errors.clone(),
         }
     }
