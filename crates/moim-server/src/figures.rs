@@ -22,6 +22,8 @@ pub(crate) struct DiskFigures {
     batches: AtomicU64,
     micros: AtomicU64,
     retries: AtomicU64,
+    syncs: AtomicU64,
+    sync_micros: AtomicU64,
 }
 
 /// What went over the links since the start, and what they hold now.
@@ -62,8 +64,13 @@ impl DiskFigures {
     pub(crate) fn committed(&self, batches: usize, took: Duration) {
         self.groups.fetch_add(1, Ordering::Relaxed);
         self.batches.fetch_add(batches as u64, Ordering::Relaxed);
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.micros.fetch_add(micros, Ordering::Relaxed);
+        self.micros.fetch_add(micros(took), Ordering::Relaxed);
+    }
+
+    /// What was written beside the groups' own syncs was synced in this time.
+    pub(crate) fn synced(&self, took: Duration) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.sync_micros.fetch_add(micros(took), Ordering::Relaxed);
     }
 
     /// A group that had not fit on the disk was offered again.
@@ -73,17 +80,16 @@ impl DiskFigures {
 
     pub(crate) fn metrics(&self) -> Vec<Metric> {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let seconds = Duration::from_micros(read(&self.micros)).as_secs_f64();
-        let mut spent = Metric::gauge(
-            "moim_commit_seconds_total",
-            "Time that groups took to become durable.",
-            seconds,
-        );
-        spent.kind = crate::http::metrics::MetricKind::Counter;
+        let seconds = |name, help, counter| {
+            let seconds = Duration::from_micros(read(counter)).as_secs_f64();
+            let mut spent = Metric::gauge(name, help, seconds);
+            spent.kind = crate::http::metrics::MetricKind::Counter;
+            spent
+        };
         vec![
             Metric::counter(
                 "moim_commit_groups_total",
-                "Groups of batches made durable with one sync each.",
+                "Groups of batches made durable, as durability says.",
                 read(&self.groups),
             ),
             Metric::counter(
@@ -91,7 +97,17 @@ impl DiskFigures {
                 "Batches in those groups.",
                 read(&self.batches),
             ),
-            spent,
+            seconds(
+                "moim_commit_seconds_total",
+                "Time that groups took to become durable.",
+                &self.micros,
+            ),
+            Metric::counter(
+                "moim_interval_syncs_total",
+                "Syncs beside those of groups: with durability = \"interval\".",
+                read(&self.syncs),
+            ),
+            seconds("moim_interval_sync_seconds_total", "Time that they took.", &self.sync_micros),
             Metric::counter(
                 "moim_commit_retries_total",
                 "Times that a group which had not fit on the disk was offered again.",
@@ -99,6 +115,10 @@ impl DiskFigures {
             ),
         ]
     }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl LinkFigures {

@@ -13,6 +13,9 @@ const TEXT_BYTES_MAX: usize = 255;
 /// Links are given up after 5 s of silence; pings must come several times as often.
 const PING_INTERVAL_MS_MAX: u32 = 1_000;
 
+/// Others forget that a node had something a minute or two after it said so.
+const DURABILITY_INTERVAL_MS_MAX: u32 = 60_000;
+
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     check_cluster(config)?;
     check_namespaces(config)?;
@@ -112,6 +115,10 @@ fn check_node(node: &NodeConfig) -> Result<(), ConfigError> {
         ("node.unsynced_bytes_max", node.unsynced_bytes_max),
     ];
     match limits.iter().find(|(_, limit)| *limit == 0) {
+    if !(1..=DURABILITY_INTERVAL_MS_MAX).contains(&node.durability_interval_ms) {
+        let range = format!("must be 1 to {DURABILITY_INTERVAL_MS_MAX}");
+        return fail("node.durability_interval_ms", range);
+    }
         Some((key, _)) => fail(key, "must be at least 1, or nothing is served"),
         None => Ok(()),
     }

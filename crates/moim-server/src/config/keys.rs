@@ -119,7 +119,11 @@ pub(super) const KEYS: &[Key<Config>] = &[
     ),
     key!(
         node.durability,
-        "When a write counts as kept: 'sync', after the fsync of its group. ('interval' and 'os' are not served yet.)"
+        "When a write counts as kept: 'sync', after the fsync of its group; 'interval', once the operating system has it, which is made to sync at intervals; 'os', once the operating system has it. Only 'sync' survives the loss of power on all nodes at once."
+    ),
+    key!(
+        node.durability_interval_ms,
+        "How often 'interval' syncs, 1 to 60000: what nodes that lose power together may lose."
     ),
     key!(
         node.listen_redis,

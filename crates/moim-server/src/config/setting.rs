@@ -20,8 +20,12 @@ pub enum EngineKind {
 /// When a write counts as kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DurabilityKind {
-    /// After the sync of its group.
+    /// After the sync of its group: it survives the machine.
     Sync,
+    /// Once the operating system has it, which is made to sync at intervals: it survives the process.
+    Interval,
+    /// Once the operating system has it.
+    Os,
 }
 
 /// Something that a key can be set to.
@@ -158,14 +162,20 @@ words!(Conflict { "lww" => Lww, "siblings" => Siblings });
 
 impl Setting for DurabilityKind {
     fn show(&self) -> Value {
-        Value::String("sync".to_owned())
+        let name = match self {
+            Self::Sync => "sync",
+            Self::Interval => "interval",
+            Self::Os => "os",
+        };
+        Value::String(name.to_owned())
     }
 
     fn read(value: &Value) -> Result<Self, String> {
         match String::read(value)?.as_str() {
             "sync" => Ok(Self::Sync),
-            later @ ("interval" | "os") => Err(format!("'{later}' is not served yet; use 'sync'")),
-            _ => Err("'sync' is expected".to_owned()),
+            "interval" => Ok(Self::Interval),
+            "os" => Ok(Self::Os),
+            _ => Err("'sync', 'interval' or 'os' is expected".to_owned()),
         }
     }
 }

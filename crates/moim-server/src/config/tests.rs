@@ -137,6 +137,11 @@ fn wrong_values_say_what_is_expected() {
             "[node]\nread_retry_ms = 1000",
             "node.read_retry_ms: must be below request_timeout_ms, or no read is ever tried again",
         ),
+        (
+            "[node]\ndurability = 'none'",
+            "durability = \"none\": 'sync', 'interval' or 'os' is expected",
+        ),
+        ("[node]\ndurability_interval_ms = 0", "node.durability_interval_ms: must be 1 to 60000"),
         ("[node]\nfound = ['a']", "node.found: 'a' is no peer address: host:port is expected"),
         ("[node]\nfound = ['a:1', 'a:1']", "node.found: 'a:1' is there twice"),
     ] {
@@ -147,7 +152,6 @@ fn wrong_values_say_what_is_expected() {
 #[test]
 fn what_is_not_served_yet_is_refused() {
     for (text, error) in [
-        ("[node]\ndurability = 'os'", "durability = \"os\": 'os' is not served yet; use 'sync'"),
         (
             "[cluster.namespaces.a]\nmode = 'consistent'",
             "namespace 'a': mode = \"consistent\": 'consistent' is not served yet; use 'available'",

@@ -4,19 +4,25 @@
 //! the engine has applied nothing of it, so nothing is lost, doubled or put out of order, and nobody is told that it is
 //! durable meanwhile (INV-2). Any other failure is final. In particular a failed fsync is never tried again: the kernel
 //! may have dropped the dirty pages and marked them clean, and the second would succeed without them.
+//!
+//! With durability `interval` or `os` a group counts once the operating system has it, except one that says who the node
+//! is or how far its clock may have run (the meta family): those are synced, and everything before them with them. A
+//! thread of its own syncs at intervals. No two syncs run at once: a failure is reported to one of them, and the other
+//! would seem to have succeeded.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use moim_node::Input;
 use moim_node::api::BatchId;
-use moim_storage::{Batch, Durability, Engine, StorageError, Write};
+use moim_node::keyspace::META_BATCH;
+use moim_storage::{Batch, Durability, Engine, Family, StorageError, Write};
 use tracing::{error, info, warn};
 
-use super::{Faults, Room};
+use super::{Faults, Room, Syncing};
 use crate::figures::DiskFigures;
 use crate::inbox::Mailbox;
 
@@ -44,13 +50,14 @@ pub(super) struct Committer {
     shared: Arc<Shared>,
     /// Batches of this turn, not yet handed over.
     turn: Vec<(BatchId, Batch)>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
     arrived: Condvar,
+    closed: Condvar,
     /// The last applied batch; all of them after a failure, when waiting for one would never end.
     applied: AtomicU64,
 }
@@ -68,12 +75,33 @@ impl Committer {
         engine: Arc<dyn Engine>,
         mailbox: Arc<Mailbox>,
         witnesses: Witnesses,
+        syncing: Syncing,
     ) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
-        let worker = Worker { engine, mailbox, witnesses, shared: Arc::clone(&shared) };
-        let thread =
-            std::thread::Builder::new().name("moim-commit".into()).spawn(move || worker.run())?;
-        Ok(Self { shared, turn: Vec::new(), thread: Some(thread) })
+        let worker = Arc::new(Worker {
+            engine,
+            mailbox,
+            witnesses,
+            syncing,
+            syncs: Mutex::default(),
+            has_sync_failed: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
+            is_unsynced: AtomicBool::new(false),
+            shared: Arc::clone(&shared),
+        });
+        let mut committer = Self { shared, turn: Vec::new(), threads: Vec::new() };
+        let commits = Arc::clone(&worker);
+        committer.spawn("moim-commit", move || commits.guarded(Worker::run))?;
+        if let Syncing::Interval(every) = syncing {
+            let sync = move || worker.guarded(|worker| worker.sync_regularly(every));
+            committer.spawn("moim-sync", sync)?;
+        }
+        Ok(committer)
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        self.threads.push(std::thread::Builder::new().name(name.into()).spawn(work)?);
+        Ok(())
     }
 
     pub(super) fn push(&mut self, id: BatchId, batch: Batch) {
@@ -105,8 +133,12 @@ impl Drop for Committer {
         self.flush();
         self.shared.lock().closing = true;
         self.shared.arrived.notify_one();
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            error!("the committer had died");
+        self.shared.closed.notify_all();
+        for thread in self.threads.drain(..) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                error!("the thread {name} had died");
+            }
         }
     }
 }
@@ -123,7 +155,7 @@ impl Shared {
         let mut queue = self.lock();
         while !queue.closing {
             let Some(left) = wait.checked_sub(begun.elapsed()) else { break };
-            let woken = self.arrived.wait_timeout(queue, left);
+            let woken = self.closed.wait_timeout(queue, left);
             queue = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         queue.closing
@@ -172,19 +204,45 @@ fn batch_bytes(batch: &Batch) -> usize {
     batch.iter().map(write_bytes).sum()
 }
 
-/// The thread's side.
+/// Whether a write must survive the machine before it counts, however durable others are: identity, records, the
+/// generation and the clock's bound. The batch's number is no promise, it says how much has survived.
+fn is_vital(write: &Write) -> bool {
+    match write {
+        Write::Put { family, key, .. } | Write::Delete { family, key } => {
+            *family == Family::Meta && key != META_BATCH
+        }
+        Write::DeleteRange { family, .. } => *family == Family::Meta,
+    }
+}
+
+/// The threads' side.
 struct Worker {
     engine: Arc<dyn Engine>,
     mailbox: Arc<Mailbox>,
     witnesses: Witnesses,
+    syncing: Syncing,
+    /// Held during a sync.
+    syncs: Mutex<()>,
+    /// None is tried after one that has.
+    has_sync_failed: AtomicBool,
+    /// The node knows that its disk has failed.
+    is_told: AtomicBool,
+    /// Something was written that no sync has begun for.
+    is_unsynced: AtomicBool,
     shared: Arc<Shared>,
 }
 
 impl Worker {
-    fn run(self) {
+    /// Runs one of the threads; should it panic, the node stops.
+    fn guarded(&self, run: impl FnOnce(&Self)) {
+        let _alarm = Alarm(self);
+        run(self);
+    }
+
+    fn run(&self) {
         while let Some((last, group)) = self.shared.next_group() {
             let begun = Instant::now();
-            let mut applied = self.engine.apply(&group, Durability::Synced);
+            let mut applied = self.apply(&group);
             if let Err(StorageError::Full(why)) = &applied {
                 warn!(why, "the disk is full: writes wait for room");
                 self.witnesses.room.set_stuck(true);
@@ -204,12 +262,46 @@ impl Worker {
                         "stopping with writes that had no room and were never acknowledged"
                     );
                 }
-                Err(error) => {
-                    self.witnesses.faults.write(&error);
-                    return self.fail(&error.to_string());
-                }
+                Err(error) => return self.fail(&error),
             }
         }
+        // Who stops in order loses nothing.
+        self.sync_the_rest();
+    }
+
+    fn apply(&self, group: &[Batch]) -> Result<(), StorageError> {
+        if self.syncing == Syncing::EveryGroup {
+            return self.engine.apply(group, Durability::Synced);
+        }
+        if group.iter().flatten().any(is_vital) {
+            return self.alone(|engine| engine.apply(group, Durability::Synced));
+        }
+        self.check_syncs()?;
+        self.engine.apply(group, Durability::Written)?;
+        self.is_unsynced.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Does what syncs, while nothing else does, and nothing at all once that has failed.
+    fn alone(
+        &self,
+        sync: impl FnOnce(&dyn Engine) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let _alone = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_syncs()?;
+        let synced = sync(&*self.engine);
+        // A group that did not fit is offered again as a whole.
+        if synced.as_ref().is_err_and(|error| !matches!(error, StorageError::Full(_))) {
+            self.has_sync_failed.store(true, Ordering::Release);
+        }
+        synced
+    }
+
+    fn check_syncs(&self) -> Result<(), StorageError> {
+        if self.has_sync_failed.load(Ordering::Acquire) {
+            return Err(StorageError::Io("an earlier sync failed".to_owned()));
+        }
+        Ok(())
     }
 
     /// Offers a group that did not fit until it does, or something else is wrong, or the disk is closed.
@@ -219,7 +311,7 @@ impl Worker {
         loop {
             let closing = self.shared.pause(wait);
             self.witnesses.figures.retried();
-            match self.engine.apply(group, Durability::Synced) {
+            match self.apply(group) {
                 Err(StorageError::Full(_)) if !closing => wait = (2 * wait).min(RETRY_MAX),
                 Ok(()) => {
                     info!(
@@ -233,18 +325,59 @@ impl Worker {
         }
     }
 
+    fn sync_regularly(&self, every: Duration) {
+        while !self.shared.pause(every) && self.sync_the_rest() {}
+    }
+
+    /// Syncs what is not; returns whether all is well.
+    fn sync_the_rest(&self) -> bool {
+        if !self.is_unsynced.swap(false, Ordering::AcqRel) {
+            return true;
+        }
+        let begun = Instant::now();
+        match self.alone(|engine| engine.sync().map_err(finally)) {
+            Ok(()) => self.witnesses.figures.synced(begun.elapsed()),
+            Err(error) => {
+                self.fail(&error);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn fail(&self, error: &StorageError) {
+        // The other thread was first, and what this one met is the consequence.
+        if !self.is_told.load(Ordering::Acquire) {
+            self.witnesses.faults.write(error);
+        }
+        self.stop(&error.to_string());
+    }
+
     /// Nothing after a failed sync may count as durable (INV-2), so nothing after it is tried.
-    fn fail(&self, why: &str) {
+    fn stop(&self, why: &str) {
+        if self.is_told.swap(true, Ordering::AcqRel) {
+            return;
+        }
         error!(why, "the disk failed: nothing more is written");
         self.shared.applied.store(u64::MAX, Ordering::Release);
         self.mailbox.push(Input::DiskFailed(why.to_owned()));
     }
 }
 
-impl Drop for Worker {
+/// Unlike a group that has no room, writes that a sync has no room for cannot be offered again.
+fn finally(error: StorageError) -> StorageError {
+    match error {
+        StorageError::Full(what) => StorageError::Io(format!("no room to sync: {what}")),
+        error => error,
+    }
+}
+
+struct Alarm<'worker>(&'worker Worker);
+
+impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.fail("the storage engine panicked");
+            self.0.stop("the storage engine panicked");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The disk of one node: commits and reads asked for as effects, done beside the loop, answered as inputs.
 //!
-//! A committer thread makes groups durable, one sync a group; whatever arrives during a sync is the next group. Reads
+//! A committer thread makes groups durable, as [`Syncing`] says; whatever arrives meanwhile is the next group. Reads
 //! that the engine can answer from memory are answered in the same pass, others by reader threads. An engine that
 //! keeps everything in memory needs no threads: all is done in the pass that asks for it.
 //!
@@ -20,6 +20,7 @@ mod tests;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use moim_node::Input;
@@ -36,6 +37,17 @@ use crate::inbox::Inbox;
 
 /// Bytes of one page of a list, so that a partition of large values does not fill the memory.
 const LIST_BYTES_MAX: usize = 4 << 20;
+
+/// When what is written is synced, and so survives the machine and not only the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Syncing {
+    /// With each group, before it counts as durable.
+    EveryGroup,
+    /// This often; a group counts once the operating system has it.
+    Interval(Duration),
+    /// When the operating system sees fit; a group counts once it has it.
+    LeftToSystem,
+}
 
 /// Where a node's effects on its disk go.
 pub(crate) struct Disk {
@@ -78,7 +90,11 @@ impl Disk {
     }
 
     /// For an engine that does. Starts the threads; dropping the disk commits what is queued and ends them.
-    pub(crate) fn threaded(engine: Arc<dyn Engine>, inbox: Rc<Inbox>) -> std::io::Result<Self> {
+    pub(crate) fn threaded(
+        engine: Arc<dyn Engine>,
+        inbox: Rc<Inbox>,
+        syncing: Syncing,
+    ) -> std::io::Result<Self> {
         let figures = Arc::<DiskFigures>::default();
         let room = Arc::new(Room::new(inbox.mailbox()));
         let faults = Arc::<Faults>::default();
@@ -88,7 +104,7 @@ impl Disk {
             figures: Arc::clone(&figures),
         };
         let threads = Threads {
-            committer: Committer::start(Arc::clone(&engine), inbox.mailbox(), witnesses)?,
+            committer: Committer::start(Arc::clone(&engine), inbox.mailbox(), witnesses, syncing)?,
             readers: Readers::start(&engine, &inbox.mailbox(), &faults)?,
             barrier: Barrier::default(),
             held: Vec::new(),

@@ -1,7 +1,8 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use moim_node::api::DiskRoom;
+use moim_node::keyspace::{META_BATCH, META_CLOCK_BOUND};
 use moim_storage::faulty::FaultyEngine;
 use moim_storage::memory::MemoryEngine;
 use moim_storage::{Figures, Snapshot, Write};
@@ -16,6 +17,11 @@ struct SlowEngine {
     sync_time: Duration,
     applies: AtomicUsize,
     batches: AtomicUsize,
+    /// Applies that were synced.
+    synced: AtomicUsize,
+    /// Syncs beside those.
+    syncs: AtomicUsize,
+    sync_fails: AtomicBool,
 }
 
 impl SlowEngine {
@@ -25,6 +31,9 @@ impl SlowEngine {
             sync_time: Duration::from_millis(sync_ms),
             applies: AtomicUsize::new(0),
             batches: AtomicUsize::new(0),
+            synced: AtomicUsize::new(0),
+            syncs: AtomicUsize::new(0),
+            sync_fails: AtomicBool::new(false),
         })
     }
 }
@@ -42,10 +51,15 @@ impl Engine for SlowEngine {
         self.applies.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(self.sync_time);
         self.batches.fetch_add(batches.len(), Ordering::SeqCst);
+        self.synced.fetch_add(usize::from(durability == Durability::Synced), Ordering::SeqCst);
         self.inner.apply(batches, durability)
     }
 
     fn sync(&self) -> Result<(), StorageError> {
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        if self.sync_fails.load(Ordering::SeqCst) {
+            return Err(StorageError::Io("fdatasync: Input/output error".to_owned()));
+        }
         self.inner.sync()
     }
 
@@ -83,9 +97,13 @@ struct Fixture {
 
 impl Fixture {
     fn new<E: Engine + 'static>(engine: &Arc<E>) -> Self {
+        Self::with(engine, Syncing::EveryGroup)
+    }
+
+    fn with<E: Engine + 'static>(engine: &Arc<E>, syncing: Syncing) -> Self {
         let inbox = Rc::<Inbox>::default();
         let engine: Arc<dyn Engine> = Arc::<E>::clone(engine);
-        Self { disk: Disk::threaded(engine, Rc::clone(&inbox)).unwrap(), inbox }
+        Self { disk: Disk::threaded(engine, Rc::clone(&inbox), syncing).unwrap(), inbox }
     }
 
     /// Lets the loop's part run until `done` holds of all inputs so far.
@@ -252,6 +270,63 @@ fn dropping_the_disk_commits_what_is_queued() {
     drop(fixture.disk);
     assert_eq!(engine.batches.load(Ordering::SeqCst), 600);
     assert_eq!(engine.applies.load(Ordering::SeqCst), 3, "at most 256 batches a group");
+}
+
+fn put_meta(key: &[u8]) -> Batch {
+    let (key, value) = (Bytes::copy_from_slice(key), Bytes::from_static(b"1"));
+    vec![Write::Put { family: Family::Meta, key, value }]
+}
+
+#[test]
+fn at_intervals_what_is_written_counts_and_is_synced_later() {
+    let engine = SlowEngine::new(0);
+    let mut fixture = Fixture::with(&engine, Syncing::Interval(Duration::from_millis(20)));
+    let mut batch = put("a", "1");
+    batch.extend(put_meta(META_BATCH));
+    fixture.disk.commit(BatchId(1), batch);
+    fixture.until(|inputs| durable(inputs) == Some(BatchId(1)));
+    assert_eq!(engine.synced.load(Ordering::SeqCst), 0, "acknowledged once written");
+    fixture.until(|_| engine.syncs.load(Ordering::SeqCst) == 1);
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(engine.syncs.load(Ordering::SeqCst), 1, "nothing was written since");
+}
+
+#[test]
+fn what_says_who_a_node_is_is_synced_before_it_counts() {
+    for (number, syncing) in
+        [Syncing::Interval(Duration::from_secs(60)), Syncing::LeftToSystem].into_iter().enumerate()
+    {
+        let engine = SlowEngine::new(0);
+        let mut fixture = Fixture::with(&engine, syncing);
+        fixture.disk.commit(BatchId(1), put("a", "1"));
+        fixture.until(|inputs| durable(inputs) == Some(BatchId(1)));
+        assert_eq!(engine.synced.load(Ordering::SeqCst), 0, "{number}");
+        fixture.disk.commit(BatchId(2), put_meta(META_CLOCK_BOUND));
+        fixture.until(|inputs| durable(inputs) == Some(BatchId(2)));
+        assert_eq!(engine.synced.load(Ordering::SeqCst), 1, "{number}");
+        drop(fixture.disk);
+        assert_eq!(engine.syncs.load(Ordering::SeqCst), 1, "who stops in order loses nothing");
+    }
+}
+
+#[test]
+fn a_sync_that_fails_in_the_background_stops_the_node() {
+    let engine = SlowEngine::new(0);
+    let mut fixture = Fixture::with(&engine, Syncing::Interval(Duration::from_millis(20)));
+    engine.sync_fails.store(true, Ordering::SeqCst);
+    fixture.disk.commit(BatchId(1), put("a", "1"));
+    let failed = |inputs: &[Input]| matches!(inputs.last(), Some(Input::DiskFailed(why)) if why.contains("fdatasync"));
+    fixture.until(failed);
+    engine.sync_fails.store(false, Ordering::SeqCst);
+    fixture.disk.commit(BatchId(2), put("a", "2"));
+    fixture.disk.commit(BatchId(3), put_meta(META_CLOCK_BOUND));
+    let syncs = engine.syncs.load(Ordering::SeqCst);
+    drop(fixture.disk);
+    assert_eq!(engine.applies.load(Ordering::SeqCst), 1, "nothing is written after it");
+    assert_eq!(engine.syncs.load(Ordering::SeqCst), syncs, "and nothing synced");
+    let mut inputs = Vec::new();
+    fixture.inbox.take(&mut inputs);
+    assert!(inputs.is_empty(), "once is enough: {inputs:?}");
 }
 
 #[test]

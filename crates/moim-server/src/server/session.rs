@@ -21,8 +21,8 @@ use super::error::ServerError;
 use super::listeners::Listeners;
 use super::space::{self, Watched};
 use crate::clock::Clock;
-use crate::config::{Config, EngineKind};
-use crate::disk::{Damage, Disk, Faults, Room};
+use crate::config::{Config, DurabilityKind, EngineKind};
+use crate::disk::{Damage, Disk, Faults, Room, Syncing};
 use crate::figures::DiskFigures;
 use crate::handle::NodeHandle;
 use crate::inbox::Inbox;
@@ -115,7 +115,7 @@ impl Session {
         let links = handle.links(seed);
         let disk = match config.node.engine {
             EngineKind::Memory => Disk::inline(Arc::clone(&engine), inbox),
-            EngineKind::RocksDb => Disk::threaded(Arc::clone(&engine), inbox)
+            EngineKind::RocksDb => Disk::threaded(Arc::clone(&engine), inbox, syncing(&config))
                 .map_err(|error| ServerError::System { what: "start the disk's threads", error })?,
         };
         let (figures, room, faults) = (disk.figures(), disk.room(), disk.faults());
@@ -254,6 +254,16 @@ async fn reclaim(engine: Arc<dyn Engine>) {
 
 /// Says once that the node serves.
 async fn announce(name: String, handle: NodeHandle) {
+fn syncing(config: &Config) -> Syncing {
+    match config.node.durability {
+        DurabilityKind::Sync => Syncing::EveryGroup,
+        DurabilityKind::Interval => {
+            Syncing::Interval(Duration::from_millis(config.node.durability_interval_ms.into()))
+        }
+        DurabilityKind::Os => Syncing::LeftToSystem,
+    }
+}
+
     while handle.view(|node| node.readiness().is_err()) {
         sleep(LOOK).await;
     }
