@@ -45,15 +45,19 @@ fn local(site: &Site, engine: &Figures) -> Local {
     let (figures, settled) = site.context.handle.view(|node| (node.figures(), node.settled_view()));
     let (reads_per_second, writes_per_second, failures_per_second) =
         site.rates.borrow().per_second();
+    let (disk_available_bytes, disk_size_bytes) = (site.context.disk_space)();
     Local {
         keys_estimate: engine.keys_estimate,
         disk_bytes: engine.tables_bytes,
         set_aside_s: site.context.set_aside_s.clone(),
+        disk_available_bytes,
+        disk_size_bytes,
         disk_room: site.context.handle.view(Node::disk_room).to_string(),
         cache_bytes: figures.cache_bytes,
         reads_per_second,
         writes_per_second,
         failures_per_second,
+        p99_ms: site.context.handle.view(Node::pace).p99_ms,
         operations: figures.operations,
         tasks: figures.tasks,
         settled_lag_ms: settled.lag_ms,

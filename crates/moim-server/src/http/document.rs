@@ -262,6 +262,10 @@ pub struct Local {
     pub disk_bytes: u64,
     /// Room on its disk: `enough`, `low` (no new values are taken) or `exhausted` (writes wait).
     pub disk_room: String,
+    /// What is left on the file system of its data directory; 0 with an engine that keeps nothing.
+    pub disk_available_bytes: u64,
+    /// The size of that file system.
+    pub disk_size_bytes: u64,
     /// When damaged data was set aside that nobody has removed since, in Unix seconds.
     pub set_aside_s: Vec<u64>,
     /// Bytes of objects in memory.
@@ -272,6 +276,8 @@ pub struct Local {
     pub writes_per_second: f64,
     /// Requests refused, timed out or unavailable a second, over the last ten seconds.
     pub failures_per_second: f64,
+    /// The 99th percentile of how long requests coordinated here took lately, in milliseconds; nothing if there were few.
+    pub p99_ms: Option<u32>,
     /// Requests in progress.
     pub operations: u64,
     /// Copies still owed to owners.

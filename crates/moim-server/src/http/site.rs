@@ -23,6 +23,8 @@ pub struct Context {
     pub engine: Arc<dyn Engine>,
     /// Figures of the other parts of the server, for `/metrics`.
     pub front_figures: Rc<dyn Fn() -> Vec<Metric>>,
+    /// Bytes left on the file system of the data directory, and its size.
+    pub disk_space: Rc<dyn Fn() -> (u64, u64)>,
     /// When damaged data was set aside that is still there, in Unix seconds.
     pub set_aside_s: Vec<u64>,
     /// When the process started.

@@ -170,3 +170,4 @@ fn http_context(session: &Session) -> http::Context {
         cut: node.experiments.then_some(cut),
     }
 }
+        disk_space: Rc::new(move || watched.space()),

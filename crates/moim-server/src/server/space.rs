@@ -61,6 +61,12 @@ impl Space {
 pub(super) struct Watched(Rc<Cell<(Space, bool)>>);
 
 impl Watched {
+    /// Bytes left on the file system, and its size.
+    pub(super) fn space(&self) -> (u64, u64) {
+        let (space, _) = self.0.get();
+        (space.available_bytes, space.size_bytes)
+    }
+
     pub(super) fn metrics(&self) -> Vec<Metric> {
         let (space, low) = self.0.get();
         let gauge = |name, help, bytes| Metric::gauge(name, help, count(bytes));

@@ -131,6 +131,7 @@ fn summary(status: &document::Status, members: &[Member]) -> String {
             "owed",
             format!("{:.0} copies to nodes that missed a write", total(|local| whole(local.tasks))),
         ),
+        ("disks", disks_in_words(members)),
         ("hints", format!("{:.0} kept for nodes that are away", total(|local| whole(local.hints)))),
         (
             "asked",
@@ -149,6 +150,28 @@ fn nodes_in_words(status: &document::Status) -> String {
     let document::Status { nodes_up, nodes, nodes_down, machines, .. } = status;
     let down = if *nodes_down > 0 { format!(", {nodes_down} down") } else { String::new() };
     format!("{nodes_up} of {nodes} up{down}, on {machines} machines")
+}
+
+/// What an operator has to look after, by node; in a word if there is nothing.
+fn disks_in_words(members: &[Member]) -> String {
+    let mut cares = Vec::new();
+    for Member { node, local } in members {
+        let Some(local) = local else { continue };
+        let name = node.node.get(..8).unwrap_or(&node.node);
+        let left = print::bytes(local.disk_available_bytes);
+        match local.disk_room.as_str() {
+            "low" => cares.push(format!("{name} takes no new values, {left} left")),
+            "exhausted" => cares.push(format!("{name} is full, its writes wait")),
+            _ => {}
+        }
+        if let Some(last_s) = local.set_aside_s.last() {
+            let count = local.set_aside_s.len();
+            cares.push(format!(
+                "{name} keeps {count} damaged data directories to look at and remove, the last data.corrupt-{last_s}"
+            ));
+        }
+    }
+    if cares.is_empty() { "enough room".to_owned() } else { cares.join("; ") }
 }
 
 /// What members agree on of one, and if it is under suspicion, how much and by whom.
@@ -171,8 +194,8 @@ fn whole(count: u64) -> f64 {
 
 fn rows(members: &[Member]) -> Vec<Vec<String>> {
     let heading = [
-        "node", "state", "for", "dc", "zone", "share", "keys", "reads/s", "writes/s", "disk",
-        "memory", "owed", "hints", "agreed",
+        "node", "state", "for", "dc", "zone", "share", "keys", "reads/s", "writes/s", "p99",
+        "disk", "room", "memory", "owed", "hints", "agreed",
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for Member { node, local } in members {
@@ -188,7 +211,9 @@ fn rows(members: &[Member]) -> Vec<Vec<String>> {
             figure(&|local| local.keys_estimate.to_string()),
             figure(&|local| print::rate(local.reads_per_second)),
             figure(&|local| print::rate(local.writes_per_second)),
+            figure(&|local| local.p99_ms.map_or_else(|| "–".to_owned(), |ms| format!("{ms} ms"))),
             figure(&|local| print::bytes(local.disk_bytes)),
+            figure(&|local| print::bytes(local.disk_available_bytes)),
             figure(&|local| print::bytes(local.memory_bytes)),
             node.tasks.to_string(),
             figure(&|local| local.hints.to_string()),
@@ -252,6 +277,26 @@ mod tests {
             ..Default::default()
         };
         let text = summary(&status, &members);
+        assert!(text.contains("enough room"), "{text}");
         assert!(text.contains("not ready: 1 of 3") && text.contains("1 of 3 up"), "{text}");
+    }
+
+    #[test]
+    fn disks_that_want_looking_after_are_named() {
+        let of = |name: &str, room: &str, set_aside_s: &[u64]| Member {
+            node: document::Node { node: name.to_owned(), ..Default::default() },
+            local: Some(Local {
+                disk_room: room.to_owned(),
+                disk_available_bytes: 3 << 30,
+                set_aside_s: set_aside_s.to_vec(),
+                ..Default::default()
+            }),
+        };
+        let well = of("a", "enough", &[]);
+        assert_eq!(disks_in_words(&[well]), "enough room");
+        let words = disks_in_words(&[of("a", "low", &[]), of("b", "exhausted", &[7, 9])]);
+        for part in ["a takes no new values", "b is full", "b keeps 2 damaged", "data.corrupt-9"] {
+            assert!(words.contains(part), "{words}");
+        }
     }
 }

@@ -84,6 +84,7 @@ impl Server {
             handle: handle.clone(),
             engine,
             front_figures: Rc::new(Vec::new),
+            disk_space: Rc::new(|| (1, 2)),
             set_aside_s: Vec::new(),
             started: Instant::now(),
             settings: setup.settings,

@@ -310,6 +310,7 @@ pub(super) fn info(call: &Call<'_>) -> Decided {
         facts.extend([
             (Reply::word("namespace"), text(policy.name)),
             (Reply::word("conflict"), text(policy.conflict.to_string())),
+            (Reply::word("sloppy"), Reply::word(if policy.sloppy { "true" } else { "false" })),
             (Reply::word("copies"), text(shown)),
             (Reply::word("r"), text(policy.r.to_string())),
             (Reply::word("w"), text(policy.w.to_string())),
