@@ -33,3 +33,4 @@ mod turn;
 pub use handle::NodeHandle;
 pub use moim_node::membership::PROTOCOL as PEER_PROTOCOL;
 pub use turn::alone;
+pub use server::DISK_FORMAT;

@@ -1,5 +1,5 @@
 //! The data directory of a node: a lock, so that two processes never share it; an identity, drawn once and never used
-//! again; the engine's own directory; and the directories of engines that were damaged, which nobody but the operator
+//! again; the version of what is kept; the engine's own directory; and the directories of engines that were damaged, which nobody but the operator
 //! removes.
 //!
 //! Invariant: an identity is on disk, synced, before anybody hears of it. If it were lost after that, its dots could be
@@ -19,8 +19,14 @@ const LOCK_FILE: &str = "lock";
 const IDENTITY_FILE: &str = "identity.toml";
 const ENGINE_DIRECTORY: &str = "data";
 
+const FORMAT_FILE: &str = "format.toml";
+
 /// Version of the identity file.
 const IDENTITY_FORMAT: i64 = 1;
+
+/// Version of what the engine's directory holds: its files, keys and values (`docs/disk-format.md`). Raised when a
+/// program that knows only the version before could not read what this one writes.
+pub const DISK_FORMAT: u32 = 1;
 
 /// What data that was set aside is called, before the time in Unix seconds.
 const ASIDE_PREFIX: &str = "data.corrupt-";
@@ -68,6 +74,7 @@ impl Directory {
                 Identity::draw(path)?
             }
         };
+        check_format(path)?;
         Ok(Self { path: path.to_owned(), identity, is_emptied, _lock: lock })
     }
 
@@ -106,15 +113,7 @@ impl Identity {
             getrandom::u64().map_err(|error| bad(directory, format!("no random identity: {error}")))
         };
         let identity = Self { node: NodeId(draw()?), machine: MachineId(draw()?) };
-        let (new, path) = (directory.join("identity.toml.new"), directory.join(IDENTITY_FILE));
-        let write = || {
-            let mut file = File::create(&new)?;
-            file.write_all(identity.text().as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&new, &path)
-        };
-        write().map_err(|error| fault(&path, &error))?;
-        sync(directory)?;
+        write(directory, IDENTITY_FILE, &identity.text())?;
         Ok(identity)
     }
 
@@ -146,6 +145,48 @@ impl Identity {
         };
         Ok(Self { node: NodeId(id("node")?), machine: MachineId(id("machine")?) })
     }
+}
+
+/// Refuses data that a newer program has written. Data of programs that wrote no version is of the first one.
+fn check_format(directory: &Path) -> Result<(), ServerError> {
+    let path = directory.join(FORMAT_FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let text = format!(
+                "# The version of what is in the directory data. Written by the program; never edit it.\n\
+                 disk_format = {DISK_FORMAT}\n"
+            );
+            return write(directory, FORMAT_FILE, &text);
+        }
+        Err(error) => return Err(fault(&path, &error)),
+    };
+    let table: Table =
+        text.parse().map_err(|error: toml::de::Error| bad(&path, error.to_string()))?;
+    match table.get("disk_format").and_then(toml::Value::as_integer) {
+        Some(format) if format == i64::from(DISK_FORMAT) => Ok(()),
+        Some(format) => Err(bad(
+            &path,
+            format!(
+                "the data is of disk format {format}, and this program reads {DISK_FORMAT} (`moim version`): start the \
+                 version that wrote it"
+            ),
+        )),
+        None => Err(bad(&path, "has no disk_format: bring the file back from a copy")),
+    }
+}
+
+/// Writes a file that is there as a whole or not at all, durably.
+fn write(directory: &Path, name: &str, text: &str) -> Result<(), ServerError> {
+    let (new, path) = (directory.join(format!("{name}.new")), directory.join(name));
+    let write = || {
+        let mut file = File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, &path)
+    };
+    write().map_err(|error| fault(&path, &error))?;
+    sync(directory)
 }
 
 /// Makes a directory that only this user can read, durably.
@@ -210,6 +251,28 @@ mod tests {
         let other = Directory::open(&parent.path().join("c")).unwrap();
         assert_ne!(other.identity.node, identity.node);
         assert_ne!(other.identity.machine, identity.machine);
+    }
+
+    #[test]
+    fn data_of_another_format_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path();
+        drop(Directory::open(path).unwrap());
+        let file = path.join(FORMAT_FILE);
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.ends_with("disk_format = 1\n"), "{text}");
+        for (text, error) in [
+            ("disk_format = 2", "the data is of disk format 2, and this program reads 1"),
+            ("", "has no disk_format"),
+            ("disk", "format.toml"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert!(refused(path).contains(error), "{}", refused(path));
+        }
+        // Written by a program that knew of no versions.
+        std::fs::remove_file(&file).unwrap();
+        drop(Directory::open(path).unwrap());
+        assert!(file.exists());
     }
 
     #[test]

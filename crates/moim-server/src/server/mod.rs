@@ -32,6 +32,7 @@ use tokio::task::LocalSet;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+pub use self::directory::DISK_FORMAT;
 use self::directory::Directory;
 pub use self::error::ServerError;
 pub use self::listeners::{Addresses, Listeners};
