@@ -81,6 +81,15 @@ def results_of(options):
     return Results(path)
 
 
+def command(arguments):
+    """How to repeat it: without what `make` adds by itself."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--binary", "--engine", "--results", "--directory"):
+        own.add_argument(name)
+    _, rest = own.parse_known_args(arguments)
+    return " ".join(["make bench", *([f'ARGS="{shlex.join(rest)}"'] if rest else [])])
+
+
 def main():
     options = parse(sys.argv[1:])
     # As an interrupt: servers are stopped on the way out.
@@ -99,8 +108,7 @@ def main():
     print(report.machine(results))
     print(report.whole(results))
     if options.document:
-        command = shlex.join(["make", "bench"] + ([f"ARGS={shlex.join(sys.argv[1:])}"] if sys.argv[1:] else []))
-        print("written:", *document.write(results, command, os.path.join(ROOT, "docs")))
+        print("written:", *document.write(results, command(sys.argv[1:]), os.path.join(ROOT, "docs")))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ def facts(options, programs):
         "processor": f"{os.cpu_count()} x {processor()}",
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",
         "system": f"{system()}, Linux {platform.release()}",
-        "disk": said("df", "--output=source,fstype", options.directory or "/tmp").splitlines()[-1],
+        "disk": " ".join(said("df", "--output=source,fstype", options.directory or "/tmp").split()[-2:]),
         "peers": ", ".join(filter(None, map(version, sorted(programs)))) or "none",
         "rounds": f"{options.rounds} of {options.seconds:g} s, medians",
     }

@@ -294,7 +294,7 @@ fn at_intervals_what_is_written_counts_and_is_synced_later() {
 #[test]
 fn what_says_who_a_node_is_is_synced_before_it_counts() {
     for (number, syncing) in
-        [Syncing::Interval(Duration::from_secs(60)), Syncing::LeftToSystem].into_iter().enumerate()
+        [Syncing::Interval(Duration::from_mins(1)), Syncing::LeftToSystem].into_iter().enumerate()
     {
         let engine = SlowEngine::new(0);
         let mut fixture = Fixture::with(&engine, syncing);
