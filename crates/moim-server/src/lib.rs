@@ -14,6 +14,7 @@
 //! | [`config`] | what a server is told |
 //! | [`http`] | values, state, metrics and dashboard over HTTP |
 //! | [`context_text`] | the causal context as clients carry it |
+//! | `memory` | what the parts hold, beside the budget |
 //! | `figures` | counters of the loop, the disk and the links |
 //! | `clock` | the only reader of clocks |
 
@@ -26,11 +27,12 @@ mod handle;
 pub mod http;
 mod inbox;
 mod links;
+mod memory;
 pub mod resp;
 pub mod server;
 mod turn;
 
 pub use handle::NodeHandle;
 pub use moim_node::membership::PROTOCOL as PEER_PROTOCOL;
-pub use turn::alone;
 pub use server::DISK_FORMAT;
+pub use turn::alone;

@@ -262,4 +262,9 @@ pub trait Engine: Send + Sync {
 
     /// Figures for metrics.
     fn figures(&self) -> Figures;
+
+    /// Bytes that it holds in memory within its budget. Never blocks; 0 if it keeps no account.
+    fn memory_bytes(&self) -> u64 {
+        0
+    }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use moim_core::quorum::{COPIES_MAX, Level};
 use moim_node::namespace::PAIR_BYTES_MAX;
 
-use super::{Config, ConfigError, NodeConfig};
+use super::{Config, ConfigError, NodeConfig, memory};
 
 /// Bytes of a name that travels in a hello.
 const TEXT_BYTES_MAX: usize = 255;
@@ -20,6 +20,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     check_cluster(config)?;
     check_namespaces(config)?;
     check_node(&config.node)?;
+    memory::check(&config.node)?;
     check_times(&config.node)?;
     check_reach(&config.node)?;
     check_security(&config.node)
@@ -99,12 +100,6 @@ fn check_node(node: &NodeConfig) -> Result<(), ConfigError> {
             "entering a living cluster is not served yet: name all of its nodes in node.found (--found) on each",
         );
     }
-    if node.memtable_bytes < 1 << 20 || node.block_cache_bytes / 4 < node.memtable_bytes {
-        return fail(
-            "node.block_cache_bytes",
-            "must be at least four times memtable_bytes, and that at least 1048576",
-        );
-    }
     if !(1..=100).contains(&node.disk_used_percent_max) {
         return fail("node.disk_used_percent_max", "must be 1 to 100");
     }
@@ -112,19 +107,18 @@ fn check_node(node: &NodeConfig) -> Result<(), ConfigError> {
         ("node.operations_max", u64::from(node.operations_max)),
         ("node.redis_connections_max", u64::from(node.redis_connections_max)),
         ("node.http_connections_max", u64::from(node.http_connections_max)),
-        ("node.unsynced_bytes_max", node.unsynced_bytes_max),
     ];
     match limits.iter().find(|(_, limit)| *limit == 0) {
-    if !(1..=DURABILITY_INTERVAL_MS_MAX).contains(&node.durability_interval_ms) {
-        let range = format!("must be 1 to {DURABILITY_INTERVAL_MS_MAX}");
-        return fail("node.durability_interval_ms", range);
-    }
         Some((key, _)) => fail(key, "must be at least 1, or nothing is served"),
         None => Ok(()),
     }
 }
 
 fn check_times(node: &NodeConfig) -> Result<(), ConfigError> {
+    if !(1..=DURABILITY_INTERVAL_MS_MAX).contains(&node.durability_interval_ms) {
+        let range = format!("must be 1 to {DURABILITY_INTERVAL_MS_MAX}");
+        return fail("node.durability_interval_ms", range);
+    }
     if node.read_retry_ms >= node.request_timeout_ms {
         return fail(
             "node.read_retry_ms",

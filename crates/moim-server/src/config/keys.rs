@@ -167,26 +167,33 @@ pub(super) const KEYS: &[Key<Config>] = &[
     ),
     key!(node.password_file, "A file with the password; overrides password."),
     key!(node.allow_insecure, "Lets this node listen beyond this machine without a password."),
-    key!(node.cache_bytes, "Memory for the objects used last; a hit needs no storage engine."),
+    key!(
+        node.memory_bytes,
+        "What this node keeps in memory, all together: the next five keys share it with clients' buffers (a sixteenth) and everything else (an eighth). At least 67108864."
+    ),
+    key!(
+        node.cache_bytes,
+        "Memory for the objects used last; a hit needs no storage engine. 0: a share of memory_bytes, 3/8."
+    ),
     key!(
         node.block_cache_bytes,
-        "Memory of the storage engine: blocks read, filters, and memory tables."
+        "Memory of the storage engine: blocks read, filters, and memory tables. 0: a share of memory_bytes, 5/16."
     ),
     key!(
         node.memtable_bytes,
-        "One memory table of the storage engine; up to three are in use, within block_cache_bytes."
+        "One memory table of the storage engine; up to three are in use, within block_cache_bytes. 0: an eighth of that."
+    ),
+    key!(
+        node.unsynced_bytes_max,
+        "Writes that wait for their sync; beyond it writes are refused as overload. 0: a share of memory_bytes, 1/16."
+    ),
+    key!(
+        node.tasks_bytes_max,
+        "Copies owed to nodes that do not answer; beyond it the oldest are left to read repair. 0: a share of memory_bytes, 1/16."
     ),
     key!(
         node.disk_used_percent_max,
         "How much of the disk may be in use, by anything, before this node takes no new values; reads and deletions go on. Compactions need the rest. 100: until it is full."
-    ),
-    key!(
-        node.unsynced_bytes_max,
-        "Writes that wait for their sync; beyond it writes are refused as overload."
-    ),
-    key!(
-        node.tasks_bytes_max,
-        "Copies owed to nodes that do not answer; beyond it the oldest are left to read repair."
     ),
     key!(
         node.hints_bytes_max,

@@ -7,6 +7,7 @@
 mod check;
 mod error;
 mod keys;
+mod memory;
 mod namespaces;
 mod print;
 mod setting;
@@ -25,6 +26,7 @@ use toml::{Table, Value};
 
 pub use self::error::ConfigError;
 use self::keys::KEYS;
+pub use self::memory::Memory;
 pub use self::namespaces::{Mode, NamespaceConfig};
 pub use self::setting::{DurabilityKind, EngineKind};
 
@@ -62,9 +64,9 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     pub engine: EngineKind,
     pub durability: DurabilityKind,
+    pub durability_interval_ms: u32,
     pub listen_redis: SocketAddr,
     pub listen_cluster: SocketAddr,
-    pub durability_interval_ms: u32,
     pub listen_http: SocketAddr,
     pub listen_peer: SocketAddr,
     pub advertise_client: String,
@@ -78,6 +80,7 @@ pub struct NodeConfig {
     pub password: String,
     pub password_file: PathBuf,
     pub allow_insecure: bool,
+    pub memory_bytes: u64,
     pub cache_bytes: u64,
     pub block_cache_bytes: u64,
     pub memtable_bytes: u64,
@@ -121,10 +124,10 @@ impl Default for NodeConfig {
             data_dir: PathBuf::from("moim-data"),
             engine: EngineKind::RocksDb,
             durability: DurabilityKind::Sync,
+            durability_interval_ms: 1_000,
             listen_redis: loopback(6379),
             listen_cluster: loopback(6479),
             listen_http: loopback(7379),
-            durability_interval_ms: 1_000,
             listen_peer: loopback(8379),
             advertise_client: String::new(),
             advertise_peer: String::new(),
@@ -137,12 +140,13 @@ impl Default for NodeConfig {
             password: String::new(),
             password_file: PathBuf::new(),
             allow_insecure: false,
-            cache_bytes: options.cache_bytes,
-            block_cache_bytes: 512 << 20,
-            memtable_bytes: 64 << 20,
+            memory_bytes: 1 << 30,
+            cache_bytes: 0,
+            block_cache_bytes: 0,
+            memtable_bytes: 0,
             disk_used_percent_max: options.disk_used_percent_max,
-            unsynced_bytes_max: options.unsynced_bytes_max,
-            tasks_bytes_max: options.tasks_bytes_max,
+            unsynced_bytes_max: 0,
+            tasks_bytes_max: 0,
             hints_bytes_max: options.hints_bytes_max,
             operations_max: u32::try_from(options.operations_max).unwrap_or(u32::MAX),
             redis_connections_max: 10_000,

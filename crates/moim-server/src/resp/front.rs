@@ -1,6 +1,6 @@
 //! [`Front`]: what all Redis connections of one node share.
 
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
@@ -18,6 +18,7 @@ use super::settings::{Port, RespSettings};
 use super::store::Store;
 use super::worker;
 use crate::NodeHandle;
+use crate::memory::Ledger;
 
 /// Buffers kept for connections that have something to say; idle ones hold none.
 const POOL_BUFFERS_MAX: usize = 64;
@@ -47,6 +48,8 @@ pub struct Front {
     pub(crate) configuration: RefCell<Configuration>,
     /// Scripts that `SCRIPT LOAD` and `EVAL` have named.
     pub(crate) scripts: RefCell<Scripts>,
+    /// What the node's parts keep in memory, once the server has said where to look.
+    pub(crate) memory: OnceCell<Ledger>,
     pub(crate) started: Instant,
     /// Drawn at the start: tells runs of this process apart in `INFO`.
     pub(crate) run_id: u64,
@@ -75,6 +78,7 @@ impl Front {
             configuration: RefCell::new(Configuration::new(&settings)),
             settings,
             scripts: RefCell::default(),
+            memory: OnceCell::new(),
             started: Instant::now(),
             run_id: chance,
             connections: RefCell::default(),

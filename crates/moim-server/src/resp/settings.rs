@@ -3,7 +3,7 @@
 use moim_node::namespace::PAIR_BYTES_MAX;
 
 use super::login::PasswordDigest;
-use crate::config::Config;
+use crate::config::{Config, Memory};
 
 /// Which of the two Redis ports a connection came in on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,8 @@ impl From<&Config> for RespSettings {
                 .then(|| PasswordDigest::of(node.password.as_bytes())),
             protected: !node.allow_insecure,
             clients_max: node.redis_connections_max as usize,
+            buffers_bytes_max: usize::try_from(Memory::of(node).clients_bytes)
+                .unwrap_or(usize::MAX),
             ..Self::default()
         }
     }

@@ -13,8 +13,10 @@ use tokio::task::{AbortHandle, spawn_local};
 use super::accept::{self, accept_forever};
 use super::error::ServerError;
 use super::session::Session;
+use crate::config::Memory;
 use crate::http;
 use crate::http::metrics::{Metric, count};
+use crate::memory::Ledger;
 use crate::resp::{Front, Port, RespSettings};
 
 /// How often it is looked whether all clients have gone.
@@ -36,6 +38,13 @@ impl Clients {
         http: TcpListener,
     ) -> Result<Self, ServerError> {
         let front = Front::new(session.handle.clone(), RespSettings::from(&session.config));
+        let ledger = Ledger::new(
+            Memory::of(&session.config.node),
+            session.handle.clone(),
+            &session.engine,
+            Rc::clone(&session.links),
+        );
+        front.memory.set(ledger.clone()).expect("it is said once");
         let max = session.config.node.redis_connections_max;
         let room = Rc::new(Room { taken: Cell::new(0), max });
         let doors = [
@@ -44,7 +53,12 @@ impl Clients {
         ];
         let close_http = Rc::<Notify>::default();
         let closed = Rc::clone(&close_http);
-        let context = Rc::new(http_context(session));
+        let counted = Rc::downgrade(&front);
+        let memory = move || {
+            let clients = counted.upgrade().map_or(0, |front| front.counted().buffers_bytes);
+            ledger.metrics(clients)
+        };
+        let context = Rc::new(http_context(session, memory));
         let http = accept::adopt(http)?;
         spawn_local(http::serve(http, context, async move { closed.notified().await }));
         Ok(Self { redis: doors, front, close_http })
@@ -135,12 +149,13 @@ fn refuse(stream: TcpStream) {
     });
 }
 
-fn http_context(session: &Session) -> http::Context {
+fn http_context(session: &Session, memory: impl Fn() -> Vec<Metric> + 'static) -> http::Context {
     let node = &session.config.node;
     let links = Rc::clone(&session.links);
     let cut: Rc<dyn Fn(bool)> = Rc::new(move |cut| links.cut(cut));
     let (handle, links) = (session.handle.clone(), Rc::clone(&session.links));
     let (disk, space) = (Arc::clone(&session.disk), session.space.clone());
+    let watched = session.space.clone();
     let set_aside = session.set_aside.len() as u64;
     let figures = move || {
         let parts = [
@@ -153,6 +168,7 @@ fn http_context(session: &Session) -> http::Context {
                 count(set_aside),
             )],
             links.figures().metrics(),
+            memory(),
         ];
         parts.into_iter().flatten().collect()
     };
@@ -160,6 +176,7 @@ fn http_context(session: &Session) -> http::Context {
         handle: session.handle.clone(),
         engine: Arc::clone(&session.engine),
         front_figures: Rc::new(figures),
+        disk_space: Rc::new(move || watched.space()),
         set_aside_s: session.set_aside.clone(),
         started: Instant::now(),
         settings: http::Settings {
@@ -170,4 +187,3 @@ fn http_context(session: &Session) -> http::Context {
         cut: node.experiments.then_some(cut),
     }
 }
-        disk_space: Rc::new(move || watched.space()),

@@ -101,10 +101,13 @@ fn rule(config: &Config) -> ReclaimRule {
 fn open_rocksdb(config: &Config, directory: &Directory) -> Result<Arc<dyn Engine>, ServerError> {
     use moim_storage::rocks::{RocksEngine, RocksOptions};
 
+    use crate::config::Memory;
+
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let memory = Memory::of(&config.node);
     let options = RocksOptions {
-        cache_bytes: bytes(config.node.block_cache_bytes),
-        memtable_bytes: bytes(config.node.memtable_bytes),
+        cache_bytes: bytes(memory.engine_bytes),
+        memtable_bytes: bytes(memory.memtable_bytes),
         ..RocksOptions::default()
     };
     let engine = RocksEngine::open(&directory.engine(), &options, Some(rule(config)))?;

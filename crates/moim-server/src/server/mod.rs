@@ -36,7 +36,7 @@ pub use self::directory::DISK_FORMAT;
 use self::directory::Directory;
 pub use self::error::ServerError;
 pub use self::listeners::{Addresses, Listeners};
-use crate::config::{Config, NodeConfig};
+use crate::config::{Config, Memory, NodeConfig};
 
 /// The variable that says how fine the log is.
 const LOG_VARIABLE: &str = "MOIM_LOG";
@@ -294,17 +294,18 @@ fn info(node: &NodeConfig, addresses: &Addresses, directory: &Directory) -> Memb
 
 fn options(config: &Config) -> Options {
     let node = &config.node;
+    let memory = Memory::of(node);
     Options {
         request_timeout_ms: node.request_timeout_ms,
         read_retry_ms: node.read_retry_ms,
         ping_interval_ms: node.ping_interval_ms,
         silence_ms: node.silence_ms,
         max_clock_skew_ms: config.cluster.max_clock_skew_ms,
-        cache_bytes: node.cache_bytes,
+        cache_bytes: memory.objects_bytes,
         disk_used_percent_max: node.disk_used_percent_max,
-        unsynced_bytes_max: node.unsynced_bytes_max,
+        unsynced_bytes_max: memory.unsynced_bytes,
         operations_max: usize::try_from(node.operations_max).unwrap_or(usize::MAX),
-        tasks_bytes_max: node.tasks_bytes_max,
+        tasks_bytes_max: memory.owed_bytes,
         hints_bytes_max: node.hints_bytes_max,
         stand_in_after_ms: node.stand_in_after_ms,
         ..Options::default()

@@ -21,7 +21,7 @@ use super::error::ServerError;
 use super::listeners::Listeners;
 use super::space::{self, Watched};
 use crate::clock::Clock;
-use crate::config::{Config, DurabilityKind, EngineKind};
+use crate::config::{Config, DurabilityKind, EngineKind, Memory};
 use crate::disk::{Damage, Disk, Faults, Room, Syncing};
 use crate::figures::DiskFigures;
 use crate::handle::NodeHandle;
@@ -161,6 +161,18 @@ impl Session {
 
     fn start_chores(&self) {
         let node = &self.config.node;
+        let memory = Memory::of(node);
+        let mib = |bytes: u64| bytes >> 20;
+        info!(
+            memory_mib = mib(memory.total_bytes),
+            objects = mib(memory.objects_bytes),
+            engine = mib(memory.engine_bytes),
+            unsynced = mib(memory.unsynced_bytes),
+            owed = mib(memory.owed_bytes),
+            clients = mib(memory.clients_bytes),
+            rest = mib(memory.rest_bytes),
+            "memory budget"
+        );
         match node.engine {
             EngineKind::Memory => drop(spawn_local(reclaim(Arc::clone(&self.engine)))),
             EngineKind::RocksDb => {
@@ -242,6 +254,16 @@ impl Session {
     }
 }
 
+fn syncing(config: &Config) -> Syncing {
+    match config.node.durability {
+        DurabilityKind::Sync => Syncing::EveryGroup,
+        DurabilityKind::Interval => {
+            Syncing::Interval(Duration::from_millis(config.node.durability_interval_ms.into()))
+        }
+        DurabilityKind::Os => Syncing::LeftToSystem,
+    }
+}
+
 /// A memory engine has no threads that would do it.
 async fn reclaim(engine: Arc<dyn Engine>) {
     loop {
@@ -254,16 +276,6 @@ async fn reclaim(engine: Arc<dyn Engine>) {
 
 /// Says once that the node serves.
 async fn announce(name: String, handle: NodeHandle) {
-fn syncing(config: &Config) -> Syncing {
-    match config.node.durability {
-        DurabilityKind::Sync => Syncing::EveryGroup,
-        DurabilityKind::Interval => {
-            Syncing::Interval(Duration::from_millis(config.node.durability_interval_ms.into()))
-        }
-        DurabilityKind::Os => Syncing::LeftToSystem,
-    }
-}
-
     while handle.view(|node| node.readiness().is_err()) {
         sleep(LOOK).await;
     }

@@ -5,6 +5,6 @@
 mod cluster;
 mod damage;
 mod http;
-
+mod memory;
 mod serving;
 mod stopping;

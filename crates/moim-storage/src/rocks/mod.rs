@@ -241,6 +241,11 @@ impl Engine for RocksEngine {
     fn figures(&self) -> Figures {
         figures::of(self)
     }
+
+    fn memory_bytes(&self) -> u64 {
+        // Memory tables are charged to the cache.
+        self.cache.get_usage() as u64
+    }
 }
 
 /// Refuses a directory that has data but not the file that says which of them are current.

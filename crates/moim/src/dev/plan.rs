@@ -10,11 +10,7 @@ use super::Wishes;
 use crate::ending::Trouble;
 
 /// Memory of each node, modest: they share one machine.
-const MODEST: [&str; 3] = [
-    "node.cache_bytes=67108864",
-    "node.block_cache_bytes=134217728",
-    "node.memtable_bytes=16777216",
-];
+const MODEST: &str = "node.memory_bytes=268435456";
 
 /// Distances of a node's ports from its base, by what listens there.
 const PORTS: [(&str, u16); 4] = [("redis", 0), ("cluster", 100), ("http", 1_000), ("peer", 2_000)];
@@ -127,9 +123,7 @@ impl Plan {
         for namespace in &self.namespaces {
             add("--namespace", namespace.clone());
         }
-        for setting in MODEST {
-            add("--set", setting.to_owned());
-        }
+        add("--set", MODEST.to_owned());
         arguments.push("--dev-faults".into());
         arguments
     }

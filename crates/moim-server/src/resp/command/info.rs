@@ -9,6 +9,7 @@ use super::super::front::Front;
 use super::super::settings::Port;
 use super::conversation::REDIS_VERSION;
 use super::{Call, Decided, Step};
+use crate::memory::Used;
 
 /// A section: its name and what writes it.
 type Section = (&'static str, fn(&Front, Port, &mut Lines));
@@ -98,22 +99,31 @@ fn clients(front: &Front, _port: Port, lines: &mut Lines) {
 
 fn memory(front: &Front, _port: Port, lines: &mut Lines) {
     let figures = front.store.figures();
-    let used = figures.cache_bytes + figures.unsynced_bytes + front.counted().buffers_bytes;
-    lines.put("used_memory", used);
-    lines.put("used_memory_human", format_args!("{:.2}M", mebibytes(used)));
+    let clients = front.counted().buffers_bytes;
+    let (used, budget) = match front.memory.get() {
+        Some(ledger) => (ledger.used(clients), ledger.budget.total_bytes),
+        None => (Used { objects: figures.cache_bytes, clients, ..Used::default() }, 0),
+    };
+    lines.put("used_memory", used.sum());
+    lines.put("used_memory_human", format_args!("{:.2}M", mebibytes(used.sum())));
     if let Some((now, most)) = resident_bytes() {
         lines.put("used_memory_rss", now);
+        let ratio = mebibytes(now) / mebibytes(used.sum().max(1));
+        lines.put("mem_fragmentation_ratio", format_args!("{ratio:.2}"));
         lines.put("used_memory_peak", most);
     }
-    lines.put("used_memory_dataset", figures.cache_bytes);
+    lines.put("used_memory_dataset", used.objects);
     lines.put("used_memory_lua", 0);
-    lines.put("maxmemory", 0);
-    lines.put("maxmemory_human", "0B");
+    lines.put("maxmemory", budget);
+    lines.put("maxmemory_human", format_args!("{:.2}M", mebibytes(budget)));
     lines.put("maxmemory_policy", "noeviction");
     lines.put("mem_allocator", "system");
     lines.put("moim_cache_objects", figures.cache_objects);
-    lines.put("moim_unsynced_bytes", figures.unsynced_bytes);
-    lines.put("moim_client_buffers_bytes", front.counted().buffers_bytes);
+    for (part, bytes) in used.parts() {
+        lines.put(&format!("moim_memory_{part}"), bytes);
+    }
+    lines.put("moim_unsynced_bytes", used.unsynced);
+    lines.put("moim_client_buffers_bytes", used.clients);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
