@@ -95,6 +95,20 @@ impl Trees {
         new: Option<&Object>,
     ) {
         let (old, new) = (versions(old), versions(new));
+        if let ([from], [to]) = (old, new)
+            && !counts_in(from, new)
+            && !counts_in(to, old)
+        {
+            // The usual write replaces one version, often within its cell: one walk instead of two.
+            let (from_id, from) = entry(place, (key, key_hash), from);
+            let (id, mut cell) = entry(place, (key, key_hash), to);
+            if from_id == id {
+                cell.add(from.negative());
+            } else {
+                self.note(from_id, from.negative());
+            }
+            return self.note(id, cell);
+        }
         for version in old.iter().filter(|version| !counts_in(version, new)) {
             let (id, cell) = entry(place, (key, key_hash), version);
             self.note(id, cell.negative());
