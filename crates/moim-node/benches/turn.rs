@@ -16,7 +16,7 @@ use moim_node::namespace::{Namespace, Namespaces};
 use moim_node::options::Options;
 use moim_node::{Boot, Effect, Input, Node, Now, Outcome, Request, RequestId, wire};
 
-const NODES: u64 = 3;
+const NODES: usize = 3;
 const KEYS: u64 = 10_000;
 const VALUE_BYTES: usize = 2_048;
 
@@ -63,20 +63,20 @@ fn machine(node: u64, now: Now) -> Machine {
         stored_trees: StoredTrees::default(),
         stored_generation: None,
         stored_batch: None,
-        founding_members: NODES as usize,
+        founding_members: NODES,
         partitions: PartitionCount::DEFAULT,
         namespaces: Namespaces::new(&Namespace::new("0"), Vec::new()).expect("one namespace"),
         options: Options::default(),
     };
     let node = Node::new(now, boot).expect("boots");
-    let out = vec![Vec::new(); NODES as usize];
+    let out = vec![Vec::new(); NODES];
     Machine { node, inputs: Vec::new(), effects: Vec::new(), out }
 }
 
 impl Cluster {
     fn founded() -> Self {
         let now = Now { mono_ms: 1_000, wall_ms: 1_700_000_000_000 };
-        let machines: Vec<_> = (1..=NODES).map(|node| machine(node, now)).collect();
+        let machines: Vec<_> = (1..).take(NODES).map(|node| machine(node, now)).collect();
         let mut cluster = Self { machines, now, answered: 0 };
         let hellos: Vec<_> = cluster.machines.iter().map(|machine| machine.node.hello()).collect();
         for (at, machine) in cluster.machines.iter_mut().enumerate() {
@@ -105,7 +105,8 @@ impl Cluster {
                         machine.inputs.push(Input::Listed(id, Ok(page)));
                     }
                     Effect::Send(to, message) => {
-                        wire::encode(&message, &mut machine.out[to.0 as usize - 1]);
+                        let to = usize::try_from(to.0 - 1).expect("small");
+                        wire::encode(&message, &mut machine.out[to]);
                     }
                     Effect::Reply(_, outcome) => {
                         assert!(!matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
@@ -185,8 +186,10 @@ fn main() {
     let get = |at| request(at, Action::Get);
     let mut cluster = Cluster::founded();
     cluster.run(KEYS, 64, set);
-    for name in ["set", "get"].into_iter().filter(|&name| only.as_deref().is_none_or(|only| only == name)) {
-        for per_turn in per_turn.map_or(vec![1, 16, 256], |per_turn| vec![per_turn]) {
+    for name in
+        ["set", "get"].into_iter().filter(|&name| only.as_deref().is_none_or(|only| only == name))
+    {
+        for per_turn in per_turn.map_or_else(|| vec![1, 16, 256], |per_turn| vec![per_turn]) {
             let before = processor_ns();
             if name == "set" {
                 measured(&mut cluster, (requests, per_turn), set);

@@ -130,6 +130,8 @@ pub struct Node {
 
     /// Messages to this node's own replica and coordinator, within a turn.
     local: VecDeque<Message>,
+    /// Room for what the gate lets go.
+    leaving: Vec<Outgoing>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) stopping: bool,
     pub(crate) halted: Option<String>,
@@ -187,6 +189,7 @@ impl Node {
             settling: Settling::default(),
             figures: Figures::default(),
             local: VecDeque::new(),
+            leaving: Vec::new(),
             effects: Vec::new(),
             stopping: false,
             halted: None,
@@ -203,14 +206,20 @@ impl Node {
         };
         node.keep_generation();
         node.know_members();
-        node.timers.set(now.mono_ms, Timer::PeerTick);
-        node.timers.set(now.mono_ms, Timer::ExchangeTick);
-        // Spread over the period, so that nodes that started together do not all talk at once.
-        let period_ms = u64::from(node.options.gossip_period_ms.max(1));
-        node.timers.set(now.mono_ms + boot.seed % period_ms, Timer::Gossip);
+        node.set_ticks(boot.seed);
         node.read_hints();
-        node.timers.set(now.mono_ms, Timer::Settle);
         Ok(node)
+    }
+
+    /// Sets the timers that go on for as long as the node runs.
+    fn set_ticks(&mut self, seed: u64) {
+        let now_ms = self.now.mono_ms;
+        for timer in [Timer::PeerTick, Timer::ExchangeTick, Timer::Settle] {
+            self.timers.set(now_ms, timer);
+        }
+        // Spread over the period, so that nodes that started together do not all talk at once.
+        let period_ms = u64::from(self.options.gossip_period_ms.max(1));
+        self.timers.set(now_ms + seed % period_ms, Timer::Gossip);
     }
 
     /// Takes everything that has arrived (drains `inputs`) and appends what to do to `effects`, in order.
@@ -522,11 +531,12 @@ impl Node {
             return;
         }
         self.store.durable_up_to(batch);
-        let (leaving, expired) = self.gate.durable_up_to(self.now.mono_ms, batch);
-        self.figures.expired += expired;
-        for outgoing in leaving {
+        let mut leaving = std::mem::take(&mut self.leaving);
+        self.figures.expired += self.gate.durable_up_to(self.now.mono_ms, batch, &mut leaving);
+        for outgoing in leaving.drain(..) {
             self.leave(outgoing);
         }
+        self.leaving = leaving;
     }
 
     fn on_loaded(&mut self, id: ReadId, result: Result<Option<Bytes>, String>) {

@@ -44,6 +44,7 @@ use moim_core::NodeId;
 use moim_core::clock::Hlc;
 use moim_core::object::{Content, Context, Object};
 use moim_core::quorum::Level;
+use smallvec::SmallVec;
 
 use crate::anti_entropy::Question;
 use crate::api::{
@@ -74,11 +75,14 @@ pub(crate) enum Origin {
     Nobody,
 }
 
-/// Something under way that waits for other replicas.
+/// The owners of a key, in the order of preference: most namespaces have no more than fit here without an allocation.
+pub(crate) type Owners = SmallVec<[NodeId; 4]>;
+
+/// Something under way that waits for other replicas. The usual ones are boxed, so that they move cheaply.
 #[derive(Debug)]
 pub(crate) enum Operation {
-    Write(write::WriteOp),
-    Read(holders::ReadOp),
+    Write(Box<write::WriteOp>),
+    Read(Box<holders::ReadOp>),
     Forward(forward::ForwardOp),
     Listing(listing::ListingOp),
     Inspect(listing::InspectOp),
@@ -169,7 +173,7 @@ impl Operations {
 #[derive(Clone, Debug)]
 pub(crate) struct Admitted {
     pub(crate) target: Target,
-    pub(crate) owners: Vec<NodeId>,
+    pub(crate) owners: Owners,
     pub(crate) conflict: Conflict,
     /// Whether others may stand in for owners.
     pub(crate) sloppy: bool,
@@ -307,7 +311,7 @@ impl Node {
             Action::Keys { partition, .. } => partition,
             _ => record.ring.partition_of(&request.key),
         };
-        let owners: Vec<_> = record.ring.owners_of(partition, policy.n).collect();
+        let owners: Owners = record.ring.owners_of(partition, policy.n).collect();
         let (r, w) = (request.r.unwrap_or(policy.r), request.w.unwrap_or(policy.w));
         Ok(Admitted {
             write_back: write_back(policy, r, owners.len()),
@@ -386,7 +390,7 @@ impl Node {
     pub(crate) fn on_deadline(&mut self, id: OpId) {
         match self.operations.remove(id) {
             Some(Operation::Write(write)) => self.write_deadline(id, write),
-            Some(Operation::Read(read)) => self.read_deadline(read),
+            Some(Operation::Read(read)) => self.read_deadline(*read),
             Some(Operation::Forward(forward)) => self.forward_deadline(forward),
             Some(Operation::Listing(listing)) => self.listing_deadline(listing),
             Some(Operation::Inspect(inspect)) => self.inspect_deadline(inspect),
