@@ -72,6 +72,28 @@ pub struct PageOfEntries {
     pub entries: Vec<u64>,
 }
 
+/// Runs of partitions that are filled one after the other, and named by one number.
+pub(crate) const RUN_PARTITIONS: u16 = 64;
+
+/// A page of what a node lacks that fills its disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageOfRest {
+    /// From this persisted key on.
+    pub from: Bytes,
+    /// Up to this partition, included; at most 64 of them.
+    pub last: Partition,
+    /// Partitions of which the asking node holds nothing: bit i for the one i before the last.
+    pub empty: u64,
+}
+
+impl PageOfRest {
+    /// Whether the asking node wants everything of a partition.
+    pub(super) fn is_empty(&self, partition: Partition) -> bool {
+        let before = self.last.get().checked_sub(partition.get()).map(u32::from);
+        before.and_then(|before| self.empty.checked_shr(before)).is_some_and(|bits| bits & 1 != 0)
+    }
+}
+
 /// A question, or something to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -96,8 +118,8 @@ pub enum Ask {
     },
     /// What the two of us held of this partition is at both now.
     Done(Partition),
-    /// What do you hold, from this persisted key on, that trees do not count?
-    Rest(Bytes),
+    /// What do you hold there that trees do not count, and where I have nothing, what at all?
+    Rest(PageOfRest),
 }
 
 /// An answer to [`Ask`].
@@ -124,7 +146,7 @@ pub enum Answer {
     Object(Option<Bytes>),
     /// Noted.
     Done,
-    /// What trees do not count.
+    /// What trees do not count, and more where the asking node holds nothing.
     Rest {
         /// Persisted keys and encoded objects.
         objects: Vec<(Bytes, Bytes)>,
@@ -149,7 +171,7 @@ impl Ask {
                 Self::Entries(page) => 8 * page.entries.len() as u64,
                 Self::Object { key, object, .. } => (key.len() + object.len()) as u64,
                 Self::Begin | Self::Done(_) => 0,
-                Self::Rest(from) => from.len() as u64,
+                Self::Rest(page) => page.from.len() as u64 + 10,
             }
     }
 }

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use moim_core::NodeId;
+use moim_core::merkle::Trees;
 use moim_core::ring::Partition;
 use moim_storage::{Family, Write};
 
-use super::{Comparisons, Exchange};
+use super::{Comparisons, Exchange, RUN_PARTITIONS};
 use crate::keyspace;
 use crate::node::Node;
 use crate::settled::Settling;
@@ -27,8 +28,8 @@ const RETRY_MS: u64 = 1_000;
 pub(crate) struct Filling {
     /// Peers compared with since, and whether they had all their partitions.
     pending: BTreeMap<Partition, BTreeMap<NodeId, bool>>,
-    /// Peers whose deletions and contexts this node has taken ([`super::rest`]).
-    rests: BTreeSet<NodeId>,
+    /// What has been taken of peers before trees were compared ([`super::rest`]), by run of partitions.
+    rests: BTreeSet<(NodeId, u16)>,
     partitions: u64,
     changed: bool,
     /// Peers not to be asked before this moment of the monotonic clock.
@@ -93,17 +94,17 @@ impl Node {
         self.begin_filling();
     }
 
-    /// Everything that trees do not count has come from a peer.
-    pub(super) fn has_rest_of(&mut self, peer: NodeId) {
+    /// Everything that trees do not count has come from a peer, for the run that begins with this partition.
+    pub(super) fn has_rest_of(&mut self, peer: NodeId, first: u16) {
         if let Some(filling) = &mut self.filling {
-            filling.rests.insert(peer);
+            filling.rests.insert((peer, first / RUN_PARTITIONS));
         }
     }
 
     /// A partition was compared with one of its other owners, and what that one held is here.
     pub(super) fn filled_from(&mut self, peer: NodeId, partition: Partition, peer_filled: bool) {
         let Some(filling) = &mut self.filling else { return };
-        if !filling.rests.contains(&peer) {
+        if !filling.rests.contains(&(peer, partition.get() / RUN_PARTITIONS)) {
             return;
         }
         let Some(compared) = filling.pending.get_mut(&partition) else { return };
@@ -149,20 +150,53 @@ impl Node {
         }
     }
 
-    /// Whether this node lacks something that `peer` may have, and has not asked it just now.
-    pub(super) fn wants_filling_from(&self, peer: NodeId) -> bool {
-        let Some(filling) = &self.filling else { return false };
-        let paused = filling.paused.get(&peer).is_some_and(|&until| until > self.now.mono_ms);
-        let lacks = |(partition, compared): (&Partition, &BTreeMap<NodeId, bool>)| {
-            compared.get(&peer) != Some(&true) && self.shares(peer, partition.get())
-        };
-        !paused && filling.pending.iter().any(lacks)
+    /// Whom to compare which run of partitions with next: the first run that is not filled, with an owner that has not
+    /// been met there. Run by run and not peer by peer, so that what is filled is served while the rest still fills.
+    pub(super) fn next_to_fill(&self) -> Option<(NodeId, (u16, u16))> {
+        let (filling, count) = (self.filling.as_ref()?, self.partition_count());
+        let may_ask = |&peer: &NodeId| self.can_ask(peer) && !self.is_paused(peer);
+        let peers: Vec<_> = self.co_owners().into_iter().filter(may_ask).collect();
+        let next = filling.pending.iter().find_map(|(&partition, compared)| {
+            let lacks = |peer: &&NodeId| {
+                compared.get(peer) != Some(&true) && self.shares(**peer, partition.get())
+            };
+            peers.iter().find(lacks).map(|&peer| (peer, partition.get()))
+        });
+        let (peer, partition) = next?;
+        let first = partition - partition % RUN_PARTITIONS;
+        Some((peer, (first, (first + (RUN_PARTITIONS - 1)).min(count - 1))))
     }
 
-    /// An exchange with a peer has ended: another one goes first.
-    pub(super) fn filling_paused(&mut self, peer: NodeId) {
+    /// Whether a peer is not asked to fill just now.
+    pub(super) fn is_paused(&self, peer: NodeId) -> bool {
+        let paused = self.filling.as_ref().and_then(|filling| filling.paused.get(&peer));
+        paused.is_some_and(|&until| until > self.now.mono_ms)
+    }
+
+    /// Partitions of a run of which this node holds nothing, as [`super::PageOfRest::empty`] names them.
+    pub(super) fn empty_of((first, last): (u16, u16), trees: &Trees) -> u64 {
+        let is_empty = |at: &u16| {
+            keyspace::partition(*at).is_some_and(|at| trees.places(at..=at).next().is_none())
+        };
+        (first..=last).filter(is_empty).fold(0, |bits, at| bits | (1 << (last - at)))
+    }
+
+    /// An exchange that fills has ended. A peer that could not give all of its run is left alone for a while, so that
+    /// others are asked.
+    pub(super) fn fill_ended(&mut self, peer: NodeId, (first, last): (u16, u16)) {
         let until = self.now.mono_ms + RETRY_MS;
-        if let Some(filling) = &mut self.filling {
+        let Some(filling) = &mut self.filling else { return };
+        let (Some(first), Some(last)) = (keyspace::partition(first), keyspace::partition(last))
+        else {
+            return;
+        };
+        let pending: Vec<_> = filling.pending.range(first..=last).collect();
+        let lacks = |compared: &BTreeMap<NodeId, bool>| compared.get(&peer) != Some(&true);
+        let left = pending.into_iter().filter(|(_, compared)| lacks(compared));
+        let left: Vec<_> = left.map(|(&partition, _)| partition.get()).collect();
+        if left.into_iter().any(|at| self.shares(peer, at))
+            && let Some(filling) = &mut self.filling
+        {
             filling.paused.insert(peer, until);
         }
     }

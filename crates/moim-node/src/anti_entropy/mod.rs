@@ -22,7 +22,7 @@
 //! | `answer` | the side that answers |
 //! | `comparisons` | who was equal since when |
 //! | `filling` | a node that lost its disk |
-//! | `rest` | what trees do not count, for such a node |
+//! | `rest` | what such a node takes before it compares |
 //!
 //! Left out: what may be forgotten once all are equal (`settled`), and how fast background work may go (`pace`).
 
@@ -35,7 +35,8 @@ mod filling;
 mod rest;
 mod schedule;
 
-pub use ask::{Answer, Ask, PageOfEntries, SliceGroups, SliceSum, Span, Terms};
+pub(crate) use ask::RUN_PARTITIONS;
+pub use ask::{Answer, Ask, PageOfEntries, PageOfRest, SliceGroups, SliceSum, Span, Terms};
 pub(crate) use comparisons::Comparisons;
 pub(crate) use descent::Exchange;
 pub(crate) use entries::Errand;
@@ -58,8 +59,13 @@ const SLICES_MAX: usize = 512;
 /// Entries of its own that a node looks at for one page.
 const PAGE_ENTRIES_MAX: usize = 1_024;
 
-/// Bytes of objects in one page, unless the first one alone is larger.
-const PAGE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of objects in one page, unless the first one alone is larger. Whoever gets it joins them in a turn or two, and
+/// clients wait meanwhile.
+const PAGE_BYTES_MAX: usize = 128 << 10;
+
+/// Entries that a tree of this node may have and still be compared as one range, without its leaves: naming so many costs
+/// no more than the sums of 256 leaves.
+const SMALL_TREE_ENTRIES: u64 = 256;
 
 /// Objects on their way at once in one exchange; in one that fills a lost disk.
 const OBJECTS_IN_FLIGHT_MAX: usize = 64;

@@ -8,7 +8,7 @@ use moim_core::{MachineId, NodeId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::anti_entropy::{Ask, PageOfEntries, SliceGroups, SliceSum, Span, Terms};
+use crate::anti_entropy::{Ask, PageOfEntries, PageOfRest, SliceGroups, SliceSum, Span, Terms};
 use crate::api::{
     Action, BatchId, Expiry, Failure, Intent, NotReady, Outcome, Queue, Request, Why,
 };
@@ -206,7 +206,11 @@ fn exchanges() -> Vec<Message> {
         Ask::Entries(PageOfEntries { below: Some(8), ..page }),
         Ask::Object { namespace, key: key.clone(), object: object.clone() },
         Ask::Done(partition),
-        Ask::Rest(Bytes::from_static(b"from")),
+        Ask::Rest(PageOfRest {
+            from: Bytes::from_static(b"from"),
+            last: partition,
+            empty: 5 << 60,
+        }),
         Ask::Begin,
     ];
     let answers = [
