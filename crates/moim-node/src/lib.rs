@@ -27,6 +27,7 @@
 //! | `overload` | requests refused because those before them keep the node busy |
 //! | `latency` | recent latencies and their quantiles |
 //! | `peers` | who can be reached |
+//! | `parting` | goodbye to peers when the server stops |
 //! | `timer` | deadlines |
 
 pub mod anti_entropy;
@@ -45,6 +46,7 @@ mod node;
 pub mod options;
 mod overload;
 pub mod pace;
+mod parting;
 mod peers;
 mod replica;
 mod replication;

@@ -26,6 +26,7 @@ use crate::namespace::Namespaces;
 use crate::options::{Mutation, Options};
 use crate::overload::Shedding;
 use crate::pace::{Pace, PaceView};
+use crate::parting::Parting;
 use crate::peers::Peers;
 use crate::replica::Asker;
 use crate::replication::Tasks;
@@ -131,7 +132,7 @@ pub struct Node {
     /// Messages to this node's own replica and coordinator, within a turn.
     local: VecDeque<Message>,
     pub(crate) effects: Vec<Effect>,
-    pub(crate) stopping: bool,
+    pub(crate) parting: Parting,
     pub(crate) halted: Option<String>,
     pub(crate) disk_room: DiskRoom,
 }
@@ -188,7 +189,7 @@ impl Node {
             figures: Figures::default(),
             local: VecDeque::new(),
             effects: Vec::new(),
-            stopping: false,
+            parting: Parting::default(),
             halted: None,
             disk_room: DiskRoom::Enough,
             adopted: record.is_some(),
@@ -234,6 +235,7 @@ impl Node {
             self.on_timer(timer);
             self.run_local();
         }
+        self.part();
         self.keep_filling();
         self.store.commit(now.mono_ms, &mut self.effects, &mut self.figures);
         effects.append(&mut self.effects);
@@ -285,7 +287,7 @@ impl Node {
         if let Some(reason) = &self.halted {
             return Err(Failure::Stopped(reason.clone()));
         }
-        if self.stopping {
+        if self.is_stopping() {
             return Err(Failure::NotReady(NotReady::Stopping));
         }
         match &self.founding {
@@ -464,6 +466,8 @@ impl Node {
             Message::Unsupported { op } => self.on_unsupported(from, op),
             Message::Unknown { op: Some(op) } => self.send_plain(from, Message::Unsupported { op }),
             Message::Complete { until } => self.on_complete(from, until),
+            Message::Goodbye => self.on_goodbye(from),
+            Message::Farewell => self.on_farewell(from),
             Message::Pong | Message::Unknown { op: None } => {}
         }
     }

@@ -126,6 +126,8 @@ fn messages() -> Vec<Message> {
     let mut all = vec![
         Message::Ping,
         Message::Pong,
+        Message::Goodbye,
+        Message::Farewell,
         Message::Write { op, namespace, key: key.clone(), object: object.clone(), budget_ms: 1 },
         hint(op),
         Message::WriteReply { op, result: WriteResult::Stored },
