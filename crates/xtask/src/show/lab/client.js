@@ -4,7 +4,9 @@
 
 const Redis = require('ioredis')
 
-const [NAME, MODE, COUNT, ...PLACES] = process.argv.slice(2)
+const [NAME, ASKED, COUNT, ...PLACES] = process.argv.slice(2)
+const UPDATES = ASKED === 'updates'
+const MODE = UPDATES ? 'list' : ASKED
 const NODES = PLACES.map((place) => {
   const at = place.lastIndexOf(':')
   return { host: place.slice(0, at), port: Number(place.slice(at + 1)) }
@@ -27,11 +29,11 @@ function value(key) {
 
 // The library as it is: it connects again after its own pauses and sends again what was not answered. All that is added
 // is that it does so at the next node.
-function toNode(worker) {
-  const client = new Redis({ ...NODES[worker.node], connectTimeout: TIMEOUT_MS, commandTimeout: TIMEOUT_MS })
+function toNode(worker, db = 0) {
+  const client = new Redis({ ...NODES[worker.node], db, connectTimeout: TIMEOUT_MS, commandTimeout: TIMEOUT_MS })
   client.on('error', () => {})
   client.on('close', () => {
-    if (done || worker.client !== client) return
+    if (done || (worker.client !== client && worker.carts !== client)) return
     tell('moved', worker.number, '-', `node ${worker.node + 1}: closed`)
     worker.node = (worker.node + 1) % NODES.length
     Object.assign(client.options, NODES[worker.node])
@@ -52,6 +54,9 @@ class Worker {
     this.node = this.home
     this.calls = 0
     this.client = null
+    this.carts = null
+    this.rounds = 0
+    this.context = null
   }
 
   goHome() {
@@ -64,9 +69,11 @@ class Worker {
   }
 
   leave() {
-    const { client } = this
+    const { client, carts } = this
     this.client = null
+    this.carts = null
     client.disconnect()
+    if (carts !== null) carts.disconnect()
   }
 
   // What the command gives, once it succeeds; undefined when it is time to end.
@@ -102,9 +109,37 @@ class Worker {
       if (written.length > 0) {
         await this.look(written[Math.floor(Math.random() * written.length)])
       }
+      if (UPDATES) await this.update()
       await sleep(PACE_MS)
     }
-    if (this.client !== null) this.client.disconnect()
+    if (this.client !== null) this.leave()
+  }
+
+  // One of each; the n-th round of this worker.
+  async update() {
+    this.rounds += 1
+    const own = `${NAME}:${this.number}`
+    const { rounds } = this
+    await this.expect(`count:${own}`, (client) => client.incr(`count:${own}`), rounds)
+    const name = `name:${own}:${rounds}`
+    await this.expect(name, (client) => client.set(name, own, 'NX'), 'OK')
+    await this.expect(`text:${own}`, (client) => client.append(`text:${own}`, 'word'), 4 * rounds)
+    await this.expect(`cart:${own}`, () => this.put(`cart:${own}`), String(rounds))
+  }
+
+  // Replaces the cart by its next version, and reads it: all siblings.
+  async put(key) {
+    if (this.carts === null) this.carts = toNode(this, 'carts')
+    const known = this.context === null ? [] : ['CONTEXT', this.context]
+    this.context = await this.carts.call('MOIM.PUT', key, String(this.rounds), ...known)
+    const [, ...siblings] = await this.carts.call('MOIM.GET', key)
+    return siblings.map((sibling) => sibling[0]).join(' and ')
+  }
+
+  async expect(key, command, wanted) {
+    const found = await this.attempt(key, command)
+    if (found === undefined) return
+    tell(found === wanted ? 'did' : 'wrong', this.number, key, found === wanted ? '' : `${found}, not ${wanted}`)
   }
 
   async look(key) {

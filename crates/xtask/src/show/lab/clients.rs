@@ -112,13 +112,26 @@ struct Running {
 impl Clients {
     /// Starts clients of both libraries, `workers` each, that know a list of nodes; waits until both have written.
     pub(in super::super) fn start(tools: &Tools, lab: &Lab<'_>, workers: usize) -> Result<Self> {
+        Self::start_in_mode(tools, lab, ("list", workers))
+    }
+
+    /// As [`Self::start`]; they also send commands that read and write, and know what these must answer.
+    pub(in super::super) fn start_updating(
+        tools: &Tools,
+        lab: &Lab<'_>,
+        workers: usize,
+    ) -> Result<Self> {
+        Self::start_in_mode(tools, lab, ("updates", workers))
+    }
+
+    fn start_in_mode(
+        tools: &Tools,
+        lab: &Lab<'_>,
+        (mode, workers): (&'static str, usize),
+    ) -> Result<Self> {
         let mut clients = Self { running: Vec::new() };
         for (library, name) in [(Library::RedisPy, "redis-py"), (Library::IoRedis, "ioredis")] {
-            clients.spawn(
-                tools.command(lab, library),
-                lab,
-                Role { name, mode: "list", workers },
-            )?;
+            clients.spawn(tools.command(lab, library), lab, Role { name, mode, workers })?;
         }
         clients.await_all()?;
         Ok(clients)

@@ -14,6 +14,10 @@ pub(in super::super) enum Kind {
     Lost,
     /// A command failed.
     Failed,
+    /// A command that reads and writes said what it must.
+    Did,
+    /// It said something else.
+    Wrong,
     /// No connection could be made: nothing was sent, and another node is tried.
     Moved,
 }
@@ -109,6 +113,8 @@ fn event(library: &str, line: &str) -> Option<Event> {
         "ack" => Kind::Acknowledged,
         "read" => Kind::Read,
         "lost" => Kind::Lost,
+        "did" => Kind::Did,
+        "wrong" => Kind::Wrong,
         "fail" => Kind::Failed,
         "moved" => Kind::Moved,
         _ => return None,

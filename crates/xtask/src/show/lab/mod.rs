@@ -161,6 +161,7 @@ impl<'a> Lab<'a> {
         add("--set", format!("node.advertise_peer={}", self.peer_host(node)));
         add("--set", "node.allow_insecure=true".to_owned());
         add("--namespace", format!("{STRICT}:sloppy=false"));
+        add("--namespace", "carts:conflict=siblings".to_owned());
         for setting in MODEST {
             add("--set", setting.to_owned());
         }
