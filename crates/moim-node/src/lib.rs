@@ -28,6 +28,7 @@
 //! | `latency` | recent latencies and their quantiles |
 //! | `peers` | who can be reached |
 //! | `parting` | goodbye to peers when the server stops |
+//! | [`transfers`] | how far what is brought to somebody is, and whether it gets on |
 //! | `timer` | deadlines |
 
 pub mod anti_entropy;
@@ -54,6 +55,7 @@ mod room;
 mod settled;
 mod store;
 mod timer;
+pub mod transfers;
 pub mod update;
 pub mod views;
 pub mod wire;

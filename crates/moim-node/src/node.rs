@@ -33,6 +33,7 @@ use crate::replication::Tasks;
 use crate::settled::Settling;
 use crate::store::{Found, Store, Stored};
 use crate::timer::{Timer, Timers};
+use crate::transfers::Transfers;
 use crate::views::{Figures, PeerView, TaskView};
 use crate::wire;
 
@@ -120,6 +121,7 @@ pub struct Node {
     pub(crate) listings: BTreeMap<ReadId, Listing>,
     pub(crate) exchanges: Exchanges,
     pub(crate) comparisons: Comparisons,
+    pub(crate) transfers: Transfers,
     /// What is missing after a disk was lost; `None` when nothing is.
     pub(crate) filling: Option<Filling>,
     /// A peer was already a member when this node had no record: it was one before, and its disk is lost.
@@ -182,6 +184,7 @@ impl Node {
             listings: BTreeMap::new(),
             exchanges: Exchanges::default(),
             comparisons: Comparisons::default(),
+            transfers: Transfers::default(),
             filling: Filling::stored(boot.stored_filling.as_ref()),
             was_member: false,
             copies_max: copies,
@@ -204,14 +207,19 @@ impl Node {
         };
         node.keep_generation();
         node.know_members();
-        node.timers.set(now.mono_ms, Timer::PeerTick);
-        node.timers.set(now.mono_ms, Timer::ExchangeTick);
-        // Spread over the period, so that nodes that started together do not all talk at once.
-        let period_ms = u64::from(node.options.gossip_period_ms.max(1));
-        node.timers.set(now.mono_ms + boot.seed % period_ms, Timer::Gossip);
         node.read_hints();
-        node.timers.set(now.mono_ms, Timer::Settle);
+        node.set_clocks(boot.seed);
         Ok(node)
+    }
+
+    fn set_clocks(&mut self, seed: u64) {
+        let mono_ms = self.now.mono_ms;
+        for timer in [Timer::PeerTick, Timer::ExchangeTick, Timer::Settle] {
+            self.timers.set(mono_ms, timer);
+        }
+        // Spread over the period, so that nodes that started together do not all talk at once.
+        let period_ms = u64::from(self.options.gossip_period_ms.max(1));
+        self.timers.set(mono_ms + seed % period_ms, Timer::Gossip);
     }
 
     /// Takes everything that has arrived (drains `inputs`) and appends what to do to `effects`, in order.

@@ -31,6 +31,8 @@ pub(crate) struct Filling {
     /// What has been taken of peers before trees were compared ([`super::rest`]), by run of partitions.
     rests: BTreeSet<(NodeId, u16)>,
     partitions: u64,
+    /// Bytes that ended exchanges have moved, about.
+    bytes: u64,
     changed: bool,
     /// Peers not to be asked before this moment of the monotonic clock.
     paused: BTreeMap<NodeId, u64>,
@@ -42,12 +44,18 @@ impl Filling {
             pending.map(|partition| (partition, BTreeMap::new())).collect();
         let partitions = pending.len() as u64;
         let (changed, paused, rests) = (true, BTreeMap::new(), BTreeSet::new());
-        (partitions > 0).then_some(Self { pending, rests, partitions, changed, paused })
+        let filling = Self { pending, rests, partitions, bytes: 0, changed, paused };
+        (partitions > 0).then_some(filling)
     }
 
     /// What the disk kept.
     pub(crate) fn stored(bits: Option<&Bytes>) -> Option<Self> {
         Self::new(keyspace::decode_partitions(bits?))
+    }
+
+    /// Bytes that ended exchanges have moved, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(crate) fn view(&self) -> FillingView {
@@ -183,9 +191,11 @@ impl Node {
 
     /// An exchange that fills has ended. A peer that could not give all of its run is left alone for a while, so that
     /// others are asked.
-    pub(super) fn fill_ended(&mut self, peer: NodeId, (first, last): (u16, u16)) {
+    pub(super) fn fill_ended(&mut self, peer: NodeId, exchange: &Exchange) {
+        let (first, last) = exchange.span;
         let until = self.now.mono_ms + RETRY_MS;
         let Some(filling) = &mut self.filling else { return };
+        filling.bytes += exchange.view.bytes;
         let (Some(first), Some(last)) = (keyspace::partition(first), keyspace::partition(last))
         else {
             return;

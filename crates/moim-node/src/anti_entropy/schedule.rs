@@ -94,6 +94,7 @@ impl Node {
             self.store.pass_slices(passed_ms);
         }
         self.comparisons.pass(self.store.trees().passed_ms().min(passed_ms));
+        self.watch_transfers();
         self.consider_all();
         let wait_ms = if self.filling.is_none() { TICK_MS } else { TICK_FILL_MS };
         self.timers.set(self.now.mono_ms + wait_ms, Timer::ExchangeTick);
@@ -240,7 +241,7 @@ impl Node {
         match exchange.reason {
             ExchangeReason::Demand(id) => self.end_demand(id, peer, &exchange.view, failed),
             ExchangeReason::Fill => {
-                self.fill_ended(peer, exchange.span);
+                self.fill_ended(peer, &exchange);
                 self.fill_next();
             }
             ExchangeReason::Schedule => {}
