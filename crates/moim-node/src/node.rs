@@ -10,7 +10,7 @@ use moim_core::NodeId;
 use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
-use crate::anti_entropy::{Comparisons, Exchanges, Filling};
+use crate::anti_entropy::{Comparisons, Exchanges, Filling, Recall};
 use crate::api::{BatchId, DiskRoom, Effect, Failure, Input, NotReady, Now, ReadId, Why};
 use crate::coordinator::{
     Forwarded, Freshness, FreshnessView, Hedging, Listing, Operation, Operations, Serial,
@@ -122,6 +122,8 @@ pub struct Node {
     pub(crate) exchanges: Exchanges,
     pub(crate) comparisons: Comparisons,
     pub(crate) transfers: Transfers,
+    /// Who is to say whether this node's disk is an old one; `None` when all have.
+    pub(crate) recall: Option<Recall>,
     /// What is missing after a disk was lost; `None` when nothing is.
     pub(crate) filling: Option<Filling>,
     /// A peer was already a member when this node had no record: it was one before, and its disk is lost.
@@ -159,7 +161,9 @@ impl Node {
         let founding = record.is_none().then(|| {
             Founding::new(boot.info.clone(), boot.founding_members.max(1), boot.partitions, copies)
         });
+        let recall = Recall::new(boot.info.member.node, record.as_ref(), now.mono_ms);
         let mut node = Self {
+            recall,
             clock: HlcClock::starting_above(Hlc::from_millis(bound_ms)),
             leases: vec![Lease::stored(bound_ms)],
             lww_counter: 0,
@@ -235,6 +239,7 @@ impl Node {
         };
         self.shedding.observe(now.mono_ms, self.queued_ms, &self.options);
         self.notice_lost_batches();
+        self.end_recall();
         for input in inputs.drain(..) {
             self.on_input(input);
             self.run_local();
@@ -279,6 +284,10 @@ impl Node {
     /// Whether this node serves all that it owns, and if not, what it waits for.
     pub fn readiness(&self) -> Result<(), Failure> {
         self.admission()?;
+        if let Some(recall) = &self.recall {
+            let awaited = u32::try_from(recall.awaited()).unwrap_or(u32::MAX);
+            return Err(Failure::NotReady(NotReady::Recalling { awaited }));
+        }
         match &self.filling {
             None => Ok(()),
             Some(filling) => {

@@ -88,7 +88,7 @@ impl Node {
                 }
             }
         }
-        Answer::Spans(differ, self.filling.is_none())
+        Answer::Spans(differ, self.has_all())
     }
 
     fn differing_slices(

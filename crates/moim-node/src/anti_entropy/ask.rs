@@ -73,24 +73,25 @@ pub struct PageOfEntries {
 }
 
 /// Runs of partitions that are filled one after the other, and named by one number.
-pub(crate) const RUN_PARTITIONS: u16 = 64;
+pub(crate) const RUN_PARTITIONS: u16 = 256;
 
 /// A page of what a node lacks that fills its disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageOfRest {
     /// From this persisted key on.
     pub from: Bytes,
-    /// Up to this partition, included; at most 64 of them.
+    /// Up to this partition, included; at most 256 of them.
     pub last: Partition,
     /// Partitions of which the asking node holds nothing: bit i for the one i before the last.
-    pub empty: u64,
+    pub empty: [u64; 4],
 }
 
 impl PageOfRest {
     /// Whether the asking node wants everything of a partition.
     pub(super) fn is_empty(&self, partition: Partition) -> bool {
-        let before = self.last.get().checked_sub(partition.get()).map(u32::from);
-        before.and_then(|before| self.empty.checked_shr(before)).is_some_and(|bits| bits & 1 != 0)
+        let Some(before) = self.last.get().checked_sub(partition.get()) else { return false };
+        let word = self.empty.get(usize::from(before / 64));
+        word.is_some_and(|word| word & (1 << (before % 64)) != 0)
     }
 }
 
@@ -171,7 +172,7 @@ impl Ask {
                 Self::Entries(page) => 8 * page.entries.len() as u64,
                 Self::Object { key, object, .. } => (key.len() + object.len()) as u64,
                 Self::Begin | Self::Done(_) => 0,
-                Self::Rest(page) => page.from.len() as u64 + 10,
+                Self::Rest(page) => page.from.len() as u64 + 34,
             }
     }
 }

@@ -89,7 +89,11 @@ impl Exchange {
             reason,
             terms,
             span,
-            frontier: VecDeque::from([span]),
+            frontier: match reason {
+                // What its peer has was taken just before, so that all but a few partitions are equal.
+                ExchangeReason::Fill => (span.0..=span.1).map(|at| (at, at)).collect(),
+                _ => VecDeque::from([span]),
+            },
             asked: Vec::new(),
             differing: VecDeque::new(),
             work: None,
@@ -167,11 +171,13 @@ impl Node {
         let Some(exchange) = self.exchanges.get_mut(peer) else { return };
         let (terms, begun, exchange) = (exchange.terms, exchange.oldest(), exchange.id);
         let is_here = errand.as_ref().is_some_and(|errand| errand.is_here);
-        // What goes to this node's own replica tells nobody anything.
-        let (to, reveals) = if is_here {
-            (self.info.member.node, NOTHING)
-        } else {
-            (peer, self.store.last_batch())
+        let to = if is_here { self.info.member.node } else { peer };
+        let reveals = match ask {
+            // That a comparison begins, and that nothing is held, tells nothing of what is.
+            Ask::Begin | Ask::Rest(_) => NOTHING,
+            // What goes to this node's own replica tells nobody anything.
+            _ if is_here => NOTHING,
+            _ => self.store.last_batch(),
         };
         if !is_here {
             self.progress(peer, |view| view.bytes += ask.bytes());

@@ -67,7 +67,8 @@ impl Filling {
 impl Node {
     /// Whether this node has what was acknowledged of a partition.
     pub(crate) fn is_filled(&self, partition: Partition) -> bool {
-        self.filling.as_ref().is_none_or(|filling| !filling.pending.contains_key(&partition))
+        self.recall.is_none()
+            && self.filling.as_ref().is_none_or(|filling| !filling.pending.contains_key(&partition))
     }
 
     /// The disk was lost, all of it or what was written last: everything that this node owns is to be filled.
@@ -159,12 +160,20 @@ impl Node {
     }
 
     /// Whom to compare which run of partitions with next: the first run that is not filled, with an owner that has not
-    /// been met there. Run by run and not peer by peer, so that what is filled is served while the rest still fills.
+    /// been met there. Run by run and not peer by peer, so that what is filled is served while the rest still fills; two
+    /// peers at once, but not in one run, so that what one gives need not come from the other.
     pub(super) fn next_to_fill(&self) -> Option<(NodeId, (u16, u16))> {
         let (filling, count) = (self.filling.as_ref()?, self.partition_count());
-        let may_ask = |&peer: &NodeId| self.can_ask(peer) && !self.is_paused(peer);
+        let is_free = |&peer: &NodeId| !self.exchanges.runs_with(peer);
+        let may_ask =
+            |peer: &NodeId| is_free(peer) && self.can_ask(*peer) && !self.is_paused(*peer);
         let peers: Vec<_> = self.co_owners().into_iter().filter(may_ask).collect();
-        let next = filling.pending.iter().find_map(|(&partition, compared)| {
+        let filled = self.exchanges.filled_now();
+        let is_idle = |run: u16| !filled.contains(&run);
+        let pending = filling.pending.iter();
+        let mut pending =
+            pending.filter(|(partition, _)| is_idle(partition.get() / RUN_PARTITIONS));
+        let next = pending.find_map(|(&partition, compared)| {
             let lacks = |peer: &&NodeId| {
                 compared.get(peer) != Some(&true) && self.shares(**peer, partition.get())
             };
@@ -182,11 +191,17 @@ impl Node {
     }
 
     /// Partitions of a run of which this node holds nothing, as [`super::PageOfRest::empty`] names them.
-    pub(super) fn empty_of((first, last): (u16, u16), trees: &Trees) -> u64 {
+    pub(super) fn empty_of((first, last): (u16, u16), trees: &Trees) -> [u64; 4] {
         let is_empty = |at: &u16| {
             keyspace::partition(*at).is_some_and(|at| trees.places(at..=at).next().is_none())
         };
-        (first..=last).filter(is_empty).fold(0, |bits, at| bits | (1 << (last - at)))
+        let mut bits = [0; 4];
+        for before in (first..=last).filter(is_empty).map(|at| last - at) {
+            if let Some(word) = bits.get_mut(usize::from(before / 64)) {
+                *word |= 1 << (before % 64);
+            }
+        }
+        bits
     }
 
     /// An exchange that fills has ended. A peer that could not give all of its run is left alone for a while, so that

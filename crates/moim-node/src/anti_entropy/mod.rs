@@ -21,6 +21,7 @@
 //! | `entries` | the side that asks: pages of entries, and objects both ways |
 //! | `answer` | the side that answers |
 //! | `comparisons` | who was equal since when |
+//! | `recall` | a node that starts: is its disk an old one? |
 //! | `filling` | a node that lost its disk |
 //! | `rest` | what such a node takes before it compares |
 //!
@@ -32,6 +33,7 @@ mod comparisons;
 mod descent;
 mod entries;
 mod filling;
+mod recall;
 mod rest;
 mod schedule;
 
@@ -41,6 +43,7 @@ pub(crate) use comparisons::Comparisons;
 pub(crate) use descent::Exchange;
 pub(crate) use entries::Errand;
 pub(crate) use filling::Filling;
+pub(crate) use recall::Recall;
 pub(crate) use schedule::Exchanges;
 pub use schedule::Repair;
 
@@ -71,7 +74,10 @@ const SMALL_TREE_ENTRIES: u64 = 256;
 const OBJECTS_IN_FLIGHT_MAX: usize = 64;
 const OBJECTS_IN_FLIGHT_FILL_MAX: usize = 256;
 
-/// Exchanges that one node asks in at once, beside the one that fills it.
+/// Exchanges at once that fill a lost disk, with different peers.
+const FILLS_MAX: usize = 2;
+
+/// Exchanges that one node asks in at once, beside those that fill it.
 const EXCHANGES_MAX: usize = 2;
 
 /// An exchange's question under way.

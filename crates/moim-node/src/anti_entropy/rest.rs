@@ -29,6 +29,9 @@ use crate::keyspace;
 use crate::node::Node;
 use crate::replica::Asker;
 
+/// Entries read for one answer where most of them are sent.
+const WHOLE_ENTRIES_MAX: usize = 256;
+
 /// What is still to be taken of a peer's rest.
 #[derive(Debug)]
 pub(super) struct Rest {
@@ -40,7 +43,7 @@ pub(super) struct Rest {
 
 impl Rest {
     /// All of it in a run of partitions, where this node holds nothing of those in `empty`.
-    pub(super) fn new(first: Partition, last: Partition, empty: u64) -> Self {
+    pub(super) fn new(first: Partition, last: Partition, empty: [u64; 4]) -> Self {
         let (from, _) = keyspace::partitions_range(first, last);
         let next = Some(PageOfRest { from, last, empty });
         Self { next, todo: VecDeque::new(), in_flight: 0 }
@@ -110,6 +113,8 @@ impl Node {
     pub(super) fn begin_asked_rest(&mut self, asker: Asker, terms: &Terms, page: PageOfRest) {
         let (_, to) = keyspace::partitions_range(page.last, page.last);
         let from = page.from.clone();
+        // What is sent whole soon fills an answer, and what does not fit has been read in vain.
+        let limit = if page.empty == [0; 4] { PAGE_ENTRIES_MAX } else { WHOLE_ENTRIES_MAX };
         if from >= to {
             let answer = Answer::Rest { objects: Vec::new(), next: None };
             return self.answer_exchange(asker, Ok(answer), self.store.last_batch());
@@ -119,7 +124,7 @@ impl Node {
         }
         let id = self.store.next_read();
         self.listings.insert(id, Listing::Rest { asker, question: Box::new((*terms, page)) });
-        let (family, limit) = (Family::Data, PAGE_ENTRIES_MAX);
+        let family = Family::Data;
         self.effects.push(Effect::List { id, family, from, to, limit });
     }
 

@@ -7,7 +7,7 @@ use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
 
 use super::rest::Rest;
-use super::{Ask, EXCHANGES_MAX, Exchange, Question, Terms};
+use super::{Ask, EXCHANGES_MAX, Exchange, FILLS_MAX, Question, RUN_PARTITIONS, Terms};
 use crate::coordinator::Operation;
 use crate::keyspace;
 use crate::node::Node;
@@ -74,8 +74,15 @@ impl Exchanges {
         self.drawn
     }
 
-    fn filling(&self) -> bool {
-        self.running.values().any(Exchange::fills)
+    /// Whether this node asks in an exchange with a peer.
+    pub(super) fn runs_with(&self, peer: NodeId) -> bool {
+        self.running.contains_key(&peer)
+    }
+
+    /// Runs of partitions that are being filled.
+    pub(super) fn filled_now(&self) -> Vec<u16> {
+        let fills = self.running.values().filter(|exchange| exchange.fills());
+        fills.map(|exchange| exchange.span.0 / RUN_PARTITIONS).collect()
     }
 
     /// What is left to do on demand with a peer.
@@ -111,13 +118,13 @@ impl Node {
         }
     }
 
-    /// Begins with the next run of partitions to be filled, if there is one and none is under way.
+    /// Begins with the next runs of partitions to be filled, as many as may be under way.
     fn fill_next(&mut self) {
-        if self.exchanges.filling() || self.admission().is_err() {
+        if self.admission().is_err() {
             return;
         }
-        if let Some((peer, span)) = self.next_to_fill()
-            && !self.exchanges.running.contains_key(&peer)
+        while self.exchanges.filled_now().len() < FILLS_MAX
+            && let Some((peer, span)) = self.next_to_fill()
         {
             self.begin_exchange(peer, ExchangeReason::Fill, (span, None));
         }
@@ -145,7 +152,7 @@ impl Node {
             return self.begin_exchange(peer, ExchangeReason::Demand(id), (span, namespace));
         }
         // What is missing comes first: comparing it on schedule would only find it missing.
-        if self.filling.is_none() && self.asks_on_schedule(peer) && self.is_due(peer) {
+        if self.has_all() && self.asks_on_schedule(peer) && self.is_due(peer) {
             self.begin_exchange(peer, ExchangeReason::Schedule, (whole, None));
         }
     }
@@ -188,7 +195,7 @@ impl Node {
             theirs: Hlc::ZERO,
             horizon_ms: 0,
             namespace,
-            filled: self.filling.is_none(),
+            filled: self.has_all(),
         };
         let id = self.exchanges.draw();
         let partitions = (first..=last).filter(|&at| self.shares(peer, at)).count();

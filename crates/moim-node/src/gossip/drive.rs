@@ -60,6 +60,7 @@ impl Node {
             self.figures.rival_words += 1;
             self.keep_generation();
         }
+        self.recalled(from);
         if !news.moved.is_empty() {
             self.members_moved(&news.moved);
         }

@@ -82,7 +82,7 @@ pub(super) fn put_ask(out: &mut Vec<u8>, ask: &Ask) {
         Ask::Rest(page) => {
             out.put_u8(8);
             out.put_u16(page.last.get());
-            out.put_u64(page.empty);
+            page.empty.iter().for_each(|&word| out.put_u64(word));
             out.put_slice(&page.from);
         }
     }
@@ -123,7 +123,10 @@ pub(super) fn ask(mut reader: Reader) -> Result<Ask, DecodeError> {
         6 => Ask::Done(partition(reader)?),
         7 => Ask::Begin,
         8 => {
-            let (last, empty) = (partition(reader)?, reader.u64("empty partitions")?);
+            let (last, mut empty) = (partition(reader)?, [0; 4]);
+            for word in &mut empty {
+                *word = reader.u64("empty partitions")?;
+            }
             let from = reader.take("persisted key", reader.remaining())?;
             Ask::Rest(PageOfRest { from, last, empty })
         }

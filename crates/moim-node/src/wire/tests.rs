@@ -76,6 +76,7 @@ fn failures() -> Vec<Failure> {
         Failure::Conflict { siblings: 2 },
         Failure::NotReady(NotReady::Founding { met: 1, expected: 3 }),
         Failure::NotReady(NotReady::Stopping),
+        Failure::NotReady(NotReady::Recalling { awaited: 2 }),
         Failure::NotReady(NotReady::Filling { filled: 7, partitions: 4_096 }),
         Failure::DiskFull { node: NodeId(7), limit_percent: 90 },
         Failure::Stopped("full".to_owned()),
@@ -211,7 +212,7 @@ fn exchanges() -> Vec<Message> {
         Ask::Rest(PageOfRest {
             from: Bytes::from_static(b"from"),
             last: partition,
-            empty: 5 << 60,
+            empty: [5 << 60, 1, 0, 7],
         }),
         Ask::Begin,
     ];
