@@ -1,5 +1,5 @@
 // Clients of ioredis that write and read until their input ends, and tell what they see. Arguments and output are those
-// of client.py.
+// of client.py; there are no carts in mode updates, because this library selects databases by number only.
 'use strict'
 
 const Redis = require('ioredis')
@@ -29,11 +29,11 @@ function value(key) {
 
 // The library as it is: it connects again after its own pauses and sends again what was not answered. All that is added
 // is that it does so at the next node.
-function toNode(worker, db = 0) {
-  const client = new Redis({ ...NODES[worker.node], db, connectTimeout: TIMEOUT_MS, commandTimeout: TIMEOUT_MS })
+function toNode(worker) {
+  const client = new Redis({ ...NODES[worker.node], connectTimeout: TIMEOUT_MS, commandTimeout: TIMEOUT_MS })
   client.on('error', () => {})
   client.on('close', () => {
-    if (done || (worker.client !== client && worker.carts !== client)) return
+    if (done || worker.client !== client) return
     tell('moved', worker.number, '-', `node ${worker.node + 1}: closed`)
     worker.node = (worker.node + 1) % NODES.length
     Object.assign(client.options, NODES[worker.node])
@@ -54,9 +54,7 @@ class Worker {
     this.node = this.home
     this.calls = 0
     this.client = null
-    this.carts = null
     this.rounds = 0
-    this.context = null
   }
 
   goHome() {
@@ -69,11 +67,9 @@ class Worker {
   }
 
   leave() {
-    const { client, carts } = this
+    const { client } = this
     this.client = null
-    this.carts = null
     client.disconnect()
-    if (carts !== null) carts.disconnect()
   }
 
   // What the command gives, once it succeeds; undefined when it is time to end.
@@ -124,16 +120,6 @@ class Worker {
     const name = `name:${own}:${rounds}`
     await this.expect(name, (client) => client.set(name, own, 'NX'), 'OK')
     await this.expect(`text:${own}`, (client) => client.append(`text:${own}`, 'word'), 4 * rounds)
-    await this.expect(`cart:${own}`, () => this.put(`cart:${own}`), String(rounds))
-  }
-
-  // Replaces the cart by its next version, and reads it: all siblings.
-  async put(key) {
-    if (this.carts === null) this.carts = toNode(this, 'carts')
-    const known = this.context === null ? [] : ['CONTEXT', this.context]
-    this.context = await this.carts.call('MOIM.PUT', key, String(this.rounds), ...known)
-    const [, ...siblings] = await this.carts.call('MOIM.GET', key)
-    return siblings.map((sibling) => sibling[0]).join(' and ')
   }
 
   async expect(key, command, wanted) {

@@ -10,6 +10,9 @@ as the library makes it. MODE updates: as list, and each worker also counts (INC
 and puts into a cart in a namespace that keeps siblings (MOIM.PUT with the context of the last put), all under keys of
 its own, so that it knows what every reply must be if each of its commands is done once.
 
+MODE strict: as list, in the namespace `strict`, where nobody stands in for an owner. Cut off from owners these clients
+wait and see refusals, which are no failures; what they read is judged like everything.
+
 A line for each event: kind, milliseconds since 1970, worker, key, words. Kinds: `ack` (a write was acknowledged), `read`
 (a value was read that had been acknowledged), `lost` (it was not there), `did` (a command that reads and writes said what
 it must), `wrong` (it said something else), `fail` (a command failed), `moved` (no connection could be made, so nothing
@@ -27,7 +30,8 @@ from redis.retry import Retry
 
 NAME, MODE, WORKERS = sys.argv[1], sys.argv[2], int(sys.argv[3])
 UPDATES = MODE == "updates"
-MODE = "list" if UPDATES else MODE
+NAMESPACE = "strict" if MODE == "strict" else 0
+MODE = "list" if UPDATES or NAMESPACE else MODE
 NODES = [(place.rsplit(":", 1)[0], int(place.rsplit(":", 1)[1])) for place in sys.argv[4:]]
 VALUE_BYTES = 2048
 PACE_S = 0.01
@@ -99,11 +103,11 @@ class Worker:
         while not done.is_set():
             try:
                 if self.client is None:
-                    self.client = to_node(self.node) if MODE == "list" else to_cluster()
+                    self.client = to_node(self.node, NAMESPACE) if MODE == "list" else to_cluster()
                 return command(self.client)
             except (redis.RedisError, OSError) as error:
                 where = f"node {self.node + 1}: " if MODE == "list" else ""
-                kind = "moved" if is_unsent(error) else "fail"
+                kind = "moved" if is_unsent(error) or NAMESPACE else "fail"
                 tell(kind, self.number, key, f"{where}{type(error).__name__}: {error}")
                 if MODE == "list":
                     self.leave()

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::super::process::run;
 use super::super::stage::Stage;
 use super::diary::{Diary, Kind, now_ms};
-use super::{CLUSTER, Lab, REDIS};
+use super::{CLUSTER, Lab, REDIS, STRICT};
 
 const PYTHON: &str = include_str!("client.py");
 const NODE: &str = include_str!("client.js");
@@ -122,6 +122,18 @@ impl Clients {
         workers: usize,
     ) -> Result<Self> {
         Self::start_in_mode(tools, lab, ("updates", workers))
+    }
+
+    /// Adds clients of redis-py in the namespace in which nobody stands in for an owner.
+    pub(in super::super) fn add_strict(
+        &mut self,
+        tools: &Tools,
+        lab: &Lab<'_>,
+        workers: usize,
+    ) -> Result<()> {
+        let command = tools.command(lab, Library::RedisPy);
+        self.spawn(command, lab, Role { name: STRICT, mode: STRICT, workers })?;
+        self.await_all()
     }
 
     fn start_in_mode(

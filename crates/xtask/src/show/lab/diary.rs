@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::STRICT;
+
 /// What happened to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) enum Kind {
@@ -34,6 +36,13 @@ pub(in super::super) struct Event {
     pub(in super::super) what: String,
 }
 
+impl Event {
+    /// Whether it happened where nobody stands in for an owner.
+    pub(super) fn is_strict(&self) -> bool {
+        self.client.starts_with(STRICT)
+    }
+}
+
 /// All that clients saw so far.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Diary {
@@ -49,7 +58,13 @@ impl Diary {
 
     /// Keys of acknowledged writes.
     pub(in super::super) fn acknowledged(&self) -> Vec<&str> {
-        self.of(Kind::Acknowledged, 0, u64::MAX).map(|event| event.key.as_str()).collect()
+        let written = self.of(Kind::Acknowledged, 0, u64::MAX);
+        written.filter(|event| !event.is_strict()).map(|event| event.key.as_str()).collect()
+    }
+
+    /// Reads that found what was acknowledged where nobody stands in.
+    pub(in super::super) fn strictly_read(&self) -> usize {
+        self.of(Kind::Read, 0, u64::MAX).filter(|event| event.is_strict()).count()
     }
 
     /// Events of a kind from one moment until before another.

@@ -29,8 +29,28 @@ pub(in super::super) fn no_failures(diary: &Diary, span: Span<'_>) -> Result<()>
     nothing_lost(diary, span)
 }
 
+/// Commands may fail, but not for long; and where others may stand in for owners, a read may find nothing until these
+/// have handed over what they kept. Where nobody stands in, it must find what was acknowledged.
+pub(in super::super) fn failures_end_unless_strict(diary: &Diary, span: Span<'_>) -> Result<()> {
+    failures_are_short(diary, span)?;
+    let Span { what, from_ms, until_ms } = span;
+    let lost: Vec<_> = diary.of(Kind::Lost, from_ms, until_ms).collect();
+    if let Some(lost) = lost.iter().find(|lost| lost.is_strict()) {
+        bail!("{what}: an acknowledged value was not read: {}", describe(lost));
+    }
+    if !lost.is_empty() {
+        println!("    {} reads missed what stand-ins still kept for the owners", lost.len());
+    }
+    Ok(())
+}
+
 /// Commands may fail, but not for long.
 pub(in super::super) fn failures_end(diary: &Diary, span: Span<'_>) -> Result<()> {
+    failures_are_short(diary, span)?;
+    nothing_lost(diary, span)
+}
+
+fn failures_are_short(diary: &Diary, span: Span<'_>) -> Result<()> {
     let Span { what, from_ms, until_ms } = span;
     tell(diary, span);
     if let Some(last) = diary.of(Kind::Failed, from_ms, until_ms).last() {
@@ -42,7 +62,7 @@ pub(in super::super) fn failures_end(diary: &Diary, span: Span<'_>) -> Result<()
             describe(last)
         );
     }
-    nothing_lost(diary, span)
+    Ok(())
 }
 
 fn nothing_lost(diary: &Diary, span: Span<'_>) -> Result<()> {

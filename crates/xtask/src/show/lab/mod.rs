@@ -27,7 +27,7 @@ use serde_json::Value;
 pub(super) use self::check::{await_equal_replicas, await_equal_roots, verify_acknowledged};
 pub(super) use self::clients::{Clients, Tools};
 pub(super) use self::diary::{Diary, Kind, now_ms};
-pub(super) use self::judge::{Span, failures_end, no_failures};
+pub(super) use self::judge::{Span, failures_end, failures_end_unless_strict, no_failures};
 use self::network::Network;
 pub(super) use self::proxy::Weather;
 use self::proxy::{Link, Proxies};
