@@ -63,6 +63,8 @@ fn faults_happen() {
         (Profile::Nemesis, "bridges"),
         (Profile::Nemesis, "noise"),
         (Profile::Nemesis, "full disks"),
+        (Profile::Nemesis, "disks low on room"),
+        (Profile::Nemesis, "writes refused for want of room"),
         (Profile::Nemesis, "disks with read errors"),
         (Profile::Nemesis, "clocks drifting"),
         (Profile::Mixed, "values given back"),

@@ -152,6 +152,7 @@ impl World {
     }
 
     pub(super) fn begin_sync(&mut self, node: usize) {
+        self.tell_room(node);
         let (usual_us, longest_us) = self.plan.sync_us;
         let server = &mut self.servers[node];
         if server.has_failed_disk() || server.disk_full || !server.disk.begin_sync() {

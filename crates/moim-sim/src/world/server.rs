@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NodeId};
+use moim_node::api::DiskRoom;
 use moim_node::keyspace::{
     META_BATCH, META_CLOCK_BOUND, META_FILLING, META_GENERATION, META_RECORD, StoredTrees,
 };
@@ -40,6 +41,10 @@ pub(crate) struct Server {
     pub(crate) disk_slow_us: u64,
     /// The disk is full: nothing becomes durable.
     pub(crate) disk_full: bool,
+    /// The disk has little room left.
+    pub(crate) disk_low: bool,
+    /// What the node was told of that.
+    pub(crate) room_told: DiskRoom,
     /// Reads of a thousand that the disk fails now.
     pub(crate) read_errors: u32,
     /// A copy of the disk from earlier.
@@ -115,6 +120,8 @@ impl Server {
             paused: false,
             disk_slow_us: 0,
             disk_full: false,
+            disk_low: false,
+            room_told: DiskRoom::Enough,
             read_errors: 0,
             backup: Disk::default(),
             doom: None,
@@ -141,6 +148,15 @@ impl Server {
         let whole =
             |node: &Node| node.readiness().is_ok() && node.figures().unfilled_partitions == 0;
         self.node.as_ref().is_some_and(whole)
+    }
+
+    /// What whoever runs the node would say of the disk's room: that it is full shows when something does not fit.
+    pub(crate) fn room(&self) -> DiskRoom {
+        match (self.disk_full && self.disk.has_unsynced(), self.disk_low) {
+            (true, _) => DiskRoom::Exhausted,
+            (false, true) => DiskRoom::Low,
+            (false, false) => DiskRoom::Enough,
+        }
     }
 
     /// Whether the disk has failed.
@@ -199,6 +215,7 @@ impl Server {
         self.turn_planned = false;
         self.wake_us = None;
         self.paused = false;
+        self.room_told = DiskRoom::Enough;
         self.doom = None;
         self.peers.clear();
         self.disk.crash(&mut self.random)

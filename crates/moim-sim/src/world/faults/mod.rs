@@ -34,6 +34,8 @@ pub(super) enum Sequel {
     Quiet,
     /// A disk is quick again.
     DiskQuicken(usize),
+    /// A disk is full.
+    DiskExhausted(usize),
     /// A disk has room again.
     DiskRoom(usize),
     /// A disk reads again.
@@ -109,6 +111,9 @@ impl World {
             Sequel::Quicken(links) => links.into_iter().for_each(|link| self.network.slow(link, 0)),
             Sequel::Quiet => self.network.quiet(),
             Sequel::DiskQuicken(node) => self.servers[node].disk_slow_us = 0,
+            Sequel::DiskExhausted(node) if self.servers[node].disk_low => self.exhaust_disk(node),
+            // There was room again before.
+            Sequel::DiskExhausted(_) => {}
             Sequel::DiskRoom(node) => self.make_room(node),
             Sequel::DiskReads(node) => self.servers[node].read_errors = 0,
             Sequel::ClockRight(node) => self.set_clock(node, self.plan.shape.clock_reach_ms),
