@@ -103,7 +103,8 @@ impl Plan {
 
     /// Whether nothing makes a node forget what it owes to others: no crash and no lost disk.
     pub fn keeps_owed(&self) -> bool {
-        let forgets = [Fault::Crash, Fault::Restart, Fault::Blackout, Fault::DiskFailure];
+        let forgets =
+            [Fault::Crash, Fault::Restart, Fault::Blackout, Fault::PowerCut, Fault::DiskFailure];
         self.disks_lost_max() == 0 && !self.nemesis.has_any(&forgets)
     }
 

@@ -53,6 +53,7 @@ fn faults_happen() {
         (Profile::Crashes, "disk failures"),
         (Profile::Crashes, "restarts"),
         (Profile::Blackouts, "blackouts"),
+        (Profile::Blackouts, "power cuts"),
         (Profile::Hanging, "pauses"),
         (Profile::Hanging, "slow links"),
         (Profile::Clocks, "clocks set"),

@@ -171,6 +171,9 @@ impl World {
         entry.answer = answer;
         self.trace.line(moment.at_us, format_args!("{entry}"));
         let entry = entry.clone();
+        if entry.is_acknowledged_write() {
+            self.cut_power();
+        }
         if let Some(waiting) = self.clients.get_mut(client) {
             waiting.learns(&entry);
             self.rest(client);

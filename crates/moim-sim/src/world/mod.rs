@@ -122,6 +122,8 @@ pub(crate) struct World {
     /// Values written so far: the next one is new.
     values: u64,
     faults_on: bool,
+    /// The power fails with the next acknowledgement that a client hears.
+    power_cut_armed: bool,
     /// Nodes whose disks were lost or replaced, and that may not yet hold again what they held.
     failed_copies: std::collections::BTreeSet<usize>,
     /// Deadlines up to here were past by more than the grace period when some disk compacted, in Unix milliseconds.
@@ -187,6 +189,7 @@ impl World {
             budget: settings.operations,
             values: 0,
             faults_on: false,
+            power_cut_armed: false,
             failed_copies: std::collections::BTreeSet::new(),
             reclaimed_ms: 0,
             looks: 0,

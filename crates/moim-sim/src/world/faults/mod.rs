@@ -84,6 +84,7 @@ impl World {
             Fault::SlowLink => self.slow_links(node, lasts_us),
             Fault::Crash => self.crash_soon(node, lasts_us),
             Fault::Blackout => self.blackout(),
+            Fault::PowerCut => self.arm_power_cut(),
             Fault::Pause => self.pause(node, lasts_us),
             Fault::Restart => self.restart(node, lasts_us),
             Fault::SlowDisk => self.slow_disk(node, lasts_us),
@@ -132,6 +133,7 @@ impl World {
     /// Ends all faults, and what they left behind.
     pub(crate) fn heal_all(&mut self) {
         self.faults_on = false;
+        self.power_cut_armed = false;
         self.network.calm();
         for link in self.network.cuts() {
             self.heal(link);
