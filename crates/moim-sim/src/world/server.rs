@@ -39,12 +39,8 @@ pub(crate) struct Server {
     pub(crate) paused: bool,
     /// The disk takes this much longer for everything, in microseconds.
     pub(crate) disk_slow_us: u64,
-    /// The disk is full: nothing becomes durable.
-    pub(crate) disk_full: bool,
-    /// The disk has little room left.
-    pub(crate) disk_low: bool,
-    /// What the node was told of that.
-    pub(crate) room_told: DiskRoom,
+    /// What room the disk has.
+    pub(crate) room: Room,
     /// Reads of a thousand that the disk fails now.
     pub(crate) read_errors: u32,
     /// A copy of the disk from earlier.
@@ -58,6 +54,16 @@ pub(crate) struct Server {
     started_us: u64,
     run: u64,
     random: Random,
+}
+
+/// What room a disk has, and what its node was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Room {
+    /// Nothing becomes durable.
+    pub(crate) full: bool,
+    /// Little is left.
+    pub(crate) low: bool,
+    pub(crate) told: DiskRoom,
 }
 
 /// Why a run of a node comes to its end.
@@ -119,9 +125,7 @@ impl Server {
             wake_us: None,
             paused: false,
             disk_slow_us: 0,
-            disk_full: false,
-            disk_low: false,
-            room_told: DiskRoom::Enough,
+            room: Room::default(),
             read_errors: 0,
             backup: Disk::default(),
             doom: None,
@@ -151,8 +155,8 @@ impl Server {
     }
 
     /// What whoever runs the node would say of the disk's room: that it is full shows when something does not fit.
-    pub(crate) fn room(&self) -> DiskRoom {
-        match (self.disk_full && self.disk.has_unsynced(), self.disk_low) {
+    pub(crate) fn room_now(&self) -> DiskRoom {
+        match (self.room.full && self.disk.has_unsynced(), self.room.low) {
             (true, _) => DiskRoom::Exhausted,
             (false, true) => DiskRoom::Low,
             (false, false) => DiskRoom::Enough,
@@ -215,7 +219,7 @@ impl Server {
         self.turn_planned = false;
         self.wake_us = None;
         self.paused = false;
-        self.room_told = DiskRoom::Enough;
+        self.room.told = DiskRoom::Enough;
         self.doom = None;
         self.peers.clear();
         self.disk.crash(&mut self.random)

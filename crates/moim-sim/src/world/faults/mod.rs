@@ -112,15 +112,14 @@ impl World {
             Sequel::Quicken(links) => links.into_iter().for_each(|link| self.network.slow(link, 0)),
             Sequel::Quiet => self.network.quiet(),
             Sequel::DiskQuicken(node) => self.servers[node].disk_slow_us = 0,
-            Sequel::DiskExhausted(node) if self.servers[node].disk_low => self.exhaust_disk(node),
-            // There was room again before.
-            Sequel::DiskExhausted(_) => {}
+            Sequel::DiskExhausted(node) if self.servers[node].room.low => self.exhaust_disk(node),
             Sequel::DiskRoom(node) => self.make_room(node),
             Sequel::DiskReads(node) => self.servers[node].read_errors = 0,
             Sequel::ClockRight(node) => self.set_clock(node, self.plan.shape.clock_reach_ms),
             Sequel::ClockSteady(node) => self.steady_clock(node),
             Sequel::Crash(node, lasts_us) if self.faults_on => self.crash(node, lasts_us),
-            Sequel::Crash(..) => {}
+            // Everything has healed, or there was room again before.
+            Sequel::Crash(..) | Sequel::DiskExhausted(_) => {}
             Sequel::Replace(node) => {
                 if self.servers[node].doom.is_some() {
                     self.crash_now(node, false);
