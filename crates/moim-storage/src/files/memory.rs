@@ -87,7 +87,7 @@ impl MemoryFiles {
         disk.fails = None;
     }
 
-    /// A copy that shares no future with this one.
+    /// A copy that shares no future with this one, unsynced writes included.
     #[must_use]
     pub fn contents_clone(&self) -> Self {
         let disk = self.lock();

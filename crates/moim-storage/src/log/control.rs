@@ -1,8 +1,9 @@
-//! The control file: which life of a segment is the newest, and which is the oldest that is still needed.
+//! The control file: which life of a segment is the newest, which is the oldest that is still needed, and how far the
+//! log was durable when that was written.
 //!
-//! Without it a lost newest segment would look like a log that ended earlier. Two slots, each in a block of its own,
-//! are written in turn, so that a torn write leaves the other: `MoimCtl1`, count of writes u64, newest life u64, oldest
-//! life needed u64, CRC-32 u32.
+//! Without it a lost newest segment would look like a log that ended earlier, and so would damage to what a start had
+//! found whole. Two slots, each in a block of its own, are written in turn, so that a torn write leaves the other:
+//! `MoimCtl1`, count of writes u64, newest life u64, oldest life needed u64, synced u64 (as in a record), CRC-32 u32.
 //!
 //! Invariant: a segment takes records only after its life is the newest here; it is reused only after its life is older
 //! than the oldest here. Both durably.
@@ -19,7 +20,7 @@ pub(crate) const NAME: &str = "control";
 
 const MAGIC: &[u8; 8] = b"MoimCtl1";
 const SLOT_BYTES: usize = 4 << 10;
-const STATE_BYTES: usize = 36;
+const STATE_BYTES: usize = 44;
 
 /// What it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,12 +29,14 @@ pub(crate) struct State {
     /// 0: no segment has begun yet.
     pub(crate) newest: u64,
     pub(crate) oldest: u64,
+    /// All records below this number were durable.
+    pub(crate) synced: u64,
 }
 
 impl State {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        for field in [self.count, self.newest, self.oldest] {
+        for field in [self.count, self.newest, self.oldest, self.synced] {
             bytes.put_u64(field);
         }
         bytes.put_u32(crc32fast::hash(&bytes));
@@ -47,7 +50,7 @@ impl State {
             return None;
         }
         let mut next = || fields.get_u64();
-        Some(Self { count: next(), newest: next(), oldest: next() })
+        Some(Self { count: next(), newest: next(), oldest: next(), synced: next() })
     }
 }
 
@@ -63,7 +66,7 @@ impl<F: File> Control<F> {
     pub(crate) fn create(files: &impl Files<File = F>) -> Result<Self, StorageError> {
         let file = files.create(NAME, 2 * SLOT_BYTES as u64)?;
         let mut control = Self { file, state: State::default() };
-        control.set(0, 1)?;
+        control.set((0, 1), 1)?;
         files.sync()?;
         Ok(control)
     }
@@ -78,8 +81,12 @@ impl<F: File> Control<F> {
     }
 
     /// Says it anew, durably.
-    pub(crate) fn set(&mut self, newest: u64, oldest: u64) -> Result<(), StorageError> {
-        let state = State { count: self.state.count + 1, newest, oldest };
+    pub(crate) fn set(
+        &mut self,
+        (newest, oldest): (u64, u64),
+        synced: u64,
+    ) -> Result<(), StorageError> {
+        let state = State { count: self.state.count + 1, newest, oldest, synced };
         let slot = if state.count.is_multiple_of(2) { 0 } else { SLOT_BYTES as u64 };
         self.file.write(slot, &state.encode())?;
         self.file.sync()?;

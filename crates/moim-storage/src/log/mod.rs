@@ -6,7 +6,7 @@
 //!
 //! Rules of replay (`replay`), with what cannot be told apart:
 //! - Records count up to the first that is missing or damaged.
-//! - If any later record, of the same chain, says that the missing one had been synced when it was written, the log is
+//! - If a later record of the same chain, or the control file, says that the missing one was durable, the log is
 //!   *damaged*: acknowledged writes are gone, and it refuses to open ([`StorageError::Corruption`]).
 //! - Otherwise the rest is what a crash left of writes that were never synced, whole, torn or in another order, and it is
 //!   dropped. What was dropped never comes back: the next segment names the number where it goes on.
@@ -62,6 +62,9 @@ pub(crate) struct CommitLog<F: Files> {
     is_sealed: bool,
     /// What can be reused.
     free: Vec<Segment<F::File>>,
+    /// What a crash has left behind the records that count. The control file still names one of them as the newest, so
+    /// they must stay as they are until it names another.
+    void: Vec<Segment<F::File>>,
     /// Numbers for files and lives that were never given.
     next_name: u64,
     next_life: u64,
@@ -185,15 +188,18 @@ impl<F: Files> CommitLog<F> {
     /// Everything up to and with this life is in tables, durably: its segments can be reused.
     pub(crate) fn release(&mut self, life: u64) -> Result<(), StorageError> {
         self.check()?;
+        if self.segments.front().is_none_or(|first| first.life > life) {
+            return Ok(());
+        }
         let left = self.segments.iter().find(|segment| segment.life > life);
-        let oldest = left.map_or(life + 1, |segment| segment.life);
-        self.set_control(self.control.state.newest, oldest)?;
+        let newest = self.control.state.newest;
+        let oldest = left.map_or(newest + 1, |segment| segment.life);
+        self.set_control(newest, oldest)?;
+        if oldest > newest {
+            self.free_void()?;
+        }
         while let Some(segment) = self.segments.pop_front_if(|segment| segment.life <= life) {
-            if segment.bytes == self.options.segment_bytes {
-                self.free.push(segment);
-            } else {
-                self.files.remove(&segment.name)?;
-            }
+            self.set_free(segment)?;
         }
         Ok(())
     }
@@ -283,6 +289,7 @@ impl<F: Files> CommitLog<F> {
         let oldest = self.segments.front().map_or(life, |first| first.life);
         self.set_control(life, oldest)?;
         self.next_life += 1;
+        self.free_void()?;
         segment.life = life;
         segment.position = HEADER_BLOCK_BYTES as u64;
         segment.end = self.next;
@@ -304,7 +311,20 @@ impl<F: Files> CommitLog<F> {
         Ok(Segment { name, file, bytes, life: 0, position: 0, end: 0, is_clean: false })
     }
 
+    /// Keeps a segment for its next life, if it has the size that they all have.
+    fn set_free(&mut self, segment: Segment<F::File>) -> Result<(), StorageError> {
+        if segment.bytes == self.options.segment_bytes {
+            self.free.push(segment);
+            return Ok(());
+        }
+        self.files.remove(&segment.name).map_err(|error| self.fail(error))
+    }
+
+    fn free_void(&mut self) -> Result<(), StorageError> {
+        std::mem::take(&mut self.void).into_iter().try_for_each(|segment| self.set_free(segment))
+    }
+
     fn set_control(&mut self, newest: u64, oldest: u64) -> Result<(), StorageError> {
-        self.control.set(newest, oldest).map_err(|error| self.fail(error))
+        self.control.set((newest, oldest), self.synced).map_err(|error| self.fail(error))
     }
 }

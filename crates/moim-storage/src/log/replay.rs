@@ -35,20 +35,19 @@ pub(super) fn open<F: Files>(
 
     let mut free: Vec<_> = lives.into_values().map(|(_, segment)| segment).collect();
     free.extend(found.blank);
-    let (segments, void, next) = replay(chain, &mut apply)?;
-    free.extend(void);
+    let (segments, void, next) = replay(chain, control.state.synced, &mut apply)?;
     // What is taken for durable from here on must be: the process may have died and the machine not yet.
     for segment in &segments {
         segment.file.sync()?;
     }
-    let free = keep_regular(&files, free, options.segment_bytes)?;
-    Ok(CommitLog {
+    let mut log = CommitLog {
         files,
         options,
         control,
         segments,
         is_sealed: true,
-        free,
+        free: Vec::new(),
+        void,
         next_name,
         next_life,
         next,
@@ -57,7 +56,12 @@ pub(super) fn open<F: Files>(
         buffer: Vec::new(),
         written_bytes: 0,
         syncs: 0,
-    })
+    };
+    if log.synced > log.control.state.synced {
+        log.set_control(newest, oldest)?;
+    }
+    free.into_iter().try_for_each(|segment| log.set_free(segment))?;
+    Ok(log)
 }
 
 /// What is in the directory.
@@ -159,9 +163,10 @@ type Replayed<F> = (VecDeque<Segment<F>>, Vec<Segment<F>>, u64);
 
 fn replay<F: File>(
     mut chain: VecDeque<Known<F>>,
+    synced: u64,
     apply: &mut impl FnMut(Batch),
 ) -> Result<Replayed<F>, StorageError> {
-    let mut next = chain.front().map_or(1, |(header, _)| header.first);
+    let mut next = chain.front().map_or(synced, |(header, _)| header.first);
     let mut segments = VecDeque::new();
     while let Some((_, mut segment)) = chain.pop_front() {
         let follows = chain.front().map(|(header, _)| header.first);
@@ -178,7 +183,7 @@ fn replay<F: File>(
         segment.position = reader.position();
         segment.end = next;
         if follows != Some(next) {
-            let witness = reader.witness().max(witness(&chain)?);
+            let witness = reader.witness().max(witness(&chain)?).max(synced);
             if witness > next {
                 return Err(damage(format!(
                     "{}: the record {next} at {} is damaged or gone, and those below {witness} were durable",
@@ -201,20 +206,6 @@ fn witness<F: File>(chain: &VecDeque<Known<F>>) -> Result<u64, StorageError> {
         synced = synced.max(header.synced).max(Reader::new(segment)?.witness());
     }
     Ok(synced)
-}
-
-/// Removes what was of another size than segments have now.
-fn keep_regular<F: Files>(
-    files: &F,
-    free: Vec<Segment<F::File>>,
-    segment_bytes: u64,
-) -> Result<Vec<Segment<F::File>>, StorageError> {
-    let (regular, others): (Vec<_>, Vec<_>) =
-        free.into_iter().partition(|segment| segment.bytes == segment_bytes);
-    for segment in others {
-        files.remove(&segment.name)?;
-    }
-    Ok(regular)
 }
 
 fn damage(what: String) -> StorageError {
