@@ -11,6 +11,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "it measures time, and is no part of a node")]
 #![expect(clippy::print_stdout, reason = "its result")]
+#![expect(clippy::cast_precision_loss, reason = "counts far below 2^52, for quotients")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -59,7 +59,7 @@ impl Memtable {
         match write {
             Write::Put { family, key, value } => self.set(*family, key, Some(value)),
             Write::Delete { family, key } => self.set(*family, key, None),
-            Write::DeleteRange { family, from, to } => self.erase(*family, from..to),
+            Write::DeleteRange { family, from, to } => self.erase(*family, (from, to)),
         }
     }
 
@@ -77,19 +77,19 @@ impl Memtable {
         self.bytes += value_bytes;
     }
 
-    fn erase(&mut self, family: Family, range: Range<&Bytes>) {
-        if range.start >= range.end {
+    fn erase(&mut self, family: Family, (from, to): (&Bytes, &Bytes)) {
+        if from >= to {
             return;
         }
         let table = &mut self.families[family.index()];
         let gone: Vec<Bytes> =
-            table.entries.range::<Bytes, _>(range.start..range.end).map(|(key, _)| key.clone()).collect();
+            table.entries.range::<Bytes, _>(from..to).map(|(key, _)| key.clone()).collect();
         for key in gone {
             let value = table.entries.remove(&key).flatten();
             self.bytes -= key.len() + ENTRY_OVERHEAD_BYTES + value.as_ref().map_or(0, Bytes::len);
         }
-        table.erased.add(own(range.start), own(range.end));
-        self.bytes += range.start.len() + range.end.len() + ENTRY_OVERHEAD_BYTES;
+        table.erased.add(own(from), own(to));
+        self.bytes += from.len() + to.len() + ENTRY_OVERHEAD_BYTES;
     }
 
     /// All entries of a family, deletions included.
@@ -232,7 +232,9 @@ mod tests {
 
     fn table(writes: &[Write]) -> Memtable {
         let mut table = Memtable::default();
-        writes.iter().for_each(|write| table.apply(write));
+        for write in writes {
+            table.apply(write);
+        }
         table
     }
 

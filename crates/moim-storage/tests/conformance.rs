@@ -297,9 +297,10 @@ fn replacing_never_overwrites_a_newer_value() {
     use std::sync::mpsc::channel;
 
     let newest = [put(Data, b"key", b"newest"), delete_range(Data, b"k", b"l")];
-    for (newest, open) in newest.iter().flat_map(|newest| {
-        [Subject::rocks as Open, Subject::disk_lsm].map(|open| (newest, open))
-    }) {
+    for (newest, open) in newest
+        .iter()
+        .flat_map(|newest| [Subject::rocks as Open, Subject::disk_lsm].map(|open| (newest, open)))
+    {
         let (judging, judged) = channel();
         let (writing, written) = channel();
         let written = Mutex::new(written);

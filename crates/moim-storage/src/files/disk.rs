@@ -13,7 +13,7 @@ use crate::StorageError;
 pub const LOG_DIRECTORY: &str = "commit-log";
 
 /// Zeros that are written at once when the operating system cannot set space aside.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A directory on disk.
 #[derive(Debug)]

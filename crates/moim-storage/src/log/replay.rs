@@ -99,11 +99,11 @@ impl<F: File> Found<F> {
         };
         if bytes < header.bytes {
             let name = &segment.name;
-            return Err(damage(format!("{name} has {bytes} of its {} bytes", header.bytes)));
+            return Err(damage(&format!("{name} has {bytes} of its {} bytes", header.bytes)));
         }
         segment.life = header.life;
         if let Some((_, twin)) = self.lives.insert(header.life, (header, segment)) {
-            return Err(damage(format!("{} and another have the same life", twin.name)));
+            return Err(damage(&format!("{} and another have the same life", twin.name)));
         }
         Ok(())
     }
@@ -115,7 +115,7 @@ impl<F: File> Found<F> {
             Some(control) => Ok(control),
             // A segment is made only when the control file is durable.
             None if self.lives.is_empty() => Control::create(files),
-            None => Err(damage("segments are there, and the control file says nothing".to_owned())),
+            None => Err(damage("segments are there, and the control file says nothing")),
         }
     }
 }
@@ -130,7 +130,7 @@ fn chain<F>(
     let mut life = newest;
     while life >= oldest {
         let Some(known) = lives.remove(&life) else {
-            return Err(damage(format!("the segment of life {life} is gone")));
+            return Err(damage(&format!("the segment of life {life} is gone")));
         };
         let previous = known.0.previous;
         chain.push_front(known);
@@ -138,7 +138,7 @@ fn chain<F>(
             break;
         }
         if previous < oldest || previous >= life {
-            return Err(damage(format!("the segment of life {life} comes after {previous}")));
+            return Err(damage(&format!("the segment of life {life} comes after {previous}")));
         }
         life = previous;
     }
@@ -152,7 +152,7 @@ fn refuse_records_after<F: File>(
 ) -> Result<(), StorageError> {
     for (header, segment) in lives.range(newest + 1..).map(|(_, known)| known) {
         if matches!(Reader::new(segment)?.next(header.first), Step::Record(..)) {
-            return Err(damage(format!("{} has records, and is not named", segment.name)));
+            return Err(damage(&format!("{} has records, and is not named", segment.name)));
         }
     }
     Ok(())
@@ -185,7 +185,7 @@ fn replay<F: File>(
         if follows != Some(next) {
             let witness = reader.witness().max(witness(&chain)?).max(synced);
             if witness > next {
-                return Err(damage(format!(
+                return Err(damage(&format!(
                     "{}: the record {next} at {} is damaged or gone, and those below {witness} were durable",
                     segment.name, segment.position
                 )));
@@ -208,6 +208,6 @@ fn witness<F: File>(chain: &VecDeque<Known<F>>) -> Result<u64, StorageError> {
     Ok(synced)
 }
 
-fn damage(what: String) -> StorageError {
+fn damage(what: &str) -> StorageError {
     StorageError::Corruption(format!("commit log: {what}"))
 }

@@ -353,7 +353,10 @@ fn after_a_failed_sync_nothing_is_written() {
     assert!(history.log().sync().is_err());
     history.files.fail(None);
     let group = group(2, 10);
-    assert!(history.log().sync().is_err(), "the pages may be gone, and a second sync would not tell");
+    assert!(
+        history.log().sync().is_err(),
+        "the pages may be gone, and a second sync would not tell"
+    );
     assert!(history.log().make_room(&group).is_err());
     assert!(history.log().close().is_err());
 }

@@ -62,11 +62,8 @@ impl Drop for Flusher {
 }
 
 impl<F: Files + 'static, T: Tables + 'static> LsmEngine<F, T> {
-    /// From now on a thread of the engine's own flushes, and writers wait only when it lags behind.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "an engine's own thread, behind the trait; the simulator starts none"
-    )]
+    /// From now on a thread of the engine's own flushes, and writers wait only when it lags behind. Not for the simulator, which
+    /// has one thread.
     pub fn start_flusher(&mut self) -> Result<(), StorageError> {
         let inner = Arc::clone(&self.inner);
         lock(&inner.writer).flushing.has_flusher = true;

@@ -3,7 +3,7 @@
 //! A group of batches is one record of the log, then part of the active memory table. A full table is *frozen* and
 //! flushed: what is left of it, sorted, goes into the tables as new ones, and its segments of the log are free again. What
 //! is overwritten or expires before that never leaves memory and log. (After O'Neil et al., *The Log-Structured
-//! Merge-Tree*, 1996; the parts are those of Bigtable and LevelDB.)
+//! Merge-Tree*, 1996; the parts are those of Bigtable and `LevelDB`.)
 //!
 //! Invariants:
 //! - Log before memory table before answer; tables take only what the log has durably. So after a crash the log, replayed
@@ -113,7 +113,9 @@ impl<F: Files, T: Tables> LsmEngine<F, T> {
     ) -> Result<Self, StorageError> {
         let mut active = Memtable::default();
         let log = CommitLog::open(files, options.log(), |batch| {
-            batch.iter().for_each(|write| active.apply(write));
+            for write in &batch {
+                active.apply(write);
+            }
         })?;
         let inner = Inner {
             options,

@@ -38,9 +38,9 @@ impl<'a> Run<'a> {
         &self,
         family: Family,
     ) -> impl Iterator<Item = (&'a Bytes, Option<Cow<'a, [u8]>>)> {
-        self.table
-            .entries(family)
-            .map(move |(key, value)| (key, value.and_then(|value| self.left_of(family, key, value))))
+        self.table.entries(family).map(move |(key, value)| {
+            (key, value.and_then(|value| self.left_of(family, key, value)))
+        })
     }
 
     /// What reclaiming leaves of a value. To remove it is to delete it: an older table may hold an older one.

@@ -299,7 +299,9 @@ proptest! {
         after in prop::collection::vec(step(), 1..12),
     ) {
         let mut play = Play::new(WHOLE);
-        before.into_iter().for_each(|step| play.step(step));
+        for step in before {
+            play.step(step);
+        }
         let expected = state(&play.model, WHOLE);
         let engine = play.engine.take().unwrap();
         let snapshot = engine.snapshot();

@@ -25,14 +25,14 @@ pub(crate) enum Kind {
 }
 
 pub(crate) enum Disk {
-    Rocks(RocksEngine),
+    Rocks(Box<RocksEngine>),
     Lsm(DiskLsm),
 }
 
 impl Kind {
     pub(crate) fn open(self, directory: &Path) -> Result<Disk, StorageError> {
         match self {
-            Self::Rocks => open(directory).map(Disk::Rocks),
+            Self::Rocks => open(directory).map(|engine| Disk::Rocks(Box::new(engine))),
             Self::Lsm => open_lsm(directory).map(Disk::Lsm),
         }
     }
@@ -53,7 +53,7 @@ impl std::ops::Deref for Disk {
 
     fn deref(&self) -> &Self::Target {
         match self {
-            Self::Rocks(engine) => engine,
+            Self::Rocks(engine) => &**engine,
             Self::Lsm(engine) => engine,
         }
     }
