@@ -170,7 +170,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     ),
     key!(
         node.memtable_bytes,
-        "One memory table of the storage engine; up to three are in use, within block_cache_bytes."
+        "One memory table of the storage engine; up to two (lsm) or three (rocksdb) are in use, within block_cache_bytes."
     ),
     key!(
         node.disk_used_percent_max,

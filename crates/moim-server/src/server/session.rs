@@ -118,7 +118,7 @@ impl Session {
         let links = handle.links(seed);
         let disk = match config.node.engine {
             EngineKind::Memory => Disk::inline(Arc::clone(&engine), inbox),
-            EngineKind::RocksDb => Disk::threaded(Arc::clone(&engine), inbox)
+            EngineKind::Lsm | EngineKind::RocksDb => Disk::threaded(Arc::clone(&engine), inbox)
                 .map_err(|error| ServerError::System { what: "start the disk's threads", error })?,
         };
         let (figures, room, faults) = (disk.figures(), disk.room(), disk.faults());
@@ -166,7 +166,7 @@ impl Session {
         let node = &self.config.node;
         match node.engine {
             EngineKind::Memory => drop(spawn_local(reclaim(Arc::clone(&self.engine)))),
-            EngineKind::RocksDb => {
+            EngineKind::Lsm | EngineKind::RocksDb => {
                 let (room, watched) = (Arc::clone(&self.room), self.space.clone());
                 let watch =
                     space::watch(node.data_dir.clone(), node.disk_used_percent_max, room, watched);
