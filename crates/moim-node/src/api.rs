@@ -347,6 +347,11 @@ pub enum NotReady {
         /// Partitions that were lost.
         partitions: u32,
     },
+    /// It has just started and waits for other members to say what they heard its disk keep, a second at the most.
+    Recalling {
+        /// Members that have not said so.
+        awaited: u32,
+    },
     /// The server is stopping.
     Stopping,
 }

@@ -23,6 +23,8 @@ pub(crate) enum Outgoing {
 pub(crate) struct Gate {
     durable: BatchId,
     held: BTreeMap<BatchId, Vec<Held>>,
+    /// Lists that are empty again: each has grown to what a batch usually holds back.
+    spare: Vec<Vec<Held>>,
     count: usize,
     /// Switched on by the simulator only: lets everything through at once.
     open: bool,
@@ -34,6 +36,12 @@ struct Held {
     since_mono_ms: u64,
     outgoing: Outgoing,
 }
+
+/// Empty lists kept for the next batches: a few are on their way to the disk at any time.
+const SPARE_MAX: usize = 8;
+
+/// An empty list that is larger is given back: it held the answers of an unusual moment.
+const SPARE_CAPACITY_MAX: usize = 4_096;
 
 /// Reveals nothing that a crash could take back.
 pub(crate) const NOTHING: BatchId = BatchId(0);
@@ -64,28 +72,38 @@ impl Gate {
         if !self.holds(reveals) {
             return Some(outgoing);
         }
-        self.held.entry(reveals).or_default().push(Held { since_mono_ms: mono_ms, outgoing });
+        let list = self.held.entry(reveals).or_insert_with(|| self.spare.pop().unwrap_or_default());
+        list.push(Held { since_mono_ms: mono_ms, outgoing });
         self.count += 1;
         None
     }
 
-    /// Everything up to `batch` is durable: returns what may leave now, in the order of batches, less what nobody waits
-    /// for any more; and how much that was.
-    pub(crate) fn durable_up_to(&mut self, mono_ms: u64, batch: BatchId) -> (Vec<Outgoing>, u64) {
+    /// Everything up to `batch` is durable: appends what may leave now to `leaving`, in the order of batches, less what
+    /// nobody waits for any more; returns how much that was.
+    pub(crate) fn durable_up_to(
+        &mut self,
+        mono_ms: u64,
+        batch: BatchId,
+        leaving: &mut Vec<Outgoing>,
+    ) -> u64 {
         self.durable = self.durable.max(batch);
-        let still_held = self.held.split_off(&BatchId(self.durable.0 + 1));
-        let released = std::mem::replace(&mut self.held, still_held).into_values().flatten();
         let mut expired = 0;
-        let mut leaving = Vec::new();
-        for held in released {
-            self.count -= 1;
-            let waited_ms = mono_ms.saturating_sub(held.since_mono_ms);
-            match aged(held.outgoing, u32::try_from(waited_ms).unwrap_or(u32::MAX)) {
-                Some(outgoing) => leaving.push(outgoing),
-                None => expired += 1,
+        while let Some(entry) = self.held.first_entry().filter(|entry| *entry.key() <= self.durable)
+        {
+            let mut list = entry.remove();
+            self.count -= list.len();
+            for held in list.drain(..) {
+                let waited_ms = mono_ms.saturating_sub(held.since_mono_ms);
+                match aged(held.outgoing, u32::try_from(waited_ms).unwrap_or(u32::MAX)) {
+                    Some(outgoing) => leaving.push(outgoing),
+                    None => expired += 1,
+                }
+            }
+            if self.spare.len() < SPARE_MAX && list.capacity() <= SPARE_CAPACITY_MAX {
+                self.spare.push(list);
             }
         }
-        (leaving, expired)
+        expired
     }
 
     /// How much is held.
@@ -121,8 +139,11 @@ mod tests {
         assert!(gate.pass(0, NOTHING, ping()).is_some());
         assert!(gate.pass(0, BatchId(2), ping()).is_none());
         assert!(gate.pass(0, BatchId(1), ping()).is_none());
-        assert_eq!(gate.durable_up_to(0, BatchId(1)).0.len(), 1);
-        assert_eq!(gate.durable_up_to(0, BatchId(3)).0.len(), 1);
+        let mut left = Vec::new();
+        gate.durable_up_to(0, BatchId(1), &mut left);
+        assert_eq!(left.len(), 1);
+        gate.durable_up_to(0, BatchId(3), &mut left);
+        assert_eq!(left.len(), 2);
         assert!(gate.pass(0, BatchId(3), ping()).is_some());
     }
     #[test]
@@ -138,7 +159,8 @@ mod tests {
         assert!(gate.pass(100, BatchId(1), read(51)).is_none());
         assert!(gate.pass(100, BatchId(1), founding).is_none());
         assert_eq!(gate.len(), 3);
-        let (mut left, expired) = gate.durable_up_to(150, BatchId(1));
+        let mut left = Vec::new();
+        let expired = gate.durable_up_to(150, BatchId(1), &mut left);
         assert_eq!((left.len(), expired, gate.len()), (2, 1, 0));
         let Outgoing::Peer(_, message) = &mut left[0] else { panic!("a message to a peer") };
         assert_eq!(message.budget_ms_mut(), Some(&mut 1));

@@ -35,9 +35,6 @@ pub const META_GENERATION: &[u8] = b"generation";
 /// The number of the latest batch, written with each, in the meta family.
 pub const META_BATCH: &[u8] = b"batch";
 
-/// After every key of the data family.
-pub(crate) const DATA_END: [u8; 8] = [0xff; 8];
-
 /// The hash that orders keys within a partition and a namespace.
 pub fn key_hash(key: &[u8]) -> u32 {
     let [a, b, c, d, ..] = moim_core::fingerprint(key).to_be_bytes();
@@ -59,6 +56,12 @@ pub fn data_range(partition: Partition, namespace: NamespaceId, from_hash: u32) 
     let after = (u64::from(partition.get()) << 32 | u64::from(namespace.0)) + 1;
     let [_, _, to @ ..] = after.to_be_bytes();
     (from.freeze(), Bytes::copy_from_slice(&to))
+}
+
+/// The persisted keys of a run of partitions: before the first key, and end (excluded).
+pub(crate) fn partitions_range(first: Partition, last: Partition) -> (Bytes, Bytes) {
+    let key = |number: u16| Bytes::copy_from_slice(&number.to_be_bytes());
+    (key(first.get()), key(last.get() + 1))
 }
 
 /// The end (excluded) of all persisted keys of objects.

@@ -27,6 +27,8 @@
 //! | `overload` | requests refused because those before them keep the node busy |
 //! | `latency` | recent latencies and their quantiles |
 //! | `peers` | who can be reached |
+//! | `parting` | goodbye to peers when the server stops |
+//! | [`transfers`] | how far what is brought to somebody is, and whether it gets on |
 //! | `timer` | deadlines |
 
 pub mod anti_entropy;
@@ -45,6 +47,7 @@ mod node;
 pub mod options;
 mod overload;
 pub mod pace;
+mod parting;
 mod peers;
 mod replica;
 mod replication;
@@ -52,6 +55,7 @@ mod room;
 mod settled;
 mod store;
 mod timer;
+pub mod transfers;
 pub mod update;
 pub mod views;
 pub mod wire;

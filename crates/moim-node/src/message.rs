@@ -149,6 +149,10 @@ pub enum Message {
     Record(Box<Record>),
     /// Part of what I know of all members. Joined, so order and repetition do not matter.
     Gossip(Vec<Line>),
+    /// I am stopping and take nothing more from you. [`Message::Farewell`] answers it.
+    Goodbye,
+    /// I have heard your goodbye: whatever comes from me after this I sent knowing it.
+    Farewell,
     /// A message of a newer version; [`Message::Unsupported`] answers it if it carries an operation.
     Unknown {
         /// The operation, if the message carries one.

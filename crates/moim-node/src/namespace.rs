@@ -87,6 +87,8 @@ impl Namespace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespaces {
     by_id: BTreeMap<NamespaceId, Namespace>,
+    /// Said in every greeting; printing all policies each time would cost more than the greeting.
+    fingerprint: u64,
 }
 
 /// Why a set of namespaces cannot be.
@@ -133,7 +135,9 @@ impl Namespaces {
             let namespace = Namespace { name: number.to_string(), ..numbered.clone() };
             by_id.entry(NamespaceId(number)).or_insert(namespace);
         }
-        Ok(Self { by_id })
+        let policies: Vec<_> = by_id.values().collect();
+        let fingerprint = moim_core::fingerprint(format!("{policies:?}").as_bytes());
+        Ok(Self { by_id, fingerprint })
     }
 
     /// The policy of a namespace.
@@ -153,8 +157,7 @@ impl Namespaces {
 
     /// Equal on two nodes exactly when their namespaces are.
     pub fn fingerprint(&self) -> u64 {
-        let policies: Vec<_> = self.by_id.values().collect();
-        moim_core::fingerprint(format!("{policies:?}").as_bytes())
+        self.fingerprint
     }
 }
 

@@ -10,7 +10,7 @@ use moim_core::NodeId;
 use moim_core::clock::{Hlc, HlcClock};
 use moim_core::ring::PartitionCount;
 
-use crate::anti_entropy::{Comparisons, Exchanges, Filling};
+use crate::anti_entropy::{Comparisons, Exchanges, Filling, Recall};
 use crate::api::{BatchId, DiskRoom, Effect, Failure, Input, NotReady, Now, ReadId, Why};
 use crate::coordinator::{
     Forwarded, Freshness, FreshnessView, Hedging, Listing, Operation, Operations, Serial,
@@ -26,12 +26,14 @@ use crate::namespace::Namespaces;
 use crate::options::{Mutation, Options};
 use crate::overload::Shedding;
 use crate::pace::{Pace, PaceView};
+use crate::parting::Parting;
 use crate::peers::Peers;
 use crate::replica::Asker;
 use crate::replication::Tasks;
 use crate::settled::Settling;
 use crate::store::{Found, Store, Stored};
 use crate::timer::{Timer, Timers};
+use crate::transfers::Transfers;
 use crate::views::{Figures, PeerView, TaskView};
 use crate::wire;
 
@@ -119,6 +121,9 @@ pub struct Node {
     pub(crate) listings: BTreeMap<ReadId, Listing>,
     pub(crate) exchanges: Exchanges,
     pub(crate) comparisons: Comparisons,
+    pub(crate) transfers: Transfers,
+    /// Who is to say whether this node's disk is an old one; `None` when all have.
+    pub(crate) recall: Option<Recall>,
     /// What is missing after a disk was lost; `None` when nothing is.
     pub(crate) filling: Option<Filling>,
     /// A peer was already a member when this node had no record: it was one before, and its disk is lost.
@@ -130,8 +135,10 @@ pub struct Node {
 
     /// Messages to this node's own replica and coordinator, within a turn.
     local: VecDeque<Message>,
+    /// Room for what the gate lets go.
+    leaving: Vec<Outgoing>,
     pub(crate) effects: Vec<Effect>,
-    pub(crate) stopping: bool,
+    pub(crate) parting: Parting,
     pub(crate) halted: Option<String>,
     pub(crate) disk_room: DiskRoom,
 }
@@ -156,7 +163,9 @@ impl Node {
         let founding = record.is_none().then(|| {
             Founding::new(boot.info.clone(), boot.founding_members.max(1), boot.partitions, copies)
         });
+        let recall = Recall::new(boot.info.member.node, record.as_ref(), now.mono_ms);
         let mut node = Self {
+            recall,
             clock: HlcClock::starting_above(Hlc::from_millis(bound_ms)),
             leases: vec![Lease::stored(bound_ms)],
             lww_counter: 0,
@@ -181,14 +190,16 @@ impl Node {
             listings: BTreeMap::new(),
             exchanges: Exchanges::default(),
             comparisons: Comparisons::default(),
+            transfers: Transfers::default(),
             filling: Filling::stored(boot.stored_filling.as_ref()),
             was_member: false,
             copies_max: copies,
             settling: Settling::default(),
             figures: Figures::default(),
             local: VecDeque::new(),
+            leaving: Vec::new(),
             effects: Vec::new(),
-            stopping: false,
+            parting: Parting::default(),
             halted: None,
             disk_room: DiskRoom::Enough,
             adopted: record.is_some(),
@@ -203,14 +214,20 @@ impl Node {
         };
         node.keep_generation();
         node.know_members();
-        node.timers.set(now.mono_ms, Timer::PeerTick);
-        node.timers.set(now.mono_ms, Timer::ExchangeTick);
-        // Spread over the period, so that nodes that started together do not all talk at once.
-        let period_ms = u64::from(node.options.gossip_period_ms.max(1));
-        node.timers.set(now.mono_ms + boot.seed % period_ms, Timer::Gossip);
         node.read_hints();
-        node.timers.set(now.mono_ms, Timer::Settle);
+        node.set_clocks(boot.seed);
         Ok(node)
+    }
+
+    /// Sets the timers that go on for as long as the node runs.
+    fn set_clocks(&mut self, seed: u64) {
+        let mono_ms = self.now.mono_ms;
+        for timer in [Timer::PeerTick, Timer::ExchangeTick, Timer::Settle] {
+            self.timers.set(mono_ms, timer);
+        }
+        // Spread over the period, so that nodes that started together do not all talk at once.
+        let period_ms = u64::from(self.options.gossip_period_ms.max(1));
+        self.timers.set(mono_ms + seed % period_ms, Timer::Gossip);
     }
 
     /// Takes everything that has arrived (drains `inputs`) and appends what to do to `effects`, in order.
@@ -226,6 +243,7 @@ impl Node {
         };
         self.shedding.observe(now.mono_ms, self.queued_ms, &self.options);
         self.notice_lost_batches();
+        self.end_recall();
         for input in inputs.drain(..) {
             self.on_input(input);
             self.run_local();
@@ -234,6 +252,7 @@ impl Node {
             self.on_timer(timer);
             self.run_local();
         }
+        self.part();
         self.keep_filling();
         self.store.commit(now.mono_ms, &mut self.effects, &mut self.figures);
         effects.append(&mut self.effects);
@@ -269,6 +288,10 @@ impl Node {
     /// Whether this node serves all that it owns, and if not, what it waits for.
     pub fn readiness(&self) -> Result<(), Failure> {
         self.admission()?;
+        if let Some(recall) = &self.recall {
+            let awaited = u32::try_from(recall.awaited()).unwrap_or(u32::MAX);
+            return Err(Failure::NotReady(NotReady::Recalling { awaited }));
+        }
         match &self.filling {
             None => Ok(()),
             Some(filling) => {
@@ -285,7 +308,7 @@ impl Node {
         if let Some(reason) = &self.halted {
             return Err(Failure::Stopped(reason.clone()));
         }
-        if self.stopping {
+        if self.is_stopping() {
             return Err(Failure::NotReady(NotReady::Stopping));
         }
         match &self.founding {
@@ -464,6 +487,8 @@ impl Node {
             Message::Unsupported { op } => self.on_unsupported(from, op),
             Message::Unknown { op: Some(op) } => self.send_plain(from, Message::Unsupported { op }),
             Message::Complete { until } => self.on_complete(from, until),
+            Message::Goodbye => self.on_goodbye(from),
+            Message::Farewell => self.on_farewell(from),
             Message::Pong | Message::Unknown { op: None } => {}
         }
     }
@@ -522,11 +547,12 @@ impl Node {
             return;
         }
         self.store.durable_up_to(batch);
-        let (leaving, expired) = self.gate.durable_up_to(self.now.mono_ms, batch);
-        self.figures.expired += expired;
-        for outgoing in leaving {
+        let mut leaving = std::mem::take(&mut self.leaving);
+        self.figures.expired += self.gate.durable_up_to(self.now.mono_ms, batch, &mut leaving);
+        for outgoing in leaving.drain(..) {
             self.leave(outgoing);
         }
+        self.leaving = leaving;
     }
 
     fn on_loaded(&mut self, id: ReadId, result: Result<Option<Bytes>, String>) {

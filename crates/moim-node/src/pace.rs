@@ -6,8 +6,11 @@
 //! which it never falls (additive increase, multiplicative decrease, as TCP does and as Cassandra's and Riak's fixed
 //! throttles cannot). Where no client asks anything there is nothing to yield to, and the rate rises fast.
 //!
+//! Refill has a floor of its own, far above: while one copy of everything is missing, what clients feel of its return
+//! is the lesser evil.
+//!
 //! Invariants: with a grant refused, another follows within [`WAIT_MS_MAX`] (progress); what is granted in any second
-//! is at most the rate and one burst, plus one grant of whatever size (bounded); the same calls give the same answers
+//! is at most the rate (or the floor of refill beside it) and one burst, plus one grant of whatever size (bounded); the same calls give the same answers
 //! (deterministic: time is an argument, and nothing wakes up for it). Left out: who asks for what, in which order, and
 //! how much may be in flight, which each kind of background work bounds by itself.
 
@@ -103,6 +106,8 @@ const _: () = assert!(WINDOW_MS < WINDOW_MS_MAX, "a window with few samples is a
 pub struct Pace {
     rate_min: u64,
     rate_max: u64,
+    /// Below this, refill does not go whatever its part of the rate.
+    refill_min: u64,
     /// Bytes a second over all reasons.
     rate: u64,
     window: Latencies,
@@ -155,6 +160,7 @@ impl Pace {
         Self {
             rate_min,
             rate_max,
+            refill_min: options.refill_bytes_per_second_min,
             rate: (rate_max / 4).max(rate_min),
             window: Latencies::default(),
             window_since_ms: mono_ms,
@@ -209,7 +215,8 @@ impl Pace {
         };
         let weights: u64 = REASONS.iter().filter(active).map(|other| other.weight()).sum();
         assert!(weights >= reason.weight(), "who asks counts itself");
-        (self.rate * reason.weight() / weights).max(1)
+        let part = (self.rate * reason.weight() / weights).max(1);
+        if reason == Reason::Refill { part.max(self.refill_min) } else { part }
     }
 
     /// Judges the window that has ended, if one has.
@@ -273,12 +280,14 @@ mod tests {
 
     const MIN: u64 = 100_000;
     const MAX: u64 = 10_000_000;
+    const REFILL_MIN: u64 = 300_000;
     const MESSAGE: u64 = 4_096;
 
     fn pace() -> Pace {
         let options = Options {
             background_bytes_per_second_min: MIN,
             background_bytes_per_second_max: MAX,
+            refill_bytes_per_second_min: REFILL_MIN,
             ..Options::default()
         };
         Pace::new(0, &options)
@@ -328,6 +337,19 @@ mod tests {
         let bytes = run(&mut pace, 12_000..13_000, &[Reason::Repair], |_| Some(30));
         assert!(bytes >= MIN / 2, "{bytes} bytes: no progress");
         assert!(pace.view().rate_bytes_per_second < MAX / 4);
+    }
+
+    #[test]
+    fn refill_has_a_floor_of_its_own() {
+        let mut pace = pace();
+        let slow = |_: u64| Some(30);
+        run(&mut pace, 0..2_000, &[], |_| Some(3));
+        run(&mut pace, 2_000..12_000, &[Reason::Repair], slow);
+        let [_, repair, refill, _] = pace.view().lanes;
+        run(&mut pace, 12_000..14_000, &[Reason::Repair, Reason::Refill], slow);
+        let [_, repair_after, refill_after, _] = pace.view().lanes;
+        assert!(refill_after.bytes - refill.bytes > REFILL_MIN, "{refill_after:?}");
+        assert!(repair_after.bytes - repair.bytes > 0, "{repair_after:?}");
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) struct Peer {
     /// When the first ping went out that has not been answered.
     pinged_mono_ms: Option<u64>,
     missed: u32,
+    /// It has said goodbye on this connection.
+    leaving: bool,
     state: PeerState,
     pub(crate) since_mono_ms: u64,
 }
@@ -40,6 +42,7 @@ impl Peers {
             heard_mono_ms: mono_ms,
             pinged_mono_ms: None,
             missed: 0,
+            leaving: false,
             state: PeerState::Unreachable,
             since_mono_ms: mono_ms,
         });
@@ -54,7 +57,15 @@ impl Peers {
             peer.heard_mono_ms = mono_ms;
             peer.pinged_mono_ms = None;
             peer.missed = 0;
+            peer.leaving = false;
             peer.judge(mono_ms, options);
+        }
+    }
+
+    /// It stops, and takes nothing more.
+    pub(crate) fn leaves(&mut self, node: NodeId) {
+        if let Some(peer) = self.by_id.get_mut(&node) {
+            peer.leaving = true;
         }
     }
 
@@ -123,7 +134,7 @@ impl Peers {
 
     /// Whether messages to it are worth sending.
     pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
-        self.state(node) == PeerState::Up
+        self.by_id.get(&node).is_some_and(|peer| peer.state == PeerState::Up && !peer.leaving)
     }
 
     /// Whether a peer has said nothing since this moment of the monotonic clock.

@@ -285,6 +285,54 @@ pub struct RepairView {
     pub last_failure: Option<(NodeId, String)>,
 }
 
+/// Why something is brought to somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TransferReason {
+    /// This node lost its disk.
+    Refill,
+    /// Somebody asked for this repair.
+    Repair(u64),
+    /// Copies that were kept for an owner that was away.
+    Hints,
+}
+
+impl TransferReason {
+    /// As metrics and status pages name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refill => "refill",
+            Self::Repair(_) => "repair",
+            Self::Hints => "hint",
+        }
+    }
+}
+
+/// Something that is being brought to somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransferView {
+    /// Why.
+    pub reason: TransferReason,
+    /// To whom, if to another node.
+    pub peer: Option<NodeId>,
+    /// When it was seen first, on the monotonic clock of [`crate::Now`], in milliseconds.
+    pub began_mono_ms: u64,
+    /// When it was last seen to have got on, on the same clock.
+    pub moved_mono_ms: u64,
+    /// Partitions that are left, of hints objects.
+    pub left: u64,
+    /// The most of them that there were.
+    pub total: u64,
+    /// Bytes sent and received so far, about; 0 for hints.
+    pub bytes: u64,
+}
+
+impl TransferView {
+    /// Whether it has not got on for so long that somebody should know.
+    pub fn is_stalled(&self, mono_ms: u64) -> bool {
+        mono_ms.saturating_sub(self.moved_mono_ms) >= crate::transfers::STALLED_MS
+    }
+}
+
 /// How far a node is that lost its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FillingView {

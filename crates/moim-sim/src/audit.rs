@@ -14,6 +14,10 @@ use crate::workload::Intention;
 /// How long after healing owners may still differ, in microseconds.
 const CONVERGENCE_US_MAX: u64 = 60_000_000;
 
+/// How long after that owners' clocks may still be longer than their bound: floors lag by twice the skew that is
+/// tolerated, and then owners are compared twice. In microseconds.
+const PRUNING_US_MAX: u64 = 120_000_000;
+
 /// No client sets a deadline further ahead than this, the difference of clocks included, in microseconds.
 const DEADLINES_US_MAX: u64 = 15_000_000;
 
@@ -37,7 +41,8 @@ impl Stage {
         self.read_everything()?;
         self.read_everything()?;
         self.converge()?;
-        self.agree()
+        self.agree()?;
+        self.keep_clocks_small()
     }
 
     /// Owners find by comparison that they hold the same, soon: otherwise repair would never end.
@@ -46,6 +51,19 @@ impl Stage {
         while let Some(what) = self.world.tree_difference() {
             if self.world.now_us() >= end_us || self.world.broken.is_some() {
                 self.fail(Property::TreesAgree, format!("owners' sums differ: {what}"));
+                return None;
+            }
+            self.world.run_until(500_000, |_| false);
+        }
+        Some(())
+    }
+
+    /// Clocks come down to their bound once everybody has passed what they say: nobody is away any more.
+    fn keep_clocks_small(&mut self) -> Option<()> {
+        let end_us = self.world.now_us() + PRUNING_US_MAX;
+        while let Some(what) = self.world.long_clock() {
+            if self.world.now_us() >= end_us || self.world.broken.is_some() {
+                self.fail(Property::ClocksAreSmall, what);
                 return None;
             }
             self.world.run_until(500_000, |_| false);

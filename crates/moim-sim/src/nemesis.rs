@@ -21,6 +21,7 @@ const EVERYTHING: &[(u32, Fault)] = &[
     (5, Fault::Crash),
     (2, Fault::Restart),
     (1, Fault::Blackout),
+    (2, Fault::PowerCut),
     (4, Fault::Pause),
     (2, Fault::SlowDisk),
     (2, Fault::FullDisk),

@@ -56,6 +56,8 @@ pub struct Plan {
     pub sync_us: (u64, u64),
     /// Decoded objects that a node keeps in memory, in bytes.
     pub cache_bytes: u64,
+    /// Pairs of a clock beyond which nodes prune it.
+    pub clock_pairs_max: usize,
     /// Whether limits of nodes are so tight that requests meet them.
     pub tight: bool,
 }
@@ -92,6 +94,7 @@ impl Plan {
             ]),
             sync_us: *random.pick(&[(150, 2_000), (500, 10_000), (5_000, 100_000)]),
             cache_bytes: *random.pick(&[1_000, 4_000, 256 << 20]),
+            clock_pairs_max: *random.fork("clocks").pick(&[4, 8, 32, 32]),
             tight: profile != Profile::Calm && random.chance(150),
             shape,
             nemesis,
@@ -100,7 +103,8 @@ impl Plan {
 
     /// Whether nothing makes a node forget what it owes to others: no crash and no lost disk.
     pub fn keeps_owed(&self) -> bool {
-        let forgets = [Fault::Crash, Fault::Restart, Fault::Blackout, Fault::DiskFailure];
+        let forgets =
+            [Fault::Crash, Fault::Restart, Fault::Blackout, Fault::PowerCut, Fault::DiskFailure];
         self.disks_lost_max() == 0 && !self.nemesis.has_any(&forgets)
     }
 
@@ -114,7 +118,8 @@ impl Plan {
 
     /// What nodes are told.
     pub fn options(&self, mutation: Option<Mutation>) -> Options {
-        let options = Options { cache_bytes: self.cache_bytes, mutation, ..Options::default() };
+        let Self { cache_bytes, clock_pairs_max, .. } = *self;
+        let options = Options { cache_bytes, clock_pairs_max, mutation, ..Options::default() };
         if !self.tight {
             return options;
         }
@@ -124,6 +129,7 @@ impl Plan {
             updates_per_key_max: 2,
             tasks_bytes_max: 4_000,
             tasks_in_flight_max: 2,
+            clock_pairs_max: clock_pairs_max.min(8),
             clock_pairs_refused: 12,
             hints_bytes_max: 4_000,
             hints_in_flight_max: 2,

@@ -86,6 +86,8 @@ pub enum Fault {
     Crash,
     /// All nodes crash and start again.
     Blackout,
+    /// Disks are of different speed, and as soon as a client hears of an acknowledgement many nodes crash at once.
+    PowerCut,
     /// A node stands still and goes on.
     Pause,
     /// A link is slow.
@@ -150,6 +152,7 @@ const MIXED_FAULTS: &[(u32, Fault)] = &[
     (3, Fault::OneWay),
     (4, Fault::Crash),
     (1, Fault::Blackout),
+    (1, Fault::PowerCut),
     (3, Fault::Pause),
     (2, Fault::SlowLink),
     (2, Fault::SlowDisk),
@@ -250,6 +253,7 @@ impl Profile {
             Self::Crashes => Shape {
                 faults: &[
                     (6, Fault::Crash),
+                    (2, Fault::PowerCut),
                     (2, Fault::Restart),
                     (2, Fault::SlowDisk),
                     (1, Fault::DiskFailure),
@@ -257,7 +261,12 @@ impl Profile {
                 ..USUAL
             },
             Self::Blackouts => Shape {
-                faults: &[(4, Fault::Blackout), (1, Fault::Crash), (1, Fault::SlowDisk)],
+                faults: &[
+                    (2, Fault::Blackout),
+                    (4, Fault::PowerCut),
+                    (1, Fault::Crash),
+                    (1, Fault::SlowDisk),
+                ],
                 pace: Pace { gap_ms: (500, 3_000), ..QUICK },
                 ..USUAL
             },

@@ -144,7 +144,8 @@ impl Stage {
             forgets: abilities::FORGETS,
             ..Levels::strict(shape.n, shape.r, shape.w)
         };
-        Conditions { levels, calm: self.world.plan.profile == Profile::Calm }
+        let clock_pairs_max = self.world.options().clock_pairs_max;
+        Conditions { levels, calm: self.world.plan.profile == Profile::Calm, clock_pairs_max }
     }
 
     pub(crate) fn fail(&mut self, property: Property, what: String) {

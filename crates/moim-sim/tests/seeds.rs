@@ -28,6 +28,9 @@ const FOUND: &[(u64, Profile, &str)] = &[
         "a read overtook the erasure of an old disk: what had been erased came back, uncounted",
     ),
     (21, Profile::Nemesis, "the same, where trees never agreed again"),
+    (10_365, Profile::Nemesis, "the context of a put brought back pairs that had been pruned"),
+    (10_562, Profile::Nemesis, "the same, where it looked as if owners lacked the put"),
+    (33, Profile::LostDisks, "an expired value in memory kept its pair of a clock"),
 ];
 
 #[test]

@@ -9,7 +9,11 @@
 //! The trait says nothing about *how*: a log and memory table of our own can stand behind it as well.
 
 pub mod faulty;
+pub mod files;
+mod log;
+pub mod lsm;
 pub mod memory;
+mod memtable;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 

@@ -20,9 +20,16 @@ macro_rules! conformance {
         mod memory {
             $(#[test] fn $check() { super::$check(super::Subject::memory); })*
         }
+        mod lsm {
+            $(#[test] fn $check() { super::$check(super::Subject::lsm); })*
+        }
         #[cfg(feature = "rocksdb")]
         mod rocks {
             $(#[test] fn $check() { super::$check(super::Subject::rocks); })*
+        }
+        #[cfg(feature = "rocksdb")]
+        mod disk_lsm {
+            $(#[test] fn $check() { super::$check(super::Subject::disk_lsm); })*
         }
     };
 }
@@ -251,6 +258,13 @@ fn the_rule_judges_what_is_stored_now(open: Open) {
     it.engine().reclaim(usize::MAX).unwrap();
     assert_eq!(it.get(Data, b"a").unwrap(), b"new");
     assert_eq!(it.get(Data, b"b"), None);
+    match &it {
+        Subject::Lsm { .. } => it.reclaim_all(),
+        // What is in a memory table of our own is shown to the rule when it is written out.
+        #[cfg(feature = "rocksdb")]
+        Subject::DiskLsm { .. } => it.reclaim_all(),
+        _ => {}
+    }
     assert_eq!(it.get(Data, b"c"), None);
 }
 
@@ -282,13 +296,17 @@ fn replacing_never_overwrites_a_newer_value() {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::channel;
 
-    for newest in [put(Data, b"key", b"newest"), delete_range(Data, b"k", b"l")] {
+    let newest = [put(Data, b"key", b"newest"), delete_range(Data, b"k", b"l")];
+    for (newest, open) in newest
+        .iter()
+        .flat_map(|newest| [Subject::rocks as Open, Subject::disk_lsm].map(|open| (newest, open)))
+    {
         let (judging, judged) = channel();
         let (writing, written) = channel();
         let written = Mutex::new(written);
         let in_pass = Arc::new(AtomicBool::new(false));
         let passing = Arc::clone(&in_pass);
-        let it = Subject::rocks(Some(Arc::new(move |_, _| {
+        let it = open(Some(Arc::new(move |_, _| {
             if passing.load(Ordering::SeqCst) {
                 judging.send(()).unwrap();
                 written.lock().unwrap().recv().unwrap();
@@ -322,6 +340,16 @@ fn a_panicking_rule_does_no_harm(open: Open) {
         Subject::Rocks { .. } => {
             it.reclaim_all();
             assert_eq!(it.engine().figures().background_errors, 1);
+        }
+        Subject::Lsm { .. } => {
+            it.reclaim_all();
+            assert_eq!(it.engine().figures().background_errors, 1);
+        }
+        // Once in the flush and once in the compaction.
+        #[cfg(feature = "rocksdb")]
+        Subject::DiskLsm { .. } => {
+            it.reclaim_all();
+            assert_eq!(it.engine().figures().background_errors, 2);
         }
     }
     assert_eq!(it.keys(Data), [b"a", b"b"]);

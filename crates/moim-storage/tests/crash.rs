@@ -13,15 +13,16 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use moim_storage::rocks::RocksEngine;
 use moim_storage::{Batch, Durability, Engine, Family, StorageError};
 
-use disk::{files, open, put};
+use disk::{Kind, files, open, put};
 
 use Family::{Data, Hints, Meta};
 
 /// Tells the child where to write; without it, its test is empty.
 const DIRECTORY: &str = "MOIM_CRASH_TEST_DIRECTORY";
+/// Tells it to write through the engine with a log of our own.
+const LSM: &str = "MOIM_CRASH_TEST_LSM";
 /// Acknowledged batches before each kill. Enough of them to meet flushes and compactions too.
 const KILLS: [u64; 6] = [1, 40, 250, 7, 500, 120];
 
@@ -31,13 +32,22 @@ const PART_BYTES: usize = 8 << 10;
 
 #[test]
 fn a_kill_loses_no_acknowledged_batch_and_tears_none() {
+    kill_again_and_again(Kind::Rocks);
+}
+
+#[test]
+fn a_kill_of_the_lsm_engine_loses_none_either() {
+    kill_again_and_again(Kind::Lsm);
+}
+
+fn kill_again_and_again(kind: Kind) {
     let home = tempfile::tempdir().unwrap();
     let mut written = 0;
     for acknowledgements in KILLS {
-        let acknowledged = kill_a_writer(home.path(), acknowledgements);
+        let acknowledged = kill_a_writer(kind, home.path(), acknowledgements);
         assert!(acknowledged >= written + acknowledgements, "the child did not get far enough");
-        let engine = open(home.path()).unwrap();
-        written = whole_batches(&engine, part_of_the_child);
+        let engine = kind.open(home.path()).unwrap();
+        written = whole_batches(&*engine, part_of_the_child);
         assert!(written >= acknowledged, "lost {} acknowledged batches", acknowledged - written);
     }
 }
@@ -46,9 +56,10 @@ fn a_kill_loses_no_acknowledged_batch_and_tears_none() {
 #[test]
 fn child_that_writes_until_it_is_killed() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
-    let engine = open(Path::new(&directory)).unwrap();
+    let kind = if std::env::var_os(LSM).is_some() { Kind::Lsm } else { Kind::Rocks };
+    let engine = kind.open(Path::new(&directory)).unwrap();
     let mut out = std::io::stdout();
-    for number in whole_batches(&engine, part_of_the_child) + 1.. {
+    for number in whole_batches(&*engine, part_of_the_child) + 1.. {
         let batch = numbered(number, part_of_the_child);
         engine.apply(&[batch], Durability::Synced).unwrap();
         writeln!(out, "acknowledged {number}").unwrap();
@@ -56,8 +67,9 @@ fn child_that_writes_until_it_is_killed() {
 }
 
 /// Starts a writer, kills it after some acknowledgements, and answers the last one that it gave.
-fn kill_a_writer(directory: &Path, acknowledgements: u64) -> u64 {
+fn kill_a_writer(kind: Kind, directory: &Path, acknowledgements: u64) -> u64 {
     let mut child = Command::new(std::env::current_exe().unwrap())
+        .envs((kind == Kind::Lsm).then_some((LSM, "1")))
         .args(["--exact", "child_that_writes_until_it_is_killed", "--nocapture"])
         .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
@@ -117,13 +129,17 @@ fn a_damaged_log_is_refused() {
 
 #[test]
 fn a_damaged_table_fails_its_reads_and_no_others() {
+    [Kind::Rocks, Kind::Lsm].into_iter().for_each(read_a_damaged_table);
+}
+
+fn read_a_damaged_table(kind: Kind) {
     const KEYS: u64 = 400;
     let value = |number: u64| format!("{number:_>1000}");
     let home = tempfile::tempdir().unwrap();
-    let engine = open(home.path()).unwrap();
+    let engine = kind.open(home.path()).unwrap();
     let batch = (0..KEYS).map(|number| put(Data, number.to_be_bytes(), value(number))).collect();
     engine.apply(&[batch], Durability::Synced).unwrap();
-    engine.compact().unwrap();
+    engine.compact();
     drop(engine);
     let tables = files(home.path(), "sst");
     assert_eq!(tables.len(), 1);
@@ -132,7 +148,7 @@ fn a_damaged_table_fails_its_reads_and_no_others() {
         bytes[middle] ^= 0x10;
     });
 
-    let engine = open(home.path()).unwrap();
+    let engine = kind.open(home.path()).unwrap();
     let mut failed = 0;
     for number in 0..KEYS {
         match engine.get(Data, &number.to_be_bytes()) {
@@ -170,7 +186,7 @@ fn part_of_the_log(number: u64) -> Vec<u8> {
 }
 
 /// How many batches there are. Each must be whole, and none may be missing before the last.
-fn whole_batches(engine: &RocksEngine, part: fn(u64) -> Vec<u8>) -> u64 {
+fn whole_batches(engine: &dyn Engine, part: fn(u64) -> Vec<u8>) -> u64 {
     let get = |family, key: &[u8]| engine.get(family, key).unwrap();
     let last =
         get(Meta, b"last").map_or(0, |number| u64::from_be_bytes(number[..].try_into().unwrap()));
@@ -213,11 +229,7 @@ impl Log {
 
     /// A copy of the directory whose log has suffered.
     fn copy_with(&self, harm: impl FnOnce(&mut Vec<u8>)) -> tempfile::TempDir {
-        let copy = tempfile::tempdir().unwrap();
-        for entry in fs::read_dir(self.home.path()).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
-        }
+        let copy = disk::copy(self.home.path());
         damage(&copy.path().join(self.path.file_name().unwrap()), harm);
         copy
     }

@@ -10,10 +10,9 @@ mod disk;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use moim_storage::rocks::RocksEngine;
 use moim_storage::{Durability, Engine, Family, PageLimit, StorageError};
 
-use disk::{files, open, put};
+use disk::{Disk, Kind, copy, files, open, put};
 
 use Family::{Data, Meta};
 
@@ -28,37 +27,64 @@ const WHOLE: PageLimit = PageLimit { entries_max: usize::MAX, bytes_max: usize::
 
 #[test]
 fn in_a_table() {
-    let home = filled();
-    // The largest is that of the data.
-    let table = files(home.path(), "sst").into_iter().max_by_key(|path| size(path)).unwrap();
-    let seen = flip_all(&home, &table, |seen, _position, engine| match engine {
-        Err(_) => seen.refused += 1,
-        Ok(engine) => {
-            let kept = judge_reads(seen, &engine);
-            assert_eq!(kept, 2 * KEYS, "a key is gone without a word");
-        }
-    });
-    assert!(seen.failed_reads > FLIPS / 2, "{seen:?}: most of a table is data");
+    for kind in [Kind::Rocks, Kind::Lsm] {
+        let home = filled(kind);
+        // The largest is that of the data.
+        let table = files(home.path(), "sst").into_iter().max_by_key(|path| size(path)).unwrap();
+        let seen = flip_all(&home, &table, kind, |seen, _position, engine| match engine {
+            Err(_) => seen.refused += 1,
+            Ok(engine) => {
+                let kept = judge_reads(seen, &*engine);
+                assert_eq!(kept, 2 * KEYS, "a key is gone without a word");
+            }
+        });
+        assert!(seen.failed_reads > FLIPS / 2, "{seen:?}: most of a table is data");
+    }
 }
 
 #[test]
 fn in_the_log() {
-    let home = filled();
+    let home = filled(Kind::Rocks);
     let log = files(home.path(), "log").pop().unwrap();
-    let seen = flip_all(&home, &log, refused_or_whole);
+    let seen = flip_all(&home, &log, Kind::Rocks, refused_or_whole);
     assert!(seen.refused > FLIPS / 2, "{seen:?}: most of the log is values");
+}
+
+/// The log of the `lsm` engine: its used part, which begins with every head, and its control file.
+#[test]
+fn in_the_log_of_our_own() {
+    let home = filled(Kind::Lsm);
+    let log = home.path().join("commit-log");
+    let written = |name: &str| {
+        let used = |path: &PathBuf| fs::read(path).unwrap().iter().rposition(|byte| *byte != 0);
+        let mut all: Vec<PathBuf> =
+            fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().path()).collect();
+        all.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with(name));
+        let longest = all.into_iter().max_by_key(used).unwrap();
+        let end = used(&longest).unwrap() + 1;
+        (longest, end)
+    };
+    let (segment, end) = written("segment");
+    let bits = (0..FLIPS).map(|flip| (flip * (end - 1) / (FLIPS - 1), 1 << (flip % 8)));
+    let heads = (4096..4096 + 32).chain(end - 32..end).map(|at| (at, 1 << (at % 8)));
+    let bits = bits.chain(heads);
+    let seen = flip_each(&home, &segment, Kind::Lsm, bits, refused_or_whole);
+    assert!(seen.refused > seen.flips / 2, "{seen:?}: most of the log is values");
+    let (control, end) = written("control");
+    let bits = (0..52).chain(4096..end.max(4096)).map(|position| (position, 1 << (position % 8)));
+    flip_each(&home, &control, Kind::Lsm, bits, refused_or_whole);
 }
 
 /// A wrong length near the end must not pass for a write that a crash cut off.
 #[test]
 fn in_the_heads_of_the_last_records() {
-    let home = filled();
+    let home = filled(Kind::Rocks);
     let log = files(home.path(), "log").pop().unwrap();
     // All batches are of one size, and the last few lie in one block: their sizes are that of the last.
     let (end, record) = (size(&log), record_bytes());
     let starts = (1..=3).map(|back| end - back * record);
     let bits = starts.flat_map(|start| (start..start + HEADER_BYTES).flat_map(bits_of));
-    let seen = flip_each(&home, &log, bits, refused_or_whole);
+    let seen = flip_each(&home, &log, Kind::Rocks, bits, refused_or_whole);
     assert!(seen.refused > HEADER_BYTES * 2 * 8, "{seen:?}");
 }
 
@@ -83,7 +109,7 @@ fn refused_or_whole(seen: &mut Seen, position: usize, engine: Opened) {
     match engine {
         Err(_) => seen.refused += 1,
         Ok(engine) => {
-            let kept = judge_reads(seen, &engine);
+            let kept = judge_reads(seen, &*engine);
             assert_eq!(kept, 2 * KEYS, "byte {position}: keys are gone, and nothing is said");
         }
     }
@@ -91,7 +117,11 @@ fn refused_or_whole(seen: &mut Seen, position: usize, engine: Opened) {
 
 #[test]
 fn in_the_files_that_name_the_others() {
-    let home = filled();
+    [Kind::Rocks, Kind::Lsm].into_iter().for_each(flip_what_names_others);
+}
+
+fn flip_what_names_others(kind: Kind) {
+    let home = filled(kind);
     let named = |start: &str| -> PathBuf {
         let mut entries = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path());
         entries.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(start)).unwrap()
@@ -99,11 +129,11 @@ fn in_the_files_that_name_the_others() {
     for file in [named("MANIFEST"), named("CURRENT")] {
         // They are small: every byte.
         let bits = (0..size(&file)).map(|position| (position, 1 << (position % 8)));
-        flip_each(&home, &file, bits, refused_or_whole);
+        flip_each(&home, &file, kind, bits, refused_or_whole);
     }
 }
 
-type Opened = Result<RocksEngine, StorageError>;
+type Opened = Result<Disk, StorageError>;
 
 /// What came of the flips in one file.
 #[derive(Debug, Default)]
@@ -119,28 +149,30 @@ struct Seen {
 fn flip_all(
     home: &tempfile::TempDir,
     file: &Path,
+    kind: Kind,
     judge: impl FnMut(&mut Seen, usize, Opened),
 ) -> Seen {
     let bytes = size(file);
     let bits = (0..FLIPS).map(|flip| (flip * (bytes - 1) / (FLIPS - 1), 1 << (flip % 8)));
-    flip_each(home, file, bits, judge)
+    flip_each(home, file, kind, bits, judge)
 }
 
 /// Flips one bit after the other, each in a copy of its own, and judges what opening says.
 fn flip_each(
     home: &tempfile::TempDir,
     file: &Path,
+    kind: Kind,
     bits: impl Iterator<Item = (usize, u8)>,
     mut judge: impl FnMut(&mut Seen, usize, Opened),
 ) -> Seen {
     let mut seen = Seen::default();
     for (position, bit) in bits {
         let copy = copy(home.path());
-        let path = copy.path().join(file.file_name().unwrap());
+        let path = copy.path().join(file.strip_prefix(home.path()).unwrap());
         let mut content = fs::read(&path).unwrap();
         content[position] ^= bit;
         fs::write(&path, content).unwrap();
-        let engine = open(copy.path());
+        let engine = kind.open(copy.path());
         if let Err(error) = &engine {
             assert!(matches!(error, StorageError::Corruption(_)), "byte {position}: {error}");
         }
@@ -152,7 +184,7 @@ fn flip_each(
 }
 
 /// Reads everything, key by key and as a whole. Answers how many keys are there or reported as unreadable.
-fn judge_reads(seen: &mut Seen, engine: &RocksEngine) -> u64 {
+fn judge_reads(seen: &mut Seen, engine: &dyn Engine) -> u64 {
     let (mut kept, mut failed) = (0, false);
     for number in 0..2 * KEYS {
         match engine.get(Data, &number.to_be_bytes()) {
@@ -189,16 +221,16 @@ fn judge_reads(seen: &mut Seen, engine: &RocksEngine) -> u64 {
 }
 
 /// A closed engine with keys in tables and in the log.
-fn filled() -> tempfile::TempDir {
+fn filled(kind: Kind) -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
-    let engine = open(home.path()).unwrap();
+    let engine = kind.open(home.path()).unwrap();
     let write = |number: u64| {
         let batch = vec![put(Data, number.to_be_bytes(), value(number))];
         engine.apply(&[batch], Durability::Synced).unwrap();
     };
     engine.apply(&[vec![put(Meta, "k", "v")]], Durability::Synced).unwrap();
     (0..KEYS).for_each(write);
-    engine.compact().unwrap();
+    engine.compact();
     (KEYS..2 * KEYS).for_each(write);
     drop(engine);
     home
@@ -217,13 +249,4 @@ fn value(number: u64) -> Vec<u8> {
 
 fn size(path: &Path) -> usize {
     usize::try_from(fs::metadata(path).unwrap().len()).unwrap()
-}
-
-fn copy(home: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(home).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
-    }
-    copy
 }

@@ -16,10 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use moim_storage::rocks::RocksEngine;
 use moim_storage::{Durability, Engine, Family, StorageError};
 
-use disk::{open, put};
+use disk::{Kind, put};
 
 use Family::{Data, Meta};
 
@@ -30,70 +29,82 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 #[test]
 fn writes_fail_with_words_and_go_on_by_themselves() {
+    [Kind::Rocks, Kind::Lsm].into_iter().for_each(writes_fail_and_go_on);
+}
+
+fn writes_fail_and_go_on(kind: Kind) {
     let Some(disk) = SmallDisk::mount() else { return };
     let ballast = disk.ballast(40 * MIB);
-    let engine = open(&disk.engine()).unwrap();
-    let written = fill(&engine, 0);
+    let engine = kind.open(&disk.engine()).unwrap();
+    let written = fill(&*engine, 0);
     assert!(written > 100, "only {written} writes fitted");
-    check(&engine, written);
+    check(&*engine, written);
     // Offered again and again, as whoever commits does, before there is room.
     for _ in 0..20 {
-        let again = write(&engine, written).unwrap_err();
+        let again = write(&*engine, written).unwrap_err();
         assert!(matches!(again, StorageError::Full(_)), "{again}");
     }
     fs::remove_file(ballast).unwrap();
-    insist(&engine, written);
-    check(&engine, written + 1);
+    insist(&*engine, written);
+    check(&*engine, written + 1);
     // Not once only.
     let ballast = disk.ballast_to_the_brim();
-    let more = fill(&engine, written + 1);
+    let more = fill(&*engine, written + 1);
     fs::remove_file(ballast).unwrap();
-    insist(&engine, more);
-    check(&engine, more + 1);
+    insist(&*engine, more);
+    check(&*engine, more + 1);
     drop(engine);
-    check(&open(&disk.engine()).unwrap(), more + 1);
+    check(&*kind.open(&disk.engine()).unwrap(), more + 1);
 }
 
 /// What a crash leaves at each moment: while the disk is full, while a refused batch is offered again, after it fitted.
 #[test]
 fn a_crash_finds_whole_batches_in_their_order() {
+    [Kind::Rocks, Kind::Lsm].into_iter().for_each(crash_while_full);
+}
+
+fn crash_while_full(kind: Kind) {
     let Some(disk) = SmallDisk::mount() else { return };
     let ballast = disk.ballast(40 * MIB);
-    let engine = open(&disk.engine()).unwrap();
-    let written = fill(&engine, 0);
-    crash(&disk, written);
-    assert!(matches!(write(&engine, written), Err(StorageError::Full(_))));
-    crash(&disk, written);
+    let engine = kind.open(&disk.engine()).unwrap();
+    let written = fill(&*engine, 0);
+    crash(kind, &disk, written);
+    assert!(matches!(write(&*engine, written), Err(StorageError::Full(_))));
+    crash(kind, &disk, written);
     fs::remove_file(ballast).unwrap();
-    insist(&engine, written);
-    crash(&disk, written + 1);
+    insist(&*engine, written);
+    crash(kind, &disk, written + 1);
     for number in written + 1..written + 50 {
-        write(&engine, number).unwrap();
+        write(&*engine, number).unwrap();
     }
-    crash(&disk, written + 50);
+    crash(kind, &disk, written + 50);
 }
 
 /// An engine that was closed while the disk was full opens when there is room, and has what it had.
 #[test]
 fn a_full_disk_can_be_closed_and_opened() {
+    [Kind::Rocks, Kind::Lsm].into_iter().for_each(close_while_full);
+}
+
+fn close_while_full(kind: Kind) {
     let Some(disk) = SmallDisk::mount() else { return };
     let ballast = disk.ballast(40 * MIB);
-    let engine = open(&disk.engine()).unwrap();
-    let written = fill(&engine, 0);
+    let engine = kind.open(&disk.engine()).unwrap();
+    let written = fill(&*engine, 0);
     drop(engine);
-    match open(&disk.engine()) {
-        Ok(engine) => check(&engine, written),
+    match kind.open(&disk.engine()) {
+        Ok(engine) => check(&*engine, written),
         Err(error) => assert!(matches!(error, StorageError::Full(_)), "{error}"),
     }
     fs::remove_file(ballast).unwrap();
-    let engine = open(&disk.engine()).unwrap();
-    check(&engine, written);
-    insist(&engine, written);
-    check(&engine, written + 1);
+    let engine = kind.open(&disk.engine()).unwrap();
+    check(&*engine, written);
+    insist(&*engine, written);
+    check(&*engine, written + 1);
 }
 
 /// Writes until the disk is full. Answers the first number that did not fit.
-fn fill(engine: &RocksEngine, from: u64) -> u64 {
+fn fill(engine: &dyn Engine, from: u64) -> u64 {
     for number in from.. {
         match write(engine, number) {
             Ok(()) => {}
@@ -105,7 +116,7 @@ fn fill(engine: &RocksEngine, from: u64) -> u64 {
 }
 
 /// Offers a batch until it fits.
-fn insist(engine: &RocksEngine, number: u64) {
+fn insist(engine: &dyn Engine, number: u64) {
     let begun = Instant::now();
     loop {
         match write(engine, number) {
@@ -119,7 +130,7 @@ fn insist(engine: &RocksEngine, number: u64) {
 }
 
 /// A value, and which is the last.
-fn write(engine: &RocksEngine, number: u64) -> Result<(), StorageError> {
+fn write(engine: &dyn Engine, number: u64) -> Result<(), StorageError> {
     let batch = vec![
         put(Data, number.to_be_bytes(), noise(number)),
         put(Meta, "last", number.to_be_bytes()),
@@ -128,7 +139,7 @@ fn write(engine: &RocksEngine, number: u64) -> Result<(), StorageError> {
 }
 
 /// The numbers below `count` are there, and none at or above it. Reads go on whatever the disk does.
-fn check(engine: &RocksEngine, count: u64) {
+fn check(engine: &dyn Engine, count: u64) {
     assert_eq!(last(engine), count - 1);
     for number in 0..count {
         let read = engine.get(Data, &number.to_be_bytes()).unwrap();
@@ -137,25 +148,18 @@ fn check(engine: &RocksEngine, count: u64) {
     assert_eq!(engine.get(Data, &count.to_be_bytes()).unwrap(), None, "half of a refused batch");
 }
 
-fn last(engine: &RocksEngine) -> u64 {
+fn last(engine: &dyn Engine) -> u64 {
     u64::from_be_bytes(engine.get(Meta, b"last").unwrap().unwrap()[..].try_into().unwrap())
 }
 
 /// Opens what a crash would leave now. A batch that was refused may be whole in the log, as one whose
 /// acknowledgement was lost.
-fn crash(disk: &SmallDisk, acknowledged: u64) {
-    let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(disk.engine()).unwrap() {
-        let entry = entry.unwrap();
-        // Files come and go beneath the feet of who lists them.
-        if entry.file_name() != "LOCK" {
-            fs::copy(entry.path(), copy.path().join(entry.file_name())).ok();
-        }
-    }
-    let engine = open(copy.path()).unwrap();
-    let kept = last(&engine) + 1;
+fn crash(kind: Kind, small: &SmallDisk, acknowledged: u64) {
+    let copy = disk::copy(&small.engine());
+    let engine = kind.open(copy.path()).unwrap();
+    let kept = last(&*engine) + 1;
     assert!((acknowledged..=acknowledged + 1).contains(&kept), "{kept} of {acknowledged}");
-    check(&engine, kept);
+    check(&*engine, kept);
 }
 
 /// What compression cannot shrink, or compactions would keep making room.

@@ -19,6 +19,10 @@ use clap::{Parser, Subcommand};
 
 use crate::ending::{Ending, Trouble};
 
+/// Small allocations of one thread freed by another (values go to the committer, and back) are what it is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Moim: a leaderless, always-writable key-value store that speaks the Redis protocol.
 #[derive(Debug, Parser)]
 #[command(name = "moim", version, arg_required_else_help = true)]

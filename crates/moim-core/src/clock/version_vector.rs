@@ -41,6 +41,10 @@ impl VersionVector {
 
     /// Adds `dot` and all writes of its actor before it.
     pub fn insert(&mut self, dot: Dot) {
+        // Decoders and joins come in order.
+        if self.entries.last().is_none_or(|&(last, _)| last < dot.actor) {
+            return self.entries.push((dot.actor, dot.counter));
+        }
         match self.position(dot.actor) {
             Ok(at) => self.entries[at].1 = self.entries[at].1.max(dot.counter),
             Err(at) => self.entries.insert(at, (dot.actor, dot.counter)),
@@ -49,9 +53,19 @@ impl VersionVector {
 
     /// Adds all that `other` has seen.
     pub fn merge(&mut self, other: &Self) {
-        for &(actor, counter) in &other.entries {
-            self.insert(Dot { actor, counter });
+        if self.descends(other) {
+            return;
         }
+        let mut both = Self { entries: Vec::with_capacity(self.len() + other.len()) };
+        let (mut ours, mut theirs) =
+            (self.entries.iter().peekable(), other.entries.iter().peekable());
+        while let (Some(&&(mine, _)), Some(&&(yours, _))) = (ours.peek(), theirs.peek()) {
+            let next = if mine <= yours { ours.next() } else { theirs.next() };
+            both.extend(next);
+        }
+        both.extend(ours);
+        both.extend(theirs);
+        *self = both;
         debug_assert!(self.descends(other), "a merged vector lost history");
     }
 
@@ -88,6 +102,10 @@ impl VersionVector {
     /// Whether nothing has been seen.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    fn extend<'a>(&mut self, entries: impl IntoIterator<Item = &'a (Actor, u64)>) {
+        entries.into_iter().for_each(|&(actor, counter)| self.insert(Dot { actor, counter }));
     }
 
     fn position(&self, actor: Actor) -> Result<usize, usize> {

@@ -1,7 +1,9 @@
 //! The trees of one replica, kept up to date by every write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+
+use foldhash::fast::FixedState;
 
 use super::{Slice, entry_hash};
 use crate::NamespaceId;
@@ -56,19 +58,49 @@ impl Cell {
     }
 }
 
-/// One slice of a tree.
+/// One slice of a tree: never without a cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Leaves {
     total: Cell,
-    cells: BTreeMap<u8, Cell>,
+    /// By leaf, in order; at most 256.
+    cells: Vec<(u8, Cell)>,
 }
 
-type Tree = BTreeMap<Slice, Leaves>;
+impl Leaves {
+    fn add(&mut self, leaf: u8, cell: Cell) {
+        self.total.add(cell);
+        match self.cells.binary_search_by_key(&leaf, |&(leaf, _)| leaf) {
+            Ok(at) => {
+                self.cells[at].1.add(cell);
+                if self.cells[at].1.is_empty() {
+                    self.cells.remove(at);
+                }
+            }
+            Err(_) if cell.is_empty() => {}
+            Err(at) => self.cells.insert(at, (leaf, cell)),
+        }
+    }
+
+    fn cell(&self, leaf: u8) -> Option<Cell> {
+        let at = self.cells.binary_search_by_key(&leaf, |&(leaf, _)| leaf).ok()?;
+        Some(self.cells[at].1)
+    }
+}
+
+#[expect(
+    clippy::disallowed_types,
+    reason = "the hasher's seed is fixed and the map is never iterated"
+)]
+type Map = std::collections::HashMap<(Place, Slice), Leaves, FixedState>;
 
 /// All trees of one replica.
+///
+/// A write goes to its slice of its tree at once, because every write does; who goes through a tree in order finds its
+/// slices in the index, which changes only when one begins or ends.
 #[derive(Clone, Debug, Default)]
 pub struct Trees {
-    by_place: BTreeMap<Place, Tree>,
+    leaves: Map,
+    index: BTreeMap<Place, BTreeSet<Slice>>,
     /// Cells in each slice, so that looking for passed ones costs nothing.
     slices: BTreeMap<Slice, usize>,
     passed_ms: u64,
@@ -95,6 +127,20 @@ impl Trees {
         new: Option<&Object>,
     ) {
         let (old, new) = (versions(old), versions(new));
+        if let ([from], [to]) = (old, new)
+            && !counts_in(from, new)
+            && !counts_in(to, old)
+        {
+            // The usual write replaces one version, often within its cell: one walk instead of two.
+            let (from_id, from) = entry(place, (key, key_hash), from);
+            let (id, mut cell) = entry(place, (key, key_hash), to);
+            if from_id == id {
+                cell.add(from.negative());
+            } else {
+                self.note(from_id, from.negative());
+            }
+            return self.note(id, cell);
+        }
         for version in old.iter().filter(|version| !counts_in(version, new)) {
             let (id, cell) = entry(place, (key, key_hash), version);
             self.note(id, cell.negative());
@@ -117,12 +163,13 @@ impl Trees {
             return false;
         }
         self.slices.retain(|slice, _| !is_due(slice));
-        for tree in self.by_place.values_mut() {
-            while tree.first_key_value().is_some_and(|(slice, _)| is_due(slice)) {
+        for (&place, tree) in &mut self.index {
+            while let Some(slice) = tree.first().copied().filter(is_due) {
                 tree.pop_first();
+                self.leaves.remove(&(place, slice));
             }
         }
-        self.by_place.retain(|_, tree| !tree.is_empty());
+        self.index.retain(|_, tree| !tree.is_empty());
         true
     }
 
@@ -141,22 +188,23 @@ impl Trees {
 
     /// One cell.
     pub fn cell(&self, id: CellId) -> Cell {
-        let leaves = self.by_place.get(&id.place).and_then(|tree| tree.get(&id.slice));
-        leaves.and_then(|leaves| leaves.cells.get(&id.leaf)).copied().unwrap_or_default()
+        let leaves = self.leaves.get(&(id.place, id.slice));
+        leaves.and_then(|leaves| leaves.cell(id.leaf)).unwrap_or_default()
     }
 
     /// Trees of a run of partitions, in order, empty ones left out.
     pub fn places(&self, partitions: RangeInclusive<Partition>) -> impl Iterator<Item = Place> {
         let first = Place { partition: *partitions.start(), namespace: NamespaceId(0) };
         let last = Place { partition: *partitions.end(), namespace: NamespaceId(u32::MAX) };
-        self.by_place.range(first..=last).map(|(&place, _)| place)
+        self.index.range(first..=last).map(|(&place, _)| place)
     }
 
     /// Slices of a tree that end after `horizon_ms`, each with its sum.
     pub fn slices(&self, place: Place, horizon_ms: u64) -> impl Iterator<Item = (Slice, Cell)> {
-        let tree = self.by_place.get(&place).into_iter().flatten();
-        tree.filter(move |(slice, _)| !slice.has_passed(horizon_ms))
-            .map(|(&slice, leaves)| (slice, leaves.total))
+        let slices = self.index.get(&place).into_iter().flatten().copied();
+        slices
+            .filter(move |slice| !slice.has_passed(horizon_ms))
+            .filter_map(move |slice| Some((slice, self.leaves.get(&(place, slice))?.total)))
     }
 
     /// The root of a tree: the sum of its slices that end after `horizon_ms`.
@@ -169,8 +217,8 @@ impl Trees {
     /// The sums of a slice's groups: group g holds the keys whose hashes begin with the four bits of g.
     pub fn groups(&self, place: Place, slice: Slice) -> [u64; GROUPS] {
         let mut sums = [0_u64; GROUPS];
-        let leaves = self.by_place.get(&place).and_then(|tree| tree.get(&slice));
-        for (&leaf, cell) in leaves.into_iter().flat_map(|leaves| &leaves.cells) {
+        let leaves = self.leaves.get(&(place, slice));
+        for &(leaf, cell) in leaves.into_iter().flat_map(|leaves| &leaves.cells) {
             let sum = &mut sums[slice.group(leaf)];
             *sum = sum.wrapping_add(cell.sum);
         }
@@ -204,24 +252,29 @@ impl Trees {
         if id.slice.has_passed(self.passed_ms) {
             return false;
         }
-        let tree = self.by_place.entry(id.place).or_default();
-        let leaves = tree.entry(id.slice).or_default();
-        leaves.total.add(cell);
-        let known = leaves.cells.len();
-        let held = leaves.cells.entry(id.leaf).or_default();
-        held.add(cell);
-        if held.is_empty() {
-            leaves.cells.remove(&id.leaf);
+        let leaves = self.leaves.entry((id.place, id.slice)).or_default();
+        let before = leaves.cells.len();
+        leaves.add(id.leaf, cell);
+        let after = leaves.cells.len();
+        if before == 0 {
+            self.index.entry(id.place).or_default().insert(id.slice);
         }
-        let (before, after) = (known, leaves.cells.len());
         if after == 0 {
-            tree.remove(&id.slice);
-        }
-        if tree.is_empty() {
-            self.by_place.remove(&id.place);
+            self.end(id.place, id.slice);
         }
         self.count(id.slice, before, after);
         true
+    }
+
+    /// A slice of a tree has no cell left.
+    fn end(&mut self, place: Place, slice: Slice) {
+        self.leaves.remove(&(place, slice));
+        if let Some(tree) = self.index.get_mut(&place) {
+            tree.remove(&slice);
+            if tree.is_empty() {
+                self.index.remove(&place);
+            }
+        }
     }
 
     fn count(&mut self, slice: Slice, before: usize, after: usize) {
@@ -239,7 +292,7 @@ impl Trees {
 /// Equal when the same is held; what is still to be written out does not matter.
 impl PartialEq for Trees {
     fn eq(&self, other: &Self) -> bool {
-        (&self.by_place, self.passed_ms) == (&other.by_place, other.passed_ms)
+        (&self.leaves, self.passed_ms) == (&other.leaves, other.passed_ms)
     }
 }
 

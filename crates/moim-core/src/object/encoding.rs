@@ -187,13 +187,18 @@ fn ages(reader: &mut Reader, pairs: usize) -> Result<Vec<Hlc>, DecodeError> {
 }
 
 /// Time and dot: what tells one version from every other.
-pub(super) fn put_identity(bytes: &mut Vec<u8>, version: &Version) {
+/// Bytes of a version's identity.
+pub(super) const IDENTITY_BYTES: usize = 8 + ACTOR_BYTES + 8;
+
+const ACTOR_BYTES: usize = 8 + 8 + 4;
+
+pub(super) fn put_identity(bytes: &mut impl BufMut, version: &Version) {
     bytes.put_u64(version.written.as_u64());
     put_actor(bytes, version.dot.actor);
     bytes.put_u64(version.dot.counter);
 }
 
-fn put_actor(bytes: &mut Vec<u8>, actor: Actor) {
+fn put_actor(bytes: &mut impl BufMut, actor: Actor) {
     bytes.put_u64(actor.node.0);
     bytes.put_u64(actor.epoch.run);
     bytes.put_u32(actor.epoch.serial);

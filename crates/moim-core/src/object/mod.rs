@@ -113,12 +113,18 @@ impl Object {
     /// 128 bits that are equal exactly when the versions are. Values, creation times and what expiry has dropped do
     /// not count: they follow from the versions.
     pub fn digest(&self) -> u128 {
-        let mut bytes = Vec::with_capacity(64);
         match self {
-            Self::Lww(version) => encoding::put_identity(&mut bytes, version),
-            Self::Siblings(siblings) => encoding::put_vector(&mut bytes, siblings.context()),
+            Self::Lww(version) => {
+                let mut bytes = [0; encoding::IDENTITY_BYTES];
+                encoding::put_identity(&mut &mut bytes[..], version);
+                xxhash_rust::xxh3::xxh3_128(&bytes)
+            }
+            Self::Siblings(siblings) => {
+                let mut bytes = Vec::with_capacity(64);
+                encoding::put_vector(&mut bytes, siblings.context());
+                xxhash_rust::xxh3::xxh3_128(&bytes)
+            }
         }
-        xxhash_rust::xxh3::xxh3_128(&bytes)
     }
 
     /// The same history without any value: joined into a copy, it takes away just what this object holds.

@@ -43,7 +43,7 @@ impl Node {
             }
             Ask::Leaves(place, groups) => self.differing_leaves(asker.node, terms, place, &groups),
             Ask::Entries(page) => return self.begin_asked_page(asker, terms, page),
-            Ask::Rest(from) => return self.begin_asked_rest(asker, *terms, from),
+            Ask::Rest(page) => return self.begin_asked_rest(asker, terms, page),
             Ask::Done(partition) => {
                 self.note_equal((asker.node, terms.filled), partition, terms, terms.theirs);
                 Answer::Done
@@ -88,7 +88,7 @@ impl Node {
                 }
             }
         }
-        Answer::Spans(differ, self.filling.is_none())
+        Answer::Spans(differ, self.has_all())
     }
 
     fn differing_slices(

@@ -72,6 +72,29 @@ pub struct PageOfEntries {
     pub entries: Vec<u64>,
 }
 
+/// Runs of partitions that are filled one after the other, and named by one number.
+pub(crate) const RUN_PARTITIONS: u16 = 256;
+
+/// A page of what a node lacks that fills its disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageOfRest {
+    /// From this persisted key on.
+    pub from: Bytes,
+    /// Up to this partition, included; at most 256 of them.
+    pub last: Partition,
+    /// Partitions of which the asking node holds nothing: bit i for the one i before the last.
+    pub empty: [u64; 4],
+}
+
+impl PageOfRest {
+    /// Whether the asking node wants everything of a partition.
+    pub(super) fn is_empty(&self, partition: Partition) -> bool {
+        let Some(before) = self.last.get().checked_sub(partition.get()) else { return false };
+        let word = self.empty.get(usize::from(before / 64));
+        word.is_some_and(|word| word & (1 << (before % 64)) != 0)
+    }
+}
+
 /// A question, or something to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -96,8 +119,8 @@ pub enum Ask {
     },
     /// What the two of us held of this partition is at both now.
     Done(Partition),
-    /// What do you hold, from this persisted key on, that trees do not count?
-    Rest(Bytes),
+    /// What do you hold there that trees do not count, and where I have nothing, what at all?
+    Rest(PageOfRest),
 }
 
 /// An answer to [`Ask`].
@@ -124,7 +147,7 @@ pub enum Answer {
     Object(Option<Bytes>),
     /// Noted.
     Done,
-    /// What trees do not count.
+    /// What trees do not count, and more where the asking node holds nothing.
     Rest {
         /// Persisted keys and encoded objects.
         objects: Vec<(Bytes, Bytes)>,
@@ -149,7 +172,7 @@ impl Ask {
                 Self::Entries(page) => 8 * page.entries.len() as u64,
                 Self::Object { key, object, .. } => (key.len() + object.len()) as u64,
                 Self::Begin | Self::Done(_) => 0,
-                Self::Rest(from) => from.len() as u64,
+                Self::Rest(page) => page.from.len() as u64 + 34,
             }
     }
 }

@@ -10,11 +10,12 @@ use moim_core::{NamespaceId, NodeId};
 use super::entries::{HashRange, Page};
 use super::rest::Rest;
 use super::{
-    Answer, Ask, Question, SLICES_MAX, SPAN_PARTS, SPANS_MAX, SliceGroups, SliceSum, Span, Terms,
+    Answer, Ask, Question, SLICES_MAX, SMALL_TREE_ENTRIES, SPAN_PARTS, SPANS_MAX, SliceGroups,
+    SliceSum, Span, Terms,
 };
 use crate::api::Why;
 use crate::coordinator::Operation;
-use crate::gate::Outgoing;
+use crate::gate::{NOTHING, Outgoing};
 use crate::keyspace;
 use crate::message::{Message, OpId};
 use crate::node::Node;
@@ -26,6 +27,8 @@ pub(crate) struct Exchange {
     pub(super) id: u64,
     pub(super) reason: ExchangeReason,
     pub(super) terms: Terms,
+    /// The partitions that it is about: first and last.
+    pub(super) span: (u16, u16),
     /// Runs of partitions still to be compared: first and last.
     frontier: VecDeque<(u16, u16)>,
     /// Those asked about now.
@@ -85,11 +88,16 @@ impl Exchange {
             id,
             reason,
             terms,
-            frontier: VecDeque::from([span]),
+            span,
+            frontier: match reason {
+                // What its peer has was taken just before, so that all but a few partitions are equal.
+                ExchangeReason::Fill => (span.0..=span.1).map(|at| (at, at)).collect(),
+                _ => VecDeque::from([span]),
+            },
             asked: Vec::new(),
             differing: VecDeque::new(),
             work: None,
-            rest: (reason == ExchangeReason::Fill).then(Rest::new),
+            rest: None,
             peer_filled: false,
             view: ExchangeView::new(reason, mono_ms),
             paid_bytes: 0,
@@ -162,18 +170,22 @@ impl Node {
     pub(super) fn put_question(&mut self, peer: NodeId, ask: Ask, errand: Option<super::Errand>) {
         let Some(exchange) = self.exchanges.get_mut(peer) else { return };
         let (terms, begun, exchange) = (exchange.terms, exchange.oldest(), exchange.id);
-        let to = match &errand {
-            Some(errand) if errand.is_here => self.info.member.node,
-            _ => peer,
+        let is_here = errand.as_ref().is_some_and(|errand| errand.is_here);
+        let to = if is_here { self.info.member.node } else { peer };
+        let reveals = match ask {
+            // That a comparison begins, and that nothing is held, tells nothing of what is.
+            Ask::Begin | Ask::Rest(_) => NOTHING,
+            // What goes to this node's own replica tells nobody anything.
+            _ if is_here => NOTHING,
+            _ => self.store.last_batch(),
         };
-        if to == peer {
+        if !is_here {
             self.progress(peer, |view| view.bytes += ask.bytes());
         }
         let deadline = self.now.mono_ms + u64::from(self.options.exchange_answer_ms);
         let begun = begun.filter(|_| errand.is_some());
         let question = Question { peer, exchange, begun, errand };
         let op = self.register(deadline, Operation::Exchange(question));
-        let reveals = self.store.last_batch();
         self.send(reveals, Outgoing::Peer(to, Message::Exchange { op, terms, ask }));
     }
 
@@ -265,8 +277,8 @@ impl Node {
         sums
     }
 
-    /// The groups that differ, by namespace: those where only lasting values do have their leaves compared, the others
-    /// are looked at as they are.
+    /// What differs, by namespace: small trees are looked at as they are; of others the groups in which only lasting
+    /// values differ have their leaves compared.
     fn on_slices(&mut self, peer: NodeId, theirs: &[SliceGroups]) {
         let Some(work) = self.exchanges.get_mut(peer).and_then(|exchange| exchange.work.as_mut())
         else {
@@ -274,8 +286,13 @@ impl Node {
         };
         let partition = work.partition;
         let mut differing: BTreeMap<(NamespaceId, u8), Vec<Slice>> = BTreeMap::new();
+        let mut small: BTreeMap<NamespaceId, Vec<Slice>> = BTreeMap::new();
         for SliceGroups { namespace, slice, groups } in theirs.iter().take(SLICES_MAX) {
             let place = Place { partition, namespace: *namespace };
+            if self.store.trees().root(place, 0).count <= SMALL_TREE_ENTRIES {
+                small.entry(*namespace).or_default().push(*slice);
+                continue;
+            }
             let own = self.store.trees().groups(place, *slice);
             for (group, (own, theirs)) in (0_u8..).zip(own.iter().zip(groups)) {
                 if own != theirs {
@@ -288,6 +305,10 @@ impl Node {
             return;
         };
         work.partial |= theirs.len() >= SLICES_MAX;
+        for (namespace, slices) in small {
+            let place = Place { partition, namespace };
+            work.ranges.push_back(HashRange::of_tree(place, slices));
+        }
         for ((namespace, group), slices) in differing {
             let place = Place { partition, namespace };
             if slices == [Slice::NEVER] {

@@ -34,6 +34,11 @@ pub(super) struct HashRange {
 }
 
 impl HashRange {
+    /// All keys of a tree.
+    pub(super) fn of_tree(place: Place, slices: Vec<Slice>) -> Self {
+        Self { place, slices, from_hash: 0, below: None }
+    }
+
     /// All keys whose hashes begin with the four bits of a group.
     pub(super) fn of_group(place: Place, group: u8, slices: Vec<Slice>) -> Self {
         let from_hash = u32::from(group & 0x0f) << 28;

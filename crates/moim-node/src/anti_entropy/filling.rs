@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use moim_core::NodeId;
+use moim_core::merkle::Trees;
 use moim_core::ring::Partition;
 use moim_storage::{Family, Write};
 
-use super::{Comparisons, Exchange};
+use super::{Comparisons, Exchange, RUN_PARTITIONS};
 use crate::keyspace;
 use crate::node::Node;
 use crate::settled::Settling;
@@ -27,9 +28,11 @@ const RETRY_MS: u64 = 1_000;
 pub(crate) struct Filling {
     /// Peers compared with since, and whether they had all their partitions.
     pending: BTreeMap<Partition, BTreeMap<NodeId, bool>>,
-    /// Peers whose deletions and contexts this node has taken ([`super::rest`]).
-    rests: BTreeSet<NodeId>,
+    /// What has been taken of peers before trees were compared ([`super::rest`]), by run of partitions.
+    rests: BTreeSet<(NodeId, u16)>,
     partitions: u64,
+    /// Bytes that ended exchanges have moved, about.
+    bytes: u64,
     changed: bool,
     /// Peers not to be asked before this moment of the monotonic clock.
     paused: BTreeMap<NodeId, u64>,
@@ -41,12 +44,18 @@ impl Filling {
             pending.map(|partition| (partition, BTreeMap::new())).collect();
         let partitions = pending.len() as u64;
         let (changed, paused, rests) = (true, BTreeMap::new(), BTreeSet::new());
-        (partitions > 0).then_some(Self { pending, rests, partitions, changed, paused })
+        let filling = Self { pending, rests, partitions, bytes: 0, changed, paused };
+        (partitions > 0).then_some(filling)
     }
 
     /// What the disk kept.
     pub(crate) fn stored(bits: Option<&Bytes>) -> Option<Self> {
         Self::new(keyspace::decode_partitions(bits?))
+    }
+
+    /// Bytes that ended exchanges have moved, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(crate) fn view(&self) -> FillingView {
@@ -58,7 +67,8 @@ impl Filling {
 impl Node {
     /// Whether this node has what was acknowledged of a partition.
     pub(crate) fn is_filled(&self, partition: Partition) -> bool {
-        self.filling.as_ref().is_none_or(|filling| !filling.pending.contains_key(&partition))
+        self.recall.is_none()
+            && self.filling.as_ref().is_none_or(|filling| !filling.pending.contains_key(&partition))
     }
 
     /// The disk was lost, all of it or what was written last: everything that this node owns is to be filled.
@@ -93,17 +103,17 @@ impl Node {
         self.begin_filling();
     }
 
-    /// Everything that trees do not count has come from a peer.
-    pub(super) fn has_rest_of(&mut self, peer: NodeId) {
+    /// Everything that trees do not count has come from a peer, for the run that begins with this partition.
+    pub(super) fn has_rest_of(&mut self, peer: NodeId, first: u16) {
         if let Some(filling) = &mut self.filling {
-            filling.rests.insert(peer);
+            filling.rests.insert((peer, first / RUN_PARTITIONS));
         }
     }
 
     /// A partition was compared with one of its other owners, and what that one held is here.
     pub(super) fn filled_from(&mut self, peer: NodeId, partition: Partition, peer_filled: bool) {
         let Some(filling) = &mut self.filling else { return };
-        if !filling.rests.contains(&peer) {
+        if !filling.rests.contains(&(peer, partition.get() / RUN_PARTITIONS)) {
             return;
         }
         let Some(compared) = filling.pending.get_mut(&partition) else { return };
@@ -149,20 +159,69 @@ impl Node {
         }
     }
 
-    /// Whether this node lacks something that `peer` may have, and has not asked it just now.
-    pub(super) fn wants_filling_from(&self, peer: NodeId) -> bool {
-        let Some(filling) = &self.filling else { return false };
-        let paused = filling.paused.get(&peer).is_some_and(|&until| until > self.now.mono_ms);
-        let lacks = |(partition, compared): (&Partition, &BTreeMap<NodeId, bool>)| {
-            compared.get(&peer) != Some(&true) && self.shares(peer, partition.get())
-        };
-        !paused && filling.pending.iter().any(lacks)
+    /// Whom to compare which run of partitions with next: the first run that is not filled, with an owner that has not
+    /// been met there. Run by run and not peer by peer, so that what is filled is served while the rest still fills; two
+    /// peers at once, but not in one run, so that what one gives need not come from the other.
+    pub(super) fn next_to_fill(&self) -> Option<(NodeId, (u16, u16))> {
+        let (filling, count) = (self.filling.as_ref()?, self.partition_count());
+        let is_free = |&peer: &NodeId| !self.exchanges.runs_with(peer);
+        let may_ask =
+            |peer: &NodeId| is_free(peer) && self.can_ask(*peer) && !self.is_paused(*peer);
+        let peers: Vec<_> = self.co_owners().into_iter().filter(may_ask).collect();
+        let filled = self.exchanges.filled_now();
+        let is_idle = |run: u16| !filled.contains(&run);
+        let pending = filling.pending.iter();
+        let mut pending =
+            pending.filter(|(partition, _)| is_idle(partition.get() / RUN_PARTITIONS));
+        let next = pending.find_map(|(&partition, compared)| {
+            let lacks = |peer: &&NodeId| {
+                compared.get(peer) != Some(&true) && self.shares(**peer, partition.get())
+            };
+            peers.iter().find(lacks).map(|&peer| (peer, partition.get()))
+        });
+        let (peer, partition) = next?;
+        let first = partition - partition % RUN_PARTITIONS;
+        Some((peer, (first, (first + (RUN_PARTITIONS - 1)).min(count - 1))))
     }
 
-    /// An exchange with a peer has ended: another one goes first.
-    pub(super) fn filling_paused(&mut self, peer: NodeId) {
+    /// Whether a peer is not asked to fill just now.
+    pub(super) fn is_paused(&self, peer: NodeId) -> bool {
+        let paused = self.filling.as_ref().and_then(|filling| filling.paused.get(&peer));
+        paused.is_some_and(|&until| until > self.now.mono_ms)
+    }
+
+    /// Partitions of a run of which this node holds nothing, as [`super::PageOfRest::empty`] names them.
+    pub(super) fn empty_of((first, last): (u16, u16), trees: &Trees) -> [u64; 4] {
+        let is_empty = |at: &u16| {
+            keyspace::partition(*at).is_some_and(|at| trees.places(at..=at).next().is_none())
+        };
+        let mut bits = [0; 4];
+        for before in (first..=last).filter(is_empty).map(|at| last - at) {
+            if let Some(word) = bits.get_mut(usize::from(before / 64)) {
+                *word |= 1 << (before % 64);
+            }
+        }
+        bits
+    }
+
+    /// An exchange that fills has ended. A peer that could not give all of its run is left alone for a while, so that
+    /// others are asked.
+    pub(super) fn fill_ended(&mut self, peer: NodeId, exchange: &Exchange) {
+        let (first, last) = exchange.span;
         let until = self.now.mono_ms + RETRY_MS;
-        if let Some(filling) = &mut self.filling {
+        let Some(filling) = &mut self.filling else { return };
+        filling.bytes += exchange.view.bytes;
+        let (Some(first), Some(last)) = (keyspace::partition(first), keyspace::partition(last))
+        else {
+            return;
+        };
+        let pending: Vec<_> = filling.pending.range(first..=last).collect();
+        let lacks = |compared: &BTreeMap<NodeId, bool>| compared.get(&peer) != Some(&true);
+        let left = pending.into_iter().filter(|(_, compared)| lacks(compared));
+        let left: Vec<_> = left.map(|(&partition, _)| partition.get()).collect();
+        if left.into_iter().any(|at| self.shares(peer, at))
+            && let Some(filling) = &mut self.filling
+        {
             filling.paused.insert(peer, until);
         }
     }

@@ -21,8 +21,9 @@
 //! | `entries` | the side that asks: pages of entries, and objects both ways |
 //! | `answer` | the side that answers |
 //! | `comparisons` | who was equal since when |
+//! | `recall` | a node that starts: is its disk an old one? |
 //! | `filling` | a node that lost its disk |
-//! | `rest` | what trees do not count, for such a node |
+//! | `rest` | what such a node takes before it compares |
 //!
 //! Left out: what may be forgotten once all are equal (`settled`), and how fast background work may go (`pace`).
 
@@ -32,14 +33,17 @@ mod comparisons;
 mod descent;
 mod entries;
 mod filling;
+mod recall;
 mod rest;
 mod schedule;
 
-pub use ask::{Answer, Ask, PageOfEntries, SliceGroups, SliceSum, Span, Terms};
+pub(crate) use ask::RUN_PARTITIONS;
+pub use ask::{Answer, Ask, PageOfEntries, PageOfRest, SliceGroups, SliceSum, Span, Terms};
 pub(crate) use comparisons::Comparisons;
 pub(crate) use descent::Exchange;
 pub(crate) use entries::Errand;
 pub(crate) use filling::Filling;
+pub(crate) use recall::Recall;
 pub(crate) use schedule::Exchanges;
 pub use schedule::Repair;
 
@@ -58,14 +62,22 @@ const SLICES_MAX: usize = 512;
 /// Entries of its own that a node looks at for one page.
 const PAGE_ENTRIES_MAX: usize = 1_024;
 
-/// Bytes of objects in one page, unless the first one alone is larger.
-const PAGE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of objects in one page, unless the first one alone is larger. Whoever gets it joins them in a turn or two, and
+/// clients wait meanwhile.
+const PAGE_BYTES_MAX: usize = 128 << 10;
+
+/// Entries that a tree of this node may have and still be compared as one range, without its leaves: naming so many costs
+/// no more than the sums of 256 leaves.
+const SMALL_TREE_ENTRIES: u64 = 256;
 
 /// Objects on their way at once in one exchange; in one that fills a lost disk.
 const OBJECTS_IN_FLIGHT_MAX: usize = 64;
 const OBJECTS_IN_FLIGHT_FILL_MAX: usize = 256;
 
-/// Exchanges that one node asks in at once, beside the one that fills it.
+/// Exchanges at once that fill a lost disk, with different peers.
+const FILLS_MAX: usize = 2;
+
+/// Exchanges that one node asks in at once, beside those that fill it.
 const EXCHANGES_MAX: usize = 2;
 
 /// An exchange's question under way.

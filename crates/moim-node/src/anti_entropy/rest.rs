@@ -1,41 +1,52 @@
-//! What trees do not count: deletions, headers of expired values, and what the contexts of siblings say of them.
+//! What a node takes that fills its disk, before trees are compared: what they do not count (deletions, headers of
+//! expired values, what the contexts of siblings say of them), and of partitions where it holds nothing, all there is.
 //!
 //! Comparing trees brings what lives. That is enough for a replica that missed something, because W others hold what it
 //! missed; it is not for one that lost its disk, because it was one of those W. Where it had a deletion that another
 //! owner never got, that owner would bring the deleted value back into it, and the two would be a quorum. So whoever
 //! fills takes the rest first, and a comparison counts only with a peer whose rest it has (INV-7).
 //!
-//! Live values of `lww` namespaces are left to the trees. Objects with siblings come whole, live ones too: a context
-//! without the values that it covers would delete them.
+//! Live values of `lww` namespaces are left to the trees where this node has some, as after a restored backup: only what
+//! differs travels. Where it has none, all of them differ, and they come in the order in which they lie on the peer's
+//! disk, a page a question; then the trees agree but for what was written meanwhile. Objects with siblings always come
+//! whole, live ones too: a context without the values that it covers would delete them.
 
 use std::collections::VecDeque;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use moim_core::NodeId;
 use moim_core::object::Object;
+use moim_core::ring::Partition;
 use moim_storage::Family;
 
 use super::entries::Errand;
-use super::{Answer, Ask, OBJECTS_IN_FLIGHT_FILL_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, Terms};
+use super::{
+    Answer, Ask, OBJECTS_IN_FLIGHT_FILL_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, PageOfRest, Terms,
+};
 use crate::api::{Effect, ListedPage, Why};
 use crate::coordinator::Listing;
 use crate::keyspace;
 use crate::node::Node;
 use crate::replica::Asker;
 
+/// Entries read for one answer where most of them are sent.
+const WHOLE_ENTRIES_MAX: usize = 256;
+
 /// What is still to be taken of a peer's rest.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rest {
-    /// The persisted key from which on to ask; `None` when all has been asked for.
-    from: Option<Bytes>,
+    /// The page to ask for next; `None` when all has been asked for.
+    next: Option<PageOfRest>,
     todo: VecDeque<(Errand, Bytes)>,
     in_flight: usize,
 }
 
 impl Rest {
-    /// All of it.
-    pub(super) fn new() -> Self {
-        Self { from: Some(Bytes::new()), ..Self::default() }
+    /// All of it in a run of partitions, where this node holds nothing of those in `empty`.
+    pub(super) fn new(first: Partition, last: Partition, empty: [u64; 4]) -> Self {
+        let (from, _) = keyspace::partitions_range(first, last);
+        let next = Some(PageOfRest { from, last, empty });
+        Self { next, todo: VecDeque::new(), in_flight: 0 }
     }
 }
 
@@ -44,11 +55,12 @@ impl Node {
     pub(super) fn ask_rest(&mut self, peer: NodeId) {
         let Some(exchange) = self.exchanges.get_mut(peer) else { return };
         let Some(rest) = &mut exchange.rest else { return };
-        if let Some(from) = rest.from.take() {
-            return self.question(peer, Ask::Rest(from));
+        if let Some(page) = rest.next.clone() {
+            return self.question(peer, Ask::Rest(page));
         }
         exchange.rest = None;
-        self.has_rest_of(peer);
+        let (first, _) = exchange.span;
+        self.has_rest_of(peer, first);
         self.go_on(peer);
     }
 
@@ -61,7 +73,7 @@ impl Node {
     ) {
         let Some(exchange) = self.exchanges.get_mut(peer) else { return };
         let Some(rest) = &mut exchange.rest else { return };
-        rest.from = next;
+        rest.next = rest.next.take().zip(next).map(|(page, from)| PageOfRest { from, ..page });
         for (persisted, object) in objects {
             if let Some((namespace, _, key)) = keyspace::split_data_key(&persisted) {
                 rest.todo.push_back((Errand::here(namespace, key), object));
@@ -98,14 +110,21 @@ impl Node {
     }
 
     /// A peer that fills its disk wants this node's rest.
-    pub(super) fn begin_asked_rest(&mut self, asker: Asker, terms: Terms, from: Bytes) {
+    pub(super) fn begin_asked_rest(&mut self, asker: Asker, terms: &Terms, page: PageOfRest) {
+        let (_, to) = keyspace::partitions_range(page.last, page.last);
+        let from = page.from.clone();
+        // What is sent whole soon fills an answer, and what does not fit has been read in vain.
+        let limit = if page.empty == [0; 4] { PAGE_ENTRIES_MAX } else { WHOLE_ENTRIES_MAX };
+        if from >= to {
+            let answer = Answer::Rest { objects: Vec::new(), next: None };
+            return self.answer_exchange(asker, Ok(answer), self.store.last_batch());
+        }
         if self.listings.len() >= self.options.listings_max {
             return self.answer_exchange(asker, Err(Why::Overloaded), crate::gate::NOTHING);
         }
         let id = self.store.next_read();
-        self.listings.insert(id, Listing::Rest { asker, terms: Box::new(terms) });
-        let to = Bytes::from_static(&keyspace::DATA_END);
-        let (family, limit) = (Family::Data, PAGE_ENTRIES_MAX);
+        self.listings.insert(id, Listing::Rest { asker, question: Box::new((*terms, page)) });
+        let family = Family::Data;
         self.effects.push(Effect::List { id, family, from, to, limit });
     }
 
@@ -113,29 +132,35 @@ impl Node {
     pub(crate) fn on_asked_rest(
         &mut self,
         asker: Asker,
-        terms: &Terms,
+        question: &(Terms, PageOfRest),
         page: Result<ListedPage, String>,
     ) {
         let result = match page {
-            Ok(page) => Ok(self.rest_of(asker.node, terms, page)),
+            Ok(page) => Ok(self.rest_of(asker.node, question, page)),
             Err(_) => Err(Why::Disk),
         };
         let reveals = self.store.last_batch();
         self.answer_exchange(asker, result, reveals);
     }
 
-    fn rest_of(&self, peer: NodeId, terms: &Terms, page: ListedPage) -> Answer {
+    fn rest_of(
+        &self,
+        peer: NodeId,
+        (terms, question): &(Terms, PageOfRest),
+        page: ListedPage,
+    ) -> Answer {
         let (mut objects, mut bytes) = (Vec::new(), 0);
-        let mut next = page.entries.last().filter(|_| page.more).map(|(last, _)| after(last));
+        let last = page.entries.last().filter(|_| page.more);
+        let mut next = last.map(|(last, _)| keyspace::after(last));
         for (persisted, encoded) in page.entries {
-            let place = keyspace::place_of(&persisted).map(|(place, ..)| place);
-            if !place.is_some_and(|place| self.is_compared(peer, terms, place))
-                || !is_rest(&encoded)
+            let Some((place, ..)) = keyspace::place_of(&persisted) else { continue };
+            if !self.is_compared(peer, terms, place)
+                || !(question.is_empty(place.partition) || is_rest(&encoded))
             {
                 continue;
             }
             bytes += persisted.len() + encoded.len();
-            let last = after(&persisted);
+            let last = keyspace::after(&persisted);
             objects.push((persisted, encoded));
             if bytes >= PAGE_BYTES_MAX {
                 next = Some(last);
@@ -153,12 +178,4 @@ fn is_rest(encoded: &Bytes) -> bool {
         Ok(Object::Siblings(_)) => true,
         Err(_) => false,
     }
-}
-
-/// The first key after this one.
-fn after(persisted: &[u8]) -> Bytes {
-    let mut next = BytesMut::with_capacity(persisted.len() + 1);
-    next.put_slice(persisted);
-    next.put_u8(0);
-    next.freeze()
 }

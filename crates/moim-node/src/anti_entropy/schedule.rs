@@ -6,8 +6,10 @@ use moim_core::clock::Hlc;
 use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
 
-use super::{Ask, EXCHANGES_MAX, Exchange, Question, Terms};
+use super::rest::Rest;
+use super::{Ask, EXCHANGES_MAX, Exchange, FILLS_MAX, Question, RUN_PARTITIONS, Terms};
 use crate::coordinator::Operation;
+use crate::keyspace;
 use crate::node::Node;
 use crate::options::Mutation;
 use crate::timer::Timer;
@@ -72,8 +74,15 @@ impl Exchanges {
         self.drawn
     }
 
-    fn filling(&self) -> bool {
-        self.running.values().any(Exchange::fills)
+    /// Whether this node asks in an exchange with a peer.
+    pub(super) fn runs_with(&self, peer: NodeId) -> bool {
+        self.running.contains_key(&peer)
+    }
+
+    /// Runs of partitions that are being filled.
+    pub(super) fn filled_now(&self) -> Vec<u16> {
+        let fills = self.running.values().filter(|exchange| exchange.fills());
+        fills.map(|exchange| exchange.span.0 / RUN_PARTITIONS).collect()
     }
 
     /// What is left to do on demand with a peer.
@@ -92,13 +101,33 @@ impl Node {
             self.store.pass_slices(passed_ms);
         }
         self.comparisons.pass(self.store.trees().passed_ms().min(passed_ms));
-        if self.admission().is_ok() {
-            for peer in self.co_owners() {
-                self.consider(peer);
-            }
-        }
+        self.watch_transfers();
+        self.consider_all();
         let wait_ms = if self.filling.is_none() { TICK_MS } else { TICK_FILL_MS };
         self.timers.set(self.now.mono_ms + wait_ms, Timer::ExchangeTick);
+    }
+
+    /// Begins what is due.
+    fn consider_all(&mut self) {
+        if self.admission().is_err() {
+            return;
+        }
+        self.fill_next();
+        for peer in self.co_owners() {
+            self.consider(peer);
+        }
+    }
+
+    /// Begins with the next runs of partitions to be filled, as many as may be under way.
+    fn fill_next(&mut self) {
+        if self.admission().is_err() {
+            return;
+        }
+        while self.exchanges.filled_now().len() < FILLS_MAX
+            && let Some((peer, span)) = self.next_to_fill()
+        {
+            self.begin_exchange(peer, ExchangeReason::Fill, (span, None));
+        }
     }
 
     /// Everybody who owns something that this node owns as well.
@@ -114,20 +143,17 @@ impl Node {
         if self.exchanges.running.contains_key(&peer) || !self.can_ask(peer) {
             return;
         }
-        if self.wants_filling_from(peer) {
-            if !self.exchanges.filling() {
-                self.begin_exchange(peer, ExchangeReason::Fill, Repair::default());
-            }
-            return;
-        }
         if running >= EXCHANGES_MAX {
             return;
         }
-        if let Some((id, repair)) = self.exchanges.demanded(peer) {
-            return self.begin_exchange(peer, ExchangeReason::Demand(id), repair);
+        let whole = (0, self.partition_count().saturating_sub(1));
+        if let Some((id, Repair { partition, namespace })) = self.exchanges.demanded(peer) {
+            let span = partition.map_or(whole, |partition| (partition.get(), partition.get()));
+            return self.begin_exchange(peer, ExchangeReason::Demand(id), (span, namespace));
         }
-        if self.asks_on_schedule(peer) && self.is_due(peer) {
-            self.begin_exchange(peer, ExchangeReason::Schedule, Repair::default());
+        // What is missing comes first: comparing it on schedule would only find it missing.
+        if self.has_all() && self.asks_on_schedule(peer) && self.is_due(peer) {
+            self.begin_exchange(peer, ExchangeReason::Schedule, (whole, None));
         }
     }
 
@@ -156,23 +182,30 @@ impl Node {
         moim_core::fingerprint(text.as_bytes()) % of_ms.max(1)
     }
 
-    fn begin_exchange(&mut self, peer: NodeId, reason: ExchangeReason, repair: Repair) {
+    fn begin_exchange(
+        &mut self,
+        peer: NodeId,
+        reason: ExchangeReason,
+        ((first, last), namespace): ((u16, u16), Option<NamespaceId>),
+    ) {
         let Some(record) = &self.record else { return };
-        let count = record.ring.partitions();
-        let whole = (0, count.get() - 1);
-        let (first, last) =
-            repair.partition.map_or(whole, |partition| (partition.get(), partition.get()));
         let terms = Terms {
             ring: record.ring.version(),
             since: self.comparison_start(),
             theirs: Hlc::ZERO,
             horizon_ms: 0,
-            namespace: repair.namespace,
-            filled: self.filling.is_none(),
+            namespace,
+            filled: self.has_all(),
         };
         let id = self.exchanges.draw();
         let partitions = (first..=last).filter(|&at| self.shares(peer, at)).count();
-        let exchange = Exchange::new((id, reason), terms, (first, last), self.now.mono_ms);
+        let mut exchange = Exchange::new((id, reason), terms, (first, last), self.now.mono_ms);
+        if reason == ExchangeReason::Fill
+            && let Some((from, to)) = keyspace::partition(first).zip(keyspace::partition(last))
+        {
+            let empty = Self::empty_of((first, last), self.store.trees());
+            exchange.rest = Some(Rest::new(from, to, empty));
+        }
         self.exchanges.running.insert(peer, exchange);
         self.progress(peer, |view| view.partitions = partitions as u64);
         self.question(peer, Ask::Begin);
@@ -212,9 +245,13 @@ impl Node {
             interval_ms / 4 + self.jitter(interval_ms / 2)
         };
         self.exchanges.due_mono_ms.insert(peer, self.now.mono_ms + wait_ms);
-        self.filling_paused(peer);
-        if let ExchangeReason::Demand(id) = exchange.reason {
-            self.end_demand(id, peer, &exchange.view, failed);
+        match exchange.reason {
+            ExchangeReason::Demand(id) => self.end_demand(id, peer, &exchange.view, failed),
+            ExchangeReason::Fill => {
+                self.fill_ended(peer, &exchange);
+                self.fill_next();
+            }
+            ExchangeReason::Schedule => {}
         }
     }
 
@@ -341,7 +378,7 @@ impl Node {
         }
     }
 
-    fn partition_count(&self) -> u16 {
+    pub(super) fn partition_count(&self) -> u16 {
         self.record.as_ref().map_or(0, |record| record.ring.partitions().get())
     }
 }

@@ -1,14 +1,20 @@
 //! Requests that another node must coordinate. A forwarded write that may have arrived is never tried elsewhere: a
 //! second dot would be a false sibling, a second INCR would count twice. The client is told that nobody knows. Only one
-//! that was refused because that node's disk is full goes on to the next owner.
+//! that was refused before anything was done goes on to the next owner: where the disk is full, where a lost disk is not
+//! yet filled, and where the node is stopping.
+//!
+//! Updates of one key never run at two nodes at once because one of them stops: it refuses those that come late only
+//! when those that it had taken are done ([`super::serial`]), and whoever is refused goes to the next owner. Only then
+//! does it part from its peers ([`crate::parting`]).
 
 use std::collections::{BTreeSet, VecDeque};
 
 use moim_core::NodeId;
 
-use super::{Job, Operation, Origin};
-use crate::api::{Failure, Outcome, Request};
+use super::{Admitted, Job, Operation, Origin, unavailable};
+use crate::api::{Action, Failure, Intent, NotReady, Outcome, Request, Why};
 use crate::message::{Message, OpId};
+use crate::namespace::Conflict;
 use crate::node::Node;
 
 /// A request on its way to the node that coordinates it.
@@ -18,8 +24,8 @@ pub(crate) struct ForwardOp {
     pub(crate) node: NodeId,
     /// Kept for another node, should this one refuse.
     request: Request,
-    /// Nodes that have no room for it.
-    full: Vec<NodeId>,
+    /// Nodes that refused it.
+    refused: Vec<NodeId>,
     started_mono_ms: u64,
 }
 
@@ -53,17 +59,86 @@ impl Forwarded {
 const RETURN_MS: u32 = 20;
 
 impl Node {
-    pub(crate) fn forward(&mut self, job: Job, node: NodeId, request: Request) {
-        self.forward_past(job, node, request, Vec::new());
+    /// Has a change coordinated where it must be: for updates by the key's first reachable owner, which serialises them;
+    /// in `siblings` by any owner that has what was acknowledged, and by this node if it is one; by another one if this
+    /// node's disk is full. Where no owner can be reached, by the first that may stand in. Forwarded requests stay where
+    /// they are, or are refused.
+    pub(super) fn place(&mut self, job: Job, request: Request) {
+        if let Origin::Forwarded(..) = job.origin {
+            return match self.refusal(&job.admitted, &request.action) {
+                Some(failure) => self.finish(job.origin, Outcome::Failed(failure)),
+                None => self.serve_change(job, request.action),
+            };
+        }
+        match self.seat(&job.admitted, &request.action, &[]) {
+            Some(node) if node != self.info.member.node => {
+                self.forward(job, node, request, Vec::new());
+            }
+            _ => self.serve_change(job, request.action),
+        }
     }
 
-    /// Forwards to `node` what the nodes in `full` have refused.
-    fn forward_past(&mut self, job: Job, node: NodeId, mut request: Request, full: Vec<NodeId>) {
+    /// Coordinates a change here, if that can be.
+    fn serve_change(&mut self, job: Job, action: Action) {
+        if !self.has_room_for(job.admitted.conflict, &action) {
+            let failure = self.disk_full();
+            return self.finish(job.origin, Outcome::Failed(failure));
+        }
+        if !self.may_mint(&job.admitted) {
+            let own = std::iter::once((self.info.member.node, Why::NotReady));
+            let (w, needed) = (job.admitted.w, job.admitted.needs_w());
+            let outcome = unavailable(Intent::Write, w, (needed, 0), own);
+            return self.finish(job.origin, outcome);
+        }
+        self.serve(job, action);
+    }
+
+    /// Why a forwarded change is not coordinated here, if it is not: nothing of it has been done then.
+    fn refusal(&self, admitted: &Admitted, action: &Action) -> Option<Failure> {
+        let is_queued =
+            matches!(action, Action::Update(_)) && self.serial.has(&admitted.target.data_key);
+        if self.is_stopping() && !is_queued {
+            return Some(Failure::NotReady(NotReady::Stopping));
+        }
+        if self.may_mint(admitted) { None } else { self.readiness().err() }
+    }
+
+    /// Who is to coordinate a change, of those that have not refused it; `None` if nobody else than perhaps this node.
+    fn seat(&self, admitted: &Admitted, action: &Action, refused: &[NodeId]) -> Option<NodeId> {
+        let own = self.info.member.node;
+        let is_able = |node: NodeId| {
+            let is_able = if node == own {
+                self.has_room_for(admitted.conflict, action) && self.may_mint(admitted)
+            } else {
+                self.can_ask(node)
+            };
+            is_able && !refused.contains(&node)
+        };
+        let serialised = matches!(action, Action::Update(_));
+        let here = admitted.conflict == Conflict::Lww || admitted.owners.contains(&own);
+        if !serialised && here && is_able(own) {
+            return Some(own);
+        }
+        let owner = admitted.owners.iter().copied().find(|&node| is_able(node));
+        owner.or_else(|| self.next_stand_in(admitted, |node| refused.contains(&node)))
+    }
+
+    /// Whether this node may make versions of a `siblings` object: not as an owner that does not have what was
+    /// acknowledged (INV-6). Its dots would be as good as any, but it does not count among W, so that the client waits
+    /// for others while there are owners that count.
+    fn may_mint(&self, admitted: &Admitted) -> bool {
+        admitted.conflict == Conflict::Lww
+            || self.is_filled(admitted.target.partition)
+            || !admitted.owners.contains(&self.info.member.node)
+    }
+
+    /// Forwards to `node` what the nodes in `refused` did not take.
+    fn forward(&mut self, job: Job, node: NodeId, mut request: Request, refused: Vec<NodeId>) {
         let deadline_mono_ms = job.admitted.deadline_mono_ms;
         let budget_ms = self.budget_ms(deadline_mono_ms);
         request.timeout_ms = Some(budget_ms.saturating_sub(RETURN_MS).max(1));
         let started_mono_ms = self.now.mono_ms;
-        let op = ForwardOp { job, node, request: request.clone(), full, started_mono_ms };
+        let op = ForwardOp { job, node, request: request.clone(), refused, started_mono_ms };
         let id = self.register(deadline_mono_ms, Operation::Forward(op));
         self.send_plain(node, Message::Forward { op: id, request, budget_ms });
     }
@@ -84,20 +159,20 @@ impl Node {
             return;
         }
         let Some(Operation::Forward(mut op)) = self.operations.remove(id) else { return };
-        // Refused for want of room is surely not done, so another owner may be asked.
-        if let Outcome::Failed(Failure::DiskFull { .. }) = outcome {
-            op.full.push(from);
-            if let Some(next) = self.with_room(&op) {
-                return self.forward_past(op.job, next, op.request, op.full);
+        if !is_refusal(&outcome) {
+            return self.finish(op.job.origin, outcome);
+        }
+        op.refused.push(from);
+        match self.seat(&op.job.admitted, &op.request.action, &op.refused) {
+            Some(node) if node == self.info.member.node => {
+                self.serve_change(op.job, op.request.action);
+            }
+            Some(node) => self.forward(op.job, node, op.request, op.refused),
+            None => {
+                let outcome = nobody(&op, outcome);
+                self.finish(op.job.origin, outcome);
             }
         }
-        self.finish(op.job.origin, outcome);
-    }
-
-    /// Another owner that may have room.
-    fn with_room(&self, op: &ForwardOp) -> Option<NodeId> {
-        let may = |node: &&NodeId| !op.full.contains(node) && self.peers.is_reachable(**node);
-        op.job.admitted.owners.iter().find(may).copied()
     }
 
     pub(crate) fn forward_deadline(&mut self, op: ForwardOp) {
@@ -106,4 +181,19 @@ impl Node {
         let waited_ms = u32::try_from(waited_ms).unwrap_or(u32::MAX);
         self.finish(op.job.origin, Outcome::Failed(Failure::Timeout { node: op.node, waited_ms }));
     }
+}
+
+/// Whether the node that says so has done nothing of what it was asked, so that another may be.
+fn is_refusal(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed(Failure::DiskFull { .. } | Failure::NotReady(_)))
+}
+
+/// What a client is told whom nobody serves: which owners refused, unless it was for want of room.
+fn nobody(op: &ForwardOp, last: Outcome) -> Outcome {
+    if matches!(last, Outcome::Failed(Failure::DiskFull { .. })) {
+        return last;
+    }
+    let refused = op.refused.iter().map(|&node| (node, Why::NotReady));
+    let admitted = &op.job.admitted;
+    unavailable(Intent::Write, admitted.w, (admitted.needs_w(), 0), refused)
 }

@@ -4,6 +4,7 @@
 use moim_core::NodeId;
 use moim_core::clock::Hlc;
 use moim_core::object::{Joined, Object};
+use smallvec::SmallVec;
 
 use super::{Admitted, Job};
 use crate::api::Why;
@@ -40,7 +41,7 @@ pub(super) enum Copy {
     Unasked,
     Asked(Want),
     Digest(Option<u128>),
-    Object(Option<Stored>),
+    Object(Option<Held>),
     Failed(Why),
 }
 
@@ -48,9 +49,23 @@ impl Copy {
     pub(super) fn state(&self) -> State {
         match self {
             Self::Digest(digest) => State::Known(*digest),
-            Self::Object(stored) => State::of(stored.as_ref()),
+            Self::Object(held) => State::of(held.as_ref()),
             Self::Unasked | Self::Asked(_) | Self::Failed(_) => State::Unknown,
         }
+    }
+}
+
+/// An object at hand, and its digest, which is looked at several times.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) stored: Stored,
+    digest: u128,
+}
+
+impl Held {
+    pub(super) fn new(stored: Stored) -> Self {
+        let digest = stored.object.digest();
+        Self { stored, digest }
     }
 }
 
@@ -62,8 +77,8 @@ pub(super) enum State {
 }
 
 impl State {
-    pub(super) fn of(stored: Option<&Stored>) -> Self {
-        Self::Known(stored.map(|stored| stored.object.digest()))
+    pub(super) fn of(held: Option<&Held>) -> Self {
+        Self::Known(held.map(|held| held.digest))
     }
 }
 
@@ -72,9 +87,9 @@ impl State {
 pub(crate) struct ReadOp {
     pub(super) job: Job,
     /// In the order in which they are asked.
-    pub(super) holders: Vec<Holder>,
+    pub(super) holders: SmallVec<[Holder; 3]>,
     /// Who was asked, and when last, on the monotonic clock.
-    pub(super) asked: Vec<(NodeId, u64)>,
+    pub(super) asked: SmallVec<[(NodeId, u64); 3]>,
     /// Who was asked because another was late.
     pub(super) hedge: Option<NodeId>,
     /// When it began, in Unix milliseconds, if it is one of those that are looked at again.
@@ -101,11 +116,11 @@ pub(super) enum Step {
 }
 
 impl ReadOp {
-    pub(super) fn new(job: Job, owners: Vec<NodeId>, sampled_wall_ms: Option<u64>) -> Self {
-        let holder = |node| Holder { node, stands_in: false, copy: Copy::Unasked };
-        let holders = owners.into_iter().map(holder).collect();
+    pub(super) fn new(job: Job, owners: &[NodeId], sampled_wall_ms: Option<u64>) -> Self {
+        let holder = |&node: &NodeId| Holder { node, stands_in: false, copy: Copy::Unasked };
+        let holders = owners.iter().map(holder).collect();
         let alone = !job.admitted.sloppy;
-        let (asked, hedge, mismatch, late) = (Vec::new(), None, false, false);
+        let (asked, hedge, mismatch, late) = (SmallVec::new(), None, false, false);
         Self { job, holders, asked, hedge, sampled_wall_ms, mismatch, late, alone }
     }
 
@@ -238,14 +253,14 @@ impl ReadOp {
     }
 
     /// Everything at hand, joined.
-    pub(super) fn joined(&self) -> Option<Stored> {
+    pub(super) fn joined(&self) -> Option<Held> {
         let held = self.holders.iter().filter_map(|holder| match &holder.copy {
-            Copy::Object(Some(stored)) => Some(stored.clone()),
+            Copy::Object(Some(held)) => Some(held.clone()),
             _ => None,
         });
-        held.reduce(|a, b| match a.object.join(&b.object) {
+        held.reduce(|a, b| match a.stored.object.join(&b.stored.object) {
             Ok(Joined::Incoming) => b,
-            Ok(Joined::Merged(object)) => Stored::new(object),
+            Ok(Joined::Merged(object)) => Held::new(Stored::new(object)),
             Ok(Joined::Unchanged) | Err(_) => a,
         })
     }
@@ -256,7 +271,7 @@ pub(super) fn copy_of(result: ReadResult) -> Result<Copy, Why> {
     match result {
         ReadResult::Object(None) => Ok(Copy::Object(None)),
         ReadResult::Object(Some(encoded)) => Stored::decode(encoded)
-            .map(|stored| Copy::Object(Some(stored)))
+            .map(|stored| Copy::Object(Some(Held::new(stored))))
             .map_err(|_damaged| Why::Unsupported),
         ReadResult::Digest(digest) => Ok(Copy::Digest(digest)),
         ReadResult::Refused(why) => Err(why),
@@ -266,7 +281,7 @@ pub(super) fn copy_of(result: ReadResult) -> Result<Copy, Why> {
 /// The object of any replica, when all that answered hold the same.
 pub(super) fn agreed_object(holders: &[Holder]) -> Option<Object> {
     holders.iter().find_map(|holder| match &holder.copy {
-        Copy::Object(stored) => stored.as_ref().map(|stored| stored.object.clone()),
+        Copy::Object(held) => held.as_ref().map(|held| held.stored.object.clone()),
         _ => None,
     })
 }

@@ -13,7 +13,7 @@ use moim_core::{NamespaceId, NodeId};
 use moim_storage::Family;
 
 use super::{Job, Operation, unavailable};
-use crate::anti_entropy::{PageOfEntries, Terms};
+use crate::anti_entropy::{PageOfEntries, PageOfRest, Terms};
 use crate::api::{Copy, Effect, Inspection, Intent, KeysPage, ListedPage, Outcome, ReadId, Why};
 use crate::gate::{NOTHING, Outgoing};
 use crate::keyspace;
@@ -47,8 +47,8 @@ pub(crate) enum Listing {
     Rest {
         /// Who asks.
         asker: Asker,
-        /// On what terms.
-        terms: Box<Terms>,
+        /// What it asked, and on what terms.
+        question: Box<(Terms, PageOfRest)>,
     },
 }
 
@@ -150,8 +150,8 @@ impl Node {
             Some(Listing::Asked { asker, page: question }) => {
                 return self.on_asked_page(asker, &question, page);
             }
-            Some(Listing::Rest { asker, terms }) => {
-                return self.on_asked_rest(asker, &terms, page);
+            Some(Listing::Rest { asker, question }) => {
+                return self.on_asked_rest(asker, &question, page);
             }
             Some(Listing::Keys(asker)) => asker,
         };

@@ -88,6 +88,10 @@ impl Node {
         let mut context = seen;
         context.insert(dot);
         let stored = self.pruned(&admitted.target, Stored::new(Object::Siblings(siblings)));
+        // Nothing is left that a pruned pair could cover; handed back, it would only come in again.
+        if let Object::Siblings(kept) = &stored.object {
+            context.retain(|actor| kept.context().get(actor) > 0);
+        }
         let away = match self.may_keep(&admitted, &stored) {
             Ok(away) => away,
             Err(failure) => return self.finish(origin, failure),

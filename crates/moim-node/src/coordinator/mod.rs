@@ -44,6 +44,7 @@ use moim_core::NodeId;
 use moim_core::clock::Hlc;
 use moim_core::object::{Content, Context, Object};
 use moim_core::quorum::Level;
+use smallvec::SmallVec;
 
 use crate::anti_entropy::Question;
 use crate::api::{
@@ -74,11 +75,14 @@ pub(crate) enum Origin {
     Nobody,
 }
 
-/// Something under way that waits for other replicas.
+/// The owners of a key, in the order of preference: most namespaces have no more than fit here without an allocation.
+pub(crate) type Owners = SmallVec<[NodeId; 4]>;
+
+/// Something under way that waits for other replicas. The usual ones are boxed, so that they move cheaply.
 #[derive(Debug)]
 pub(crate) enum Operation {
-    Write(write::WriteOp),
-    Read(holders::ReadOp),
+    Write(Box<write::WriteOp>),
+    Read(Box<holders::ReadOp>),
     Forward(forward::ForwardOp),
     Listing(listing::ListingOp),
     Inspect(listing::InspectOp),
@@ -169,7 +173,7 @@ impl Operations {
 #[derive(Clone, Debug)]
 pub(crate) struct Admitted {
     pub(crate) target: Target,
-    pub(crate) owners: Vec<NodeId>,
+    pub(crate) owners: Owners,
     pub(crate) conflict: Conflict,
     /// Whether others may stand in for owners.
     pub(crate) sloppy: bool,
@@ -232,7 +236,17 @@ impl Node {
 
     /// Serves a request for its origin: here, or where it must be served.
     pub(crate) fn coordinate(&mut self, origin: Origin, request: Request) {
-        match self.admit(&request) {
+        let admitted = match self.admission() {
+            // What peers forward is refused in its place: behind what was taken before.
+            Err(Failure::NotReady(NotReady::Stopping))
+                if matches!(origin, Origin::Forwarded(..)) =>
+            {
+                self.admit(&request)
+            }
+            Err(failure) => Err(failure),
+            Ok(()) => self.admit(&request),
+        };
+        match admitted {
             Ok(admitted) => self.dispatch(Job { origin, admitted }, request),
             Err(failure) => self.finish(origin, Outcome::Failed(failure)),
         }
@@ -241,17 +255,15 @@ impl Node {
     fn dispatch(&mut self, job: Job, request: Request) {
         if let Action::Get | Action::Inspect | Action::Keys { .. } = request.action {
             self.figures.reads += 1;
-        } else {
-            self.figures.writes += 1;
-            if let Some(node) = self.must_forward(&job, &request) {
-                return self.forward(job, node, request);
-            }
-            if !self.has_room_for(job.admitted.conflict, &request.action) {
-                let failure = self.disk_full();
-                return self.finish(job.origin, Outcome::Failed(failure));
-            }
+            return self.serve(job, request.action);
         }
-        match request.action {
+        self.figures.writes += 1;
+        self.place(job, request);
+    }
+
+    /// Does here what a request asks.
+    fn serve(&mut self, job: Job, action: Action) {
+        match action {
             Action::Get => self.begin_read(job),
             Action::Put { value, expiry, context } => self.begin_put(job, value, expiry, context),
             Action::Delete { context } => self.begin_delete(job, context),
@@ -263,28 +275,7 @@ impl Node {
         }
     }
 
-    /// Which other node must coordinate: for updates the key's first reachable owner, which serialises them; in
-    /// `siblings` any owner will do, and this node if it is one; another one if this node's disk is full. Where no owner
-    /// can be reached, the first that may stand in. Forwarded requests stay where they are.
-    fn must_forward(&self, job: &Job, request: &Request) -> Option<NodeId> {
-        let (own, admitted) = (self.info.member.node, &job.admitted);
-        let is_owner = admitted.owners.contains(&own);
-        if matches!(job.origin, Origin::Forwarded(..)) {
-            return None;
-        }
-        let has_room = self.has_room_for(admitted.conflict, &request.action);
-        let serialised = matches!(request.action, Action::Update(_));
-        if has_room && !serialised && (admitted.conflict == Conflict::Lww || is_owner) {
-            return None;
-        }
-        let able = |node: NodeId| if node == own { has_room } else { self.can_ask(node) };
-        let owner = admitted.owners.iter().copied().find(|&node| able(node));
-        let chosen = owner.or_else(|| self.next_stand_in(admitted, |_| false));
-        chosen.filter(|&node| node != own)
-    }
-
     fn admit(&mut self, request: &Request) -> Result<Admitted, Failure> {
-        self.admission()?;
         if self.operations.len() + self.serial.waiting() >= self.options.operations_max {
             let limit = self.options.operations_max as u64;
             return Err(Failure::Overloaded { queue: Queue::Operations, limit });
@@ -307,7 +298,7 @@ impl Node {
             Action::Keys { partition, .. } => partition,
             _ => record.ring.partition_of(&request.key),
         };
-        let owners: Vec<_> = record.ring.owners_of(partition, policy.n).collect();
+        let owners: Owners = record.ring.owners_of(partition, policy.n).collect();
         let (r, w) = (request.r.unwrap_or(policy.r), request.w.unwrap_or(policy.w));
         Ok(Admitted {
             write_back: write_back(policy, r, owners.len()),
@@ -386,7 +377,7 @@ impl Node {
     pub(crate) fn on_deadline(&mut self, id: OpId) {
         match self.operations.remove(id) {
             Some(Operation::Write(write)) => self.write_deadline(id, write),
-            Some(Operation::Read(read)) => self.read_deadline(read),
+            Some(Operation::Read(read)) => self.read_deadline(*read),
             Some(Operation::Forward(forward)) => self.forward_deadline(forward),
             Some(Operation::Listing(listing)) => self.listing_deadline(listing),
             Some(Operation::Inspect(inspect)) => self.inspect_deadline(inspect),

@@ -5,8 +5,8 @@
 use moim_core::NodeId;
 use moim_core::object::{Object, Version};
 
-use super::holders::{Copy, Holder, ReadOp, State, Step, agreed_object, copy_of};
-use super::{Job, Operation, Origin, unavailable};
+use super::holders::{Copy, Held, Holder, ReadOp, State, Step, agreed_object, copy_of};
+use super::{Job, Operation, Origin, Owners, unavailable};
 use crate::api::{Intent, Why};
 use crate::message::{Message, OpId, ReadResult, Want};
 use crate::node::Node;
@@ -19,11 +19,14 @@ impl Node {
     /// Reads a key at its level.
     pub(crate) fn begin_read(&mut self, job: Job) {
         let owners = self.read_order(&job.admitted.owners);
-        let (deadline, admitted) = (job.admitted.deadline_mono_ms, job.admitted.clone());
+        let deadline = job.admitted.deadline_mono_ms;
+        let watched = self.may_seek_stand_ins(&job.admitted);
         let sampled_wall_ms = self.sample_freshness(&job.origin);
-        let read = ReadOp::new(job, owners, sampled_wall_ms);
+        let read = Box::new(ReadOp::new(job, &owners, sampled_wall_ms));
         let id = self.register(deadline, Operation::Read(read));
-        self.watch_owners(id, &admitted);
+        if watched {
+            self.watch_owners(id);
+        }
         self.hedging.earn();
         self.drive_read(id);
         self.hedge_later(id);
@@ -51,7 +54,7 @@ impl Node {
     }
 
     /// This node first, then those that talk, then the silent, then those that have been slow of late. Who cannot be reached is not asked.
-    fn read_order(&self, owners: &[NodeId]) -> Vec<NodeId> {
+    fn read_order(&self, owners: &[NodeId]) -> Owners {
         let own = self.info.member.node;
         let distance = |node: NodeId| match self.peers.state(node) {
             _ if self.hedging.is_slow(node, self.now.mono_ms, &self.options) => 3,
@@ -61,7 +64,7 @@ impl Node {
             PeerState::Skipped => 4,
             PeerState::Unreachable => 5,
         };
-        let mut order = owners.to_vec();
+        let mut order = Owners::from_slice(owners);
         order.sort_by_key(|&node| distance(node));
         order
     }
@@ -210,7 +213,7 @@ impl Node {
             _ => read.joined(),
         };
         if let Some(began_wall_ms) = read.sampled_wall_ms {
-            let answer = joined.as_ref().map(|stored| stored.object.clone());
+            let answer = joined.as_ref().map(|held| held.stored.object.clone());
             let unknown =
                 |holder: &&Holder| !holder.stands_in && holder.copy.state() == State::Unknown;
             let others = read.holders.iter().filter(unknown).map(|holder| holder.node).collect();
@@ -223,13 +226,13 @@ impl Node {
         let agrees = |holder: &Holder| {
             holder.copy.state() == State::Unknown || holder.is_empty_handed() || holds(&holder.copy)
         };
-        let Some(stored) = joined.filter(|_| !read.holders.iter().all(agrees)) else {
+        let Some(Held { stored, .. }) = joined.filter(|_| !read.holders.iter().all(agrees)) else {
             return self.finish_read(read.job.origin, agreed_object(&read.holders));
         };
         let holders = u8::try_from(read.count(holds)).expect("at most twice COPIES_MAX");
         // What stand-ins keep they hand over themselves.
         let owners = read.holders.iter().filter(|holder| !holder.stands_in);
-        let stale: Vec<_> =
+        let stale: Owners =
             owners.filter(|holder| !holds(&holder.copy)).map(|holder| holder.node).collect();
         self.figures.read_repairs += stale.len() as u64;
         let missing = read.job.admitted.write_back.saturating_sub(holders);
@@ -246,23 +249,22 @@ impl Node {
     }
 
     /// The planted fault: of copies that differ, one with a value wins, as if it were written now.
-    fn resurrected(&mut self, read: &ReadOp) -> Option<Stored> {
+    fn resurrected(&mut self, read: &ReadOp) -> Option<Held> {
         let wall_ms = self.now.wall_ms;
         let known = read.holders.iter().filter(|holder| holder.copy.state() != State::Unknown);
         let states: Vec<_> = known.map(|holder| holder.copy.state()).collect();
         let live = read.holders.iter().find_map(|holder| match &holder.copy {
-            Copy::Object(Some(Stored { object: Object::Lww(version), .. }))
-                if version.is_live(wall_ms) =>
-            {
-                Some(version.clone())
-            }
+            Copy::Object(Some(Held {
+                stored: Stored { object: Object::Lww(version), .. },
+                ..
+            })) if version.is_live(wall_ms) => Some(version.clone()),
             _ => None,
         })?;
         if states.windows(2).all(|pair| pair[0] == pair[1]) {
             return None;
         }
         let written = self.stamp();
-        Some(Stored::new(Object::Lww(Version { written, ..live })))
+        Some(Held::new(Stored::new(Object::Lww(Version { written, ..live }))))
     }
 
     /// Who is still awaited takes at least as long as it has taken so far.
@@ -275,7 +277,7 @@ impl Node {
 
     fn read_failed(&mut self, id: OpId) {
         if let Some(Operation::Read(read)) = self.operations.remove(id) {
-            self.answer_unread(read, 0);
+            self.answer_unread(*read, 0);
         }
     }
 

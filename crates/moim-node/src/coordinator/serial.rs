@@ -1,7 +1,9 @@
 //! Updates: commands that read and write in one, one after the other per key.
 //!
 //! Each reads at R, decides, and writes at W. When its write is outranked by a concurrent one it begins again from
-//! what stands now, so that two updates never both build on the same value. A plain put that runs at another
+//! what stands now, so that two updates never both build on the same value. On a node that stops, updates that it has
+//! taken are done; those that peers forward after that are refused once they are, so that at no time two nodes serialise
+//! one key. A plain put that runs at another
 //! coordinator at the same moment is ordered before or after by its stamp alone (see `docs/consistency.md`).
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,7 +13,7 @@ use moim_core::clock::Dot;
 use moim_core::object::{Object, Version};
 
 use super::{Admitted, Fresh, Job, Origin, check_pair};
-use crate::api::{Failure, Outcome, Queue};
+use crate::api::{Failure, NotReady, Outcome, Queue};
 use crate::namespace::Conflict;
 use crate::node::Node;
 use crate::update::{Change, Reply, Update, apply};
@@ -26,6 +28,8 @@ struct Pending {
     admitted: Admitted,
     update: Update,
     attempts: u32,
+    /// Came when this node was stopping already.
+    late: bool,
     /// What to answer when the write is done.
     reply: Option<Reply>,
     /// The version that the last attempt wrote: found again, it is written anew, not built upon.
@@ -44,13 +48,23 @@ impl Serial {
     pub(crate) fn waiting(&self) -> usize {
         self.count - self.by_key.len()
     }
+
+    /// Whether an update of this persisted key runs.
+    pub(crate) fn has(&self, key: &Bytes) -> bool {
+        self.by_key.contains_key(key)
+    }
+
+    /// Whether none runs.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
 }
 
 impl Node {
     /// Queues an update behind those of the same key.
     pub(crate) fn begin_update(&mut self, job: Job, update: Update) {
         let Job { origin, admitted } = job;
-        let key = admitted.target.data_key.clone();
+        let (key, late) = (admitted.target.data_key.clone(), self.is_stopping());
         let queue = self.serial.by_key.entry(key.clone()).or_default();
         if queue.len() >= self.options.updates_per_key_max {
             let limit = self.options.updates_per_key_max as u64;
@@ -63,6 +77,7 @@ impl Node {
             admitted,
             update,
             attempts: 0,
+            late,
             reply: None,
             written: None,
         });
@@ -76,6 +91,10 @@ impl Node {
         let Some(pending) = self.serial.by_key.get_mut(key).and_then(VecDeque::front_mut) else {
             return;
         };
+        if pending.late {
+            let refusal = Failure::NotReady(NotReady::Stopping);
+            return self.end_serial(key, Outcome::Failed(refusal));
+        }
         pending.attempts += 1;
         let admitted = pending.admitted.clone();
         // Its turn may come after its time: an operation that cannot end is not begun.

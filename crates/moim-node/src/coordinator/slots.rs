@@ -3,6 +3,7 @@
 
 use moim_core::NodeId;
 use moim_core::quorum::{Tally, Verdict};
+use smallvec::SmallVec;
 
 use crate::api::Why;
 
@@ -43,7 +44,7 @@ impl Slot {
 /// The votes on one round of a write.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    by_owner: Vec<Slot>,
+    by_owner: SmallVec<[Slot; 3]>,
     needed: u8,
     /// Nodes that could not stand in, and why.
     refused: Vec<(NodeId, Why)>,

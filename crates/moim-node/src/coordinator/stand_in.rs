@@ -33,14 +33,20 @@ impl Node {
     }
 
     /// Has a request look at late owners when it has waited long enough for them.
-    pub(super) fn watch_owners(&mut self, id: OpId, admitted: &Admitted) {
-        let at = self.now.mono_ms + u64::from(self.options.stand_in_after_ms);
-        if admitted.sloppy
-            && at < admitted.deadline_mono_ms
+    pub(super) fn watch_owners(&mut self, id: OpId) {
+        self.timers.set(self.late_mono_ms(), Timer::StandIn(id));
+    }
+
+    /// Whether a request that begins now may have others stand in for owners that are late.
+    pub(super) fn may_seek_stand_ins(&self, admitted: &Admitted) -> bool {
+        admitted.sloppy
+            && self.late_mono_ms() < admitted.deadline_mono_ms
             && self.next_stand_in(admitted, |_| false).is_some()
-        {
-            self.timers.set(at, Timer::StandIn(id));
-        }
+    }
+
+    /// When owners that are asked now are late.
+    fn late_mono_ms(&self) -> u64 {
+        self.now.mono_ms + u64::from(self.options.stand_in_after_ms)
     }
 
     /// Owners that have not answered until now are late: others stand in for them.

@@ -12,7 +12,7 @@ use moim_core::object::{Content, Context, Object, Version};
 use moim_core::quorum::Verdict;
 
 use super::slots::{Slots, Vote};
-use super::{Admitted, Fresh, Job, Operation, Origin, unavailable};
+use super::{Admitted, Fresh, Job, Operation, Origin, Owners, unavailable};
 use crate::api::{BatchId, Expiry, Failure, Intent, Outcome, Queue, Why};
 use crate::gate::{NOTHING, Outgoing};
 use crate::message::{Message, OpId, WriteResult};
@@ -156,7 +156,7 @@ impl Node {
             Some(Mutation::WriteQuorumShort) => job.admitted.needs_w().max(2) - 1,
             _ => job.admitted.needs_w(),
         };
-        self.send_round(WriteOp::new(job, stored, context, needed), minted);
+        self.send_round(Box::new(WriteOp::new(job, stored, context, needed)), minted);
     }
 
     /// Brings a joined object to `stale` owners, and answers a read once `needed` of them have it.
@@ -164,18 +164,18 @@ impl Node {
         &mut self,
         mut job: Job,
         stored: Stored,
-        stale: Vec<NodeId>,
+        stale: Owners,
         needed: u8,
     ) {
         job.admitted.owners = stale;
         job.admitted.sloppy = false;
         let context = stored.object.context();
         let op = WriteOp { intent: Intent::Read, ..WriteOp::new(job, stored, context, needed) };
-        self.send_round(op, None);
+        self.send_round(Box::new(op), None);
     }
 
     /// Sends the object of `op` to every owner under a fresh id.
-    fn send_round(&mut self, mut op: WriteOp, minted: Option<BatchId>) {
+    fn send_round(&mut self, mut op: Box<WriteOp>, minted: Option<BatchId>) {
         op.slots = op.slots.again(&op.admitted.owners);
         if minted.is_some() {
             let away = op.admitted.owners.iter().copied().find(|&owner| !self.can_ask(owner));
@@ -190,9 +190,11 @@ impl Node {
         };
         let (target, object) = (op.admitted.target.clone(), op.stored.encoded.clone());
         let budget_ms = self.budget_ms(op.admitted.deadline_mono_ms);
-        let admitted = op.admitted.clone();
+        let watched = self.may_seek_stand_ins(&op.admitted);
         let id = self.register(op.admitted.deadline_mono_ms, Operation::Write(op));
-        self.watch_owners(id, &admitted);
+        if watched {
+            self.watch_owners(id);
+        }
         for &owner in &owners {
             match minted {
                 Some(_) if owner == own && !self.is_filled(target.partition) => {
@@ -390,7 +392,7 @@ impl Node {
         }
     }
 
-    pub(crate) fn write_deadline(&mut self, id: OpId, mut op: WriteOp) {
+    pub(crate) fn write_deadline(&mut self, id: OpId, mut op: Box<WriteOp>) {
         let waited_ms = self.waited_ms(&op.admitted);
         for node in op.slots.close(&Why::NoAnswer(waited_ms)) {
             self.missed_deadline(node);

@@ -60,6 +60,7 @@ impl Node {
             self.figures.rival_words += 1;
             self.keep_generation();
         }
+        self.recalled(from);
         if !news.moved.is_empty() {
             self.members_moved(&news.moved);
         }
@@ -81,7 +82,7 @@ impl Node {
 
     /// The server is stopping: whoever hears it in time need not find out by silence.
     pub(crate) fn on_stop(&mut self) {
-        self.stopping = true;
+        self.begin_parting();
         self.beat();
     }
 
@@ -133,7 +134,7 @@ impl Node {
             floor: self.pending_floor(),
             durable: self.gate.durable(),
             load: u32::try_from(self.operations.len()).unwrap_or(u32::MAX),
-            stopping: self.stopping,
+            stopping: self.is_stopping(),
         }
     }
 

@@ -141,7 +141,13 @@ impl Node {
 
     /// Whether this node is an owner of a key.
     pub(crate) fn owns(&self, target: &Target) -> bool {
-        self.owners_of(target).contains(&self.info.member.node)
+        let policy = self.namespaces.get(target.namespace);
+        match (&self.record, policy) {
+            (Some(record), Some(policy)) => {
+                record.ring.owns(self.info.member.node, target.partition, policy.n)
+            }
+            _ => false,
+        }
     }
 
     /// Goes on reading the obligations of an earlier run, if nothing is on its way.

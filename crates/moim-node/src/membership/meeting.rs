@@ -59,6 +59,7 @@ impl Node {
 
     pub(crate) fn on_peer_down(&mut self, node: NodeId) {
         self.peers.down(node, self.now.mono_ms, &self.options);
+        self.on_farewell(node);
         self.forget_completeness_of(node);
         self.give_up_on(node);
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use moim_core::clock::Hlc;
 use moim_core::merkle::Slice;
-use moim_core::object::{Content, Object};
+use moim_core::object::{Content, Object, Reclaim};
 
 use crate::namespace::Namespace;
 use crate::node::Node;
@@ -105,14 +105,19 @@ impl Node {
         }
     }
 
-    /// The object with a clock as small as may be (REQ-17). What must stay beyond the bound is counted.
+    /// The object with a clock as small as may be (REQ-17). What must stay beyond the bound is counted. Values that
+    /// compaction may give back are given back here, or they would hold on to their pairs while they are in memory.
     pub(crate) fn pruned(&mut self, target: &Target, stored: Stored) -> Stored {
         let pairs_max = self.options.clock_pairs_max;
         let Object::Siblings(siblings) = &stored.object else { return stored };
         if siblings.context().len() <= pairs_max {
             return stored;
         }
-        let mut small = siblings.clone();
+        let due_ms = self.now.wall_ms.saturating_sub(self.options.max_clock_skew_ms);
+        let mut small = match stored.object.reclaim(due_ms) {
+            Reclaim::Shrink(Object::Siblings(shrunk)) => shrunk,
+            Reclaim::Shrink(Object::Lww(_)) | Reclaim::Keep => siblings.clone(),
+        };
         let gone = small.prune(self.settled(target.partition, target.namespace), pairs_max);
         self.figures.clock_pairs_pruned += gone as u64;
         if small.context().len() > pairs_max {

@@ -7,7 +7,9 @@ use moim_core::codec::{DecodeError, Put, Reader};
 use moim_core::merkle::{GROUPS, Place, Slice};
 use moim_core::ring::Partition;
 
-use crate::anti_entropy::{Answer, Ask, PageOfEntries, SliceGroups, SliceSum, Span, Terms};
+use crate::anti_entropy::{
+    Answer, Ask, PageOfEntries, PageOfRest, SliceGroups, SliceSum, Span, Terms,
+};
 use crate::keyspace;
 
 /// Anything that a peer may send in one list.
@@ -77,9 +79,11 @@ pub(super) fn put_ask(out: &mut Vec<u8>, ask: &Ask) {
             out.put_u16(partition.get());
         }
         Ask::Begin => out.put_u8(7),
-        Ask::Rest(from) => {
+        Ask::Rest(page) => {
             out.put_u8(8);
-            out.put_slice(from);
+            out.put_u16(page.last.get());
+            page.empty.iter().for_each(|&word| out.put_u64(word));
+            out.put_slice(&page.from);
         }
     }
 }
@@ -118,7 +122,14 @@ pub(super) fn ask(mut reader: Reader) -> Result<Ask, DecodeError> {
         }
         6 => Ask::Done(partition(reader)?),
         7 => Ask::Begin,
-        8 => Ask::Rest(reader.take("persisted key", reader.remaining())?),
+        8 => {
+            let (last, mut empty) = (partition(reader)?, [0; 4]);
+            for word in &mut empty {
+                *word = reader.u64("empty partitions")?;
+            }
+            let from = reader.take("persisted key", reader.remaining())?;
+            Ask::Rest(PageOfRest { from, last, empty })
+        }
         _ => return Err(DecodeError::Invalid("question")),
     })
 }

@@ -65,6 +65,8 @@ mod kind {
     pub(super) const FOUNDING: u8 = 0x83;
     pub(super) const RECORD: u8 = 0x84;
     pub(super) const GOSSIP: u8 = 0x85;
+    pub(super) const GOODBYE: u8 = 0x86;
+    pub(super) const FAREWELL: u8 = 0x87;
     pub(super) const COMPLETE: u8 = 0x90;
 }
 
@@ -84,6 +86,8 @@ pub fn decode(body: Bytes) -> Result<Message, DecodeError> {
     match kind {
         kind::PING => Ok(Message::Ping),
         kind::PONG => Ok(Message::Pong),
+        kind::GOODBYE => Ok(Message::Goodbye),
+        kind::FAREWELL => Ok(Message::Farewell),
         kind::FOUNDING => Ok(Message::Founding { digest: reader.u64("digest")? }),
         kind::RECORD => Ok(Message::Record(Box::new(cluster::record(&mut reader)?))),
         kind::GOSSIP => Ok(Message::Gossip(gossip::lines(&mut reader)?)),
@@ -214,6 +218,8 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
         }
         Message::Ping
         | Message::Pong
+        | Message::Goodbye
+        | Message::Farewell
         | Message::Founding { .. }
         | Message::Complete { .. }
         | Message::Record(_)
@@ -228,6 +234,8 @@ fn put_without_operation(out: &mut Vec<u8>, message: &Message) {
     match message {
         Message::Ping => out.put_u8(kind::PING),
         Message::Pong => out.put_u8(kind::PONG),
+        Message::Goodbye => out.put_u8(kind::GOODBYE),
+        Message::Farewell => out.put_u8(kind::FAREWELL),
         Message::Founding { digest } => {
             out.put_u8(kind::FOUNDING);
             out.put_u64(*digest);

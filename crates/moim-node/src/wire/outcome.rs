@@ -123,6 +123,10 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
             out.put_u32(*expected);
         }
         Failure::NotReady(NotReady::Stopping) => out.put_u8(7),
+        Failure::NotReady(NotReady::Recalling { awaited }) => {
+            out.put_u8(21);
+            out.put_u32(*awaited);
+        }
         Failure::NotReady(NotReady::Filling { filled, partitions }) => {
             out.put_u8(20);
             out.put_u32(*filled);
@@ -203,6 +207,7 @@ fn failure(reader: &mut Reader) -> Result<Failure, DecodeError> {
             let (filled, partitions) = (reader.u32("filled")?, reader.u32("partitions")?);
             Failure::NotReady(NotReady::Filling { filled, partitions })
         }
+        21 => Failure::NotReady(NotReady::Recalling { awaited: reader.u32("awaited")? }),
         12 => Failure::DiskFull {
             node: NodeId(reader.u64("node")?),
             limit_percent: reader.u8("limit")?,

@@ -8,7 +8,7 @@ use moim_core::{MachineId, NodeId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::anti_entropy::{Ask, PageOfEntries, SliceGroups, SliceSum, Span, Terms};
+use crate::anti_entropy::{Ask, PageOfEntries, PageOfRest, SliceGroups, SliceSum, Span, Terms};
 use crate::api::{
     Action, BatchId, Expiry, Failure, Intent, NotReady, Outcome, Queue, Request, Why,
 };
@@ -76,6 +76,7 @@ fn failures() -> Vec<Failure> {
         Failure::Conflict { siblings: 2 },
         Failure::NotReady(NotReady::Founding { met: 1, expected: 3 }),
         Failure::NotReady(NotReady::Stopping),
+        Failure::NotReady(NotReady::Recalling { awaited: 2 }),
         Failure::NotReady(NotReady::Filling { filled: 7, partitions: 4_096 }),
         Failure::DiskFull { node: NodeId(7), limit_percent: 90 },
         Failure::Stopped("full".to_owned()),
@@ -126,6 +127,8 @@ fn messages() -> Vec<Message> {
     let mut all = vec![
         Message::Ping,
         Message::Pong,
+        Message::Goodbye,
+        Message::Farewell,
         Message::Write { op, namespace, key: key.clone(), object: object.clone(), budget_ms: 1 },
         hint(op),
         Message::WriteReply { op, result: WriteResult::Stored },
@@ -206,7 +209,11 @@ fn exchanges() -> Vec<Message> {
         Ask::Entries(PageOfEntries { below: Some(8), ..page }),
         Ask::Object { namespace, key: key.clone(), object: object.clone() },
         Ask::Done(partition),
-        Ask::Rest(Bytes::from_static(b"from")),
+        Ask::Rest(PageOfRest {
+            from: Bytes::from_static(b"from"),
+            last: partition,
+            empty: [5 << 60, 1, 0, 7],
+        }),
         Ask::Begin,
     ];
     let answers = [

@@ -181,7 +181,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     ),
     key!(
         node.memtable_bytes,
-        "One memory table of the storage engine; up to three are in use, within block_cache_bytes. 0: an eighth of that."
+        "One memory table of the storage engine; up to two (lsm) or three (rocksdb) are in use, within block_cache_bytes. 0: a fifth of that."
     ),
     key!(
         node.unsynced_bytes_max,

@@ -9,8 +9,9 @@ use super::{ConfigError, NodeConfig};
 /// one by one: buffers of peers' connections, trees, hints, gossip, tables of compactions, the program itself.
 const SHARES: [u64; 6] = [24, 20, 4, 4, 4, 8];
 
-/// The engine's memory tables: it has up to three of them at once, beside the blocks that it has read.
-const MEMTABLES: u64 = 8;
+/// Into how many memory tables the engine's part would go: it has two (lsm) or three (rocksdb) at once, and the rest is for
+/// blocks that it has read.
+const MEMTABLES: u64 = 5;
 
 /// Less is not worth a node: the storage engine would do nothing but write out small tables.
 const MEMORY_BYTES_MIN: u64 = 64 << 20;
@@ -140,7 +141,7 @@ mod tests {
         assert_eq!(default.total_bytes, 1 << 30);
         assert_eq!(default.objects_bytes, 384 << 20);
         assert_eq!(default.engine_bytes, 320 << 20);
-        assert_eq!(default.memtable_bytes, 40 << 20);
+        assert_eq!(default.memtable_bytes, 64 << 20);
         let large = with(|node| node.memory_bytes = 64 << 30);
         assert_eq!(large.objects_bytes, 24 << 30);
         let set = with(|node| {

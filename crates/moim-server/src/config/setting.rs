@@ -11,7 +11,9 @@ use toml::Value;
 /// Which storage engine keeps the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineKind {
-    /// On disk.
+    /// On disk: a commit log and memory tables of our own above RocksDB's tables.
+    Lsm,
+    /// On disk: RocksDB alone.
     RocksDb,
     /// In memory: nothing is kept.
     Memory,
@@ -157,7 +159,7 @@ macro_rules! words {
     };
 }
 
-words!(EngineKind { "rocksdb" => RocksDb, "memory" => Memory });
+words!(EngineKind { "lsm" => Lsm, "rocksdb" => RocksDb, "memory" => Memory });
 words!(Conflict { "lww" => Lww, "siblings" => Siblings });
 
 impl Setting for DurabilityKind {

@@ -126,7 +126,10 @@ fn wrong_values_say_what_is_expected() {
             "[node]\nlisten_http = ':80'",
             "listen_http = \":80\": an IP address and a port are expected, as 127.0.0.1:6379 or 0.0.0.0:6379",
         ),
-        ("[node]\nengine = 'disk'", "engine = \"disk\": one of 'rocksdb' 'memory' is expected"),
+        (
+            "[node]\nengine = 'disk'",
+            "engine = \"disk\": one of 'lsm' 'rocksdb' 'memory' is expected",
+        ),
         (
             "[cluster]\npartitions = 300",
             "partitions = 300: partitions = 300 must be a power of two from 256 to 16384",

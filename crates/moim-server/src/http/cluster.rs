@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::http::request::Parts;
 use moim_node::Node;
 use moim_node::membership::{MemberInfo, Record};
-use moim_node::views::{MemberState, MemberView, PeerState, PeerView, TaskView};
+use moim_node::views::{MemberState, MemberView, PeerState, PeerView, TaskView, TransferView};
 use moim_storage::Figures;
 
 use super::document::{self, Addresses, Local, Nodes, Status, Task, Tasks};
@@ -65,7 +65,24 @@ fn local(site: &Site, engine: &Figures) -> Local {
         hints: figures.hints,
         hints_bytes: figures.hints_bytes,
         hints_oldest_ms: figures.hints_oldest_ms,
+        transfers: site.context.handle.view(|node| {
+            let mono_ms = site.context.handle.now().mono_ms;
+            node.transfers().iter().map(|view| transfer(view, mono_ms)).collect()
+        }),
         memory_bytes: metrics::memory_bytes(),
+    }
+}
+
+fn transfer(view: &TransferView, mono_ms: u64) -> document::Transfer {
+    document::Transfer {
+        reason: view.reason.name().to_owned(),
+        peer: view.peer.map(|peer| peer.to_string()),
+        left: view.left,
+        total: view.total,
+        bytes: view.bytes,
+        running_ms: mono_ms.saturating_sub(view.began_mono_ms),
+        idle_ms: mono_ms.saturating_sub(view.moved_mono_ms),
+        stalled: view.is_stalled(mono_ms),
     }
 }
 

@@ -292,8 +292,33 @@ pub struct Local {
     pub hints_bytes: u64,
     /// How long the oldest of them has been kept, in milliseconds.
     pub hints_oldest_ms: u64,
+    /// What is being brought to somebody: a lost disk filled, repairs, copies handed over to owners that are back.
+    #[serde(default)]
+    pub transfers: Vec<Transfer>,
     /// Resident memory of the process.
     pub memory_bytes: u64,
+}
+
+/// Something that is being brought to somebody.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Why: `refill` (of this node), `repair` or `hint`.
+    pub reason: String,
+    /// To which node, if to another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Partitions that are left, of hints objects.
+    pub left: u64,
+    /// The most of them that there were.
+    pub total: u64,
+    /// Bytes sent and received so far, about; 0 for hints.
+    pub bytes: u64,
+    /// How long it has been under way, in milliseconds.
+    pub running_ms: u64,
+    /// How long it has not got on, in milliseconds.
+    pub idle_ms: u64,
+    /// Whether that is so long that somebody should know.
+    pub stalled: bool,
 }
 
 /// Members of the cluster, as one of them sees them.

@@ -49,6 +49,11 @@ pub(super) fn waiting(failure: &Failure) -> String {
                 "this node lost its data and is filled by the others: {filled} of {partitions} partitions"
             )
         }
+        Failure::NotReady(NotReady::Recalling { awaited }) => {
+            format!(
+                "the node has just started, and {awaited} others are to say whether its disk is an old one"
+            )
+        }
         Failure::NotReady(NotReady::Stopping) => "the node is stopping".to_owned(),
         Failure::Stopped(reason) => format!("the disk of this node failed: {reason}"),
         other => format!("{other:?}"),

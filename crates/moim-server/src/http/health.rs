@@ -37,6 +37,8 @@ pub(super) async fn figures(site: &Site, request: &Parts) -> Answer {
     all.extend(metrics::of_node(&site.context.handle.view(Node::figures)));
     all.extend(metrics::of_freshness(&site.context.handle.view(Node::freshness)));
     all.extend(metrics::of_pace(&site.context.handle.view(Node::pace)));
+    let transfers = site.context.handle.view(Node::transfers);
+    all.extend(metrics::of_transfers(&transfers, site.context.handle.now().mono_ms));
     all.push(peers(site));
     all.extend(members(site));
     all.extend(metrics::of_engine(&engine));

@@ -35,6 +35,8 @@ pub async fn serve(listener: TcpListener, context: Rc<Context>, stop: impl Futur
     let sampler = sampler(Rc::clone(&site));
     let (stopping, stopped) = watch::channel(false);
     tokio::select! {
+        // Whoever stops this has shut the port, which is no reason for a complaint.
+        biased;
         () = stop => {}
         () = accept_forever(listener, "HTTP", |stream| admit(&site, stream, stopped.clone())) => {}
     }

@@ -38,6 +38,9 @@ pub(crate) fn reply(failure: &Failure, namespace: NamespaceId, store: &Store) ->
                 "NOTREADY this node lost its data and is filled by the others: {filled} of {partitions} partitions"
             )
         }
+        Failure::NotReady(NotReady::Recalling { .. }) => {
+            "NOTREADY this node has just started".to_owned()
+        }
         Failure::NotReady(NotReady::Stopping) => "NOTREADY this node is stopping".to_owned(),
         Failure::Stopped(why) => {
             format!("NOTREADY this node's disk failed and it has stopped serving: {why}")

@@ -1,11 +1,12 @@
 //! The doors for clients: two Redis ports, which share a limit of connections, and HTTP.
 
 use std::cell::Cell;
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
@@ -24,9 +25,37 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// Open doors.
 pub(super) struct Clients {
-    redis: [AbortHandle; 2],
+    redis: [Door; 2],
     front: Rc<Front>,
     close_http: Rc<Notify>,
+    http: TcpListener,
+}
+
+/// A port of Redis clients.
+struct Door {
+    accepting: AbortHandle,
+    /// The same socket: the server keeps it open in case that the node begins anew, so it has to be shut by name.
+    listener: TcpListener,
+}
+
+impl Door {
+    /// Whoever connects from now on is told so at once, and not when this process ends: until then the system would go
+    /// on letting clients in, whose first command nobody reads.
+    fn close(&self) {
+        self.accepting.abort();
+        shut(&self.listener);
+    }
+}
+
+/// Ends listening.
+fn shut(listener: &TcpListener) {
+    // It can fail only if it has ended already.
+    drop(SockRef::from(listener).shutdown(Shutdown::Both));
+}
+
+/// Another handle of the same socket.
+fn again(listener: &TcpListener) -> Result<TcpListener, ServerError> {
+    listener.try_clone().map_err(|error| ServerError::System { what: "use an open port", error })
 }
 
 impl Clients {
@@ -59,9 +88,9 @@ impl Clients {
             ledger.metrics(clients)
         };
         let context = Rc::new(http_context(session, memory));
-        let http = accept::adopt(http)?;
-        spawn_local(http::serve(http, context, async move { closed.notified().await }));
-        Ok(Self { redis: doors, front, close_http })
+        let serving = accept::adopt(again(&http)?)?;
+        spawn_local(http::serve(serving, context, async move { closed.notified().await }));
+        Ok(Self { redis: doors, front, close_http, http })
     }
 
     /// Parts from clients so that none of them has a command fail: nobody is let in any more, and Redis clients see
@@ -75,19 +104,22 @@ impl Clients {
             tokio::time::sleep(LOOK).await;
         }
         self.front.drain();
-        self.close_http.notify_one();
+        self.close_http();
     }
 
     /// Lets nobody in any more; those who are in stay.
     pub(super) fn close(&self) {
         self.close_doors();
-        self.close_http.notify_one();
+        self.close_http();
     }
 
     fn close_doors(&self) {
-        for door in &self.redis {
-            door.abort();
-        }
+        self.redis.iter().for_each(Door::close);
+    }
+
+    fn close_http(&self) {
+        shut(&self.http);
+        self.close_http.notify_one();
     }
 }
 
@@ -120,7 +152,8 @@ fn open_door(
     port: Port,
     front: &Rc<Front>,
     room: &Rc<Room>,
-) -> Result<AbortHandle, ServerError> {
+) -> Result<Door, ServerError> {
+    let accepted = accept::adopt(again(&listener)?)?;
     let (front, room) = (Rc::clone(front), Rc::clone(room));
     let name = match port {
         Port::Plain => "redis",
@@ -136,7 +169,8 @@ fn open_door(
         }
         None => refuse(stream),
     };
-    Ok(spawn_local(accept_forever(accept::adopt(listener)?, name, serve)).abort_handle())
+    let accepting = spawn_local(accept_forever(accepted, name, serve)).abort_handle();
+    Ok(Door { accepting, listener })
 }
 
 /// Says why, in Redis' words, and closes.

@@ -35,11 +35,11 @@ pub(super) fn open(
             warn!("engine = \"memory\": nothing is kept when this server stops");
             Ok(Arc::new(MemoryEngine::new(Some(rule(config)))))
         }
-        EngineKind::RocksDb => {
+        EngineKind::Lsm | EngineKind::RocksDb => {
             if directory.is_emptied {
                 warn!("this node has lived before, and its data is gone: it begins empty");
             }
-            match open_rocksdb(config, directory) {
+            match open_on_disk(config, directory) {
                 Err(ServerError::Storage(StorageError::Corruption(what))) => {
                     renew(config, directory, what)
                 }
@@ -71,7 +71,7 @@ pub(super) fn renew(
          others",
         aside.display()
     );
-    open_rocksdb(config, directory)
+    open_on_disk(config, directory)
 }
 
 /// Whether there are other nodes that hold copies of what this one loses.
@@ -98,23 +98,34 @@ fn rule(config: &Config) -> ReclaimRule {
 }
 
 #[cfg(feature = "rocksdb")]
-fn open_rocksdb(config: &Config, directory: &Directory) -> Result<Arc<dyn Engine>, ServerError> {
+fn open_on_disk(config: &Config, directory: &Directory) -> Result<Arc<dyn Engine>, ServerError> {
+    use moim_storage::lsm::{DiskLsm, LsmOptions};
     use moim_storage::rocks::{RocksEngine, RocksOptions};
 
     use crate::config::Memory;
 
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let memory = Memory::of(&config.node);
-    let options = RocksOptions {
-        cache_bytes: bytes(memory.engine_bytes),
-        memtable_bytes: bytes(memory.memtable_bytes),
-        ..RocksOptions::default()
-    };
-    let engine = RocksEngine::open(&directory.engine(), &options, Some(rule(config)))?;
-    Ok(Arc::new(engine))
+    let memtable_bytes = bytes(memory.memtable_bytes);
+    let (path, rule) = (directory.engine(), Some(rule(config)));
+    let all_bytes = bytes(memory.engine_bytes);
+    Ok(match config.node.engine {
+        EngineKind::Lsm => {
+            // What its memory tables take, one written to and one being written out, is not RocksDB's to use.
+            let cache_bytes = all_bytes.saturating_sub(2 * memtable_bytes);
+            let rocks = RocksOptions { cache_bytes, ..RocksOptions::default() };
+            let options = LsmOptions::for_memtable(memtable_bytes);
+            Arc::new(DiskLsm::open_directory(&path, &rocks, options, rule)?)
+        }
+        EngineKind::RocksDb | EngineKind::Memory => {
+            let options =
+                RocksOptions { cache_bytes: all_bytes, memtable_bytes, ..RocksOptions::default() };
+            Arc::new(RocksEngine::open(&path, &options, rule)?)
+        }
+    })
 }
 
 #[cfg(not(feature = "rocksdb"))]
-fn open_rocksdb(_: &Config, _: &Directory) -> Result<Arc<dyn Engine>, ServerError> {
+fn open_on_disk(_: &Config, _: &Directory) -> Result<Arc<dyn Engine>, ServerError> {
     Err(ServerError::NoSuchEngine)
 }

@@ -38,6 +38,9 @@ const RECLAIM_EVERY: Duration = Duration::from_secs(1);
 /// Entries that it looks at each time.
 const RECLAIM_ENTRIES_MAX: usize = 1_000;
 
+/// How long peers are waited for that do not say that they have heard this node's goodbye: they may be away themselves.
+const FAREWELLS: Duration = Duration::from_secs(1);
+
 /// Time for the last answers to leave through the clients' sockets.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
@@ -115,8 +118,11 @@ impl Session {
         let links = handle.links(seed);
         let disk = match config.node.engine {
             EngineKind::Memory => Disk::inline(Arc::clone(&engine), inbox),
-            EngineKind::RocksDb => Disk::threaded(Arc::clone(&engine), inbox, syncing(&config))
-                .map_err(|error| ServerError::System { what: "start the disk's threads", error })?,
+            EngineKind::Lsm | EngineKind::RocksDb => {
+                Disk::threaded(Arc::clone(&engine), inbox, syncing(&config)).map_err(|error| {
+                    ServerError::System { what: "start the disk's threads", error }
+                })?
+            }
         };
         let (figures, room, faults) = (disk.figures(), disk.room(), disk.faults());
         let turning = spawn_local(TurnTask::new(handle.clone(), disk, Rc::clone(&links)).run());
@@ -175,7 +181,7 @@ impl Session {
         );
         match node.engine {
             EngineKind::Memory => drop(spawn_local(reclaim(Arc::clone(&self.engine)))),
-            EngineKind::RocksDb => {
+            EngineKind::Lsm | EngineKind::RocksDb => {
                 let (room, watched) = (Arc::clone(&self.room), self.space.clone());
                 let watch =
                     space::watch(node.data_dir.clone(), node.disk_used_percent_max, room, watched);
@@ -233,7 +239,7 @@ impl Session {
         let begun = Instant::now();
         // The node must have taken the stop before having nothing to do means anything.
         sleep(LOOK).await;
-        while !self.is_idle() {
+        while !self.is_idle() || !(self.has_parted() || begun.elapsed() > FAREWELLS) {
             if begun.elapsed() > patience {
                 let requests = self.handle.shared().waiting.borrow().len();
                 warn!(requests, "stopping although requests are in progress: their time is over");
@@ -242,6 +248,11 @@ impl Session {
             sleep(LOOK).await;
         }
         sleep(LAST_WORDS).await;
+    }
+
+    /// Whether all peers have heard that this node goes.
+    fn has_parted(&self) -> bool {
+        self.handle.view(Node::has_parted)
     }
 
     fn is_idle(&self) -> bool {

@@ -1,5 +1,8 @@
 //! How servers start, stop and come back.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use moim_server::config::EngineKind;
 use moim_server::server::Server;
 
@@ -16,6 +19,22 @@ fn a_node_that_stops_is_gone_and_its_ports_are_free() {
     cluster.restart(1);
     cluster.until_ready(1);
     assert_eq!(cluster.get(1, "k").as_deref(), Some("v"));
+}
+
+/// Whoever connects while it parts from others would wait for a reply that never comes, if the system let it in.
+#[test]
+fn a_node_that_stops_lets_nobody_in_while_others_are_still_there() {
+    let mut cluster = Cluster::start(3);
+    let at = cluster.addresses(1);
+    let mut there = TcpStream::connect(at.redis).unwrap();
+    there.write_all(b"PING\r\n").unwrap();
+    let mut pong = [0; 7];
+    there.read_exact(&mut pong).unwrap();
+    let stopping = std::thread::spawn(move || cluster.stop(1));
+    until("nobody is let in", || TcpStream::connect(at.redis).is_err());
+    assert!(!stopping.is_finished(), "it waits for the one that says nothing");
+    stopping.join().unwrap();
+    assert_eq!(there.read(&mut pong).unwrap(), 0);
 }
 
 #[test]

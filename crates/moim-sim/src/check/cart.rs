@@ -8,7 +8,8 @@
 //!   issued twice makes `join` swallow a value);
 //! - a value that an acknowledged write or delete knew of is not read any more, and none is read twice: each would be a
 //!   sibling that nobody made;
-//! - what a read or an acknowledged write knows, by its context, a later read knows as well.
+//! - what a read or an acknowledged write knows, by its context, a later read knows as well, but for pairs that may have
+//!   been pruned by then ([`are_old`]).
 //!
 //! A value with a deadline is hidden by a node whose clock is ahead, so a context may stand for it without its having
 //! been seen: any context may. A delete without a context knows of what a read would see: certainly of what was acknowledged before it began, perhaps
@@ -16,8 +17,9 @@
 
 use super::deadline::{is_past, may_be_past};
 use super::register::writer;
-use super::{Conditions, Findings, Property};
+use super::{Conditions, FORGOTTEN_AFTER_US, Findings, Property};
 use crate::history::{Answer, Call, Operation, Seen, Value};
+use moim_core::clock::{Actor, VersionVector};
 
 /// Judges one key.
 pub fn check(operations: &[&Operation], conditions: Conditions, findings: &mut Findings) {
@@ -161,15 +163,59 @@ fn check_context(
             }
             _ => continue,
         };
-        let mut known = context.clone();
-        if levels.may_forget(read, earlier) {
-            // Pairs that everybody has passed are pruned, and go with a deletion that is forgotten.
+        if later.descends(context) {
+            continue;
+        }
+        let is_old = are_old(operations.iter().copied(), read.start.at_us);
+        let mut known = without_pruned(context, later, conditions.clock_pairs_max, &is_old);
+        let showed_nothing =
+            matches!(&earlier.answer, Answer::Read { seen, .. } if seen.is_empty());
+        let all_old = || context.entries().iter().all(|&(actor, counter)| is_old(actor, counter));
+        if levels.may_forget(read, earlier) || (levels.forgets && showed_nothing && all_old()) {
+            // What is deleted is forgotten with its clock.
             known.retain(|actor| later.get(actor) > 0);
         }
         if !later.descends(&known) {
             let what = "a read knows less than a request before it".to_owned();
             return findings.add(promised, property, what, &[earlier, read]);
         }
+    }
+}
+
+/// What of `known` must be in the clock `held`: all but pairs that may have been pruned from it.
+pub(crate) fn without_pruned(
+    known: &VersionVector,
+    held: &VersionVector,
+    clock_pairs_max: usize,
+    is_old: &impl Fn(Actor, u64) -> bool,
+) -> VersionVector {
+    let mut needed = known.clone();
+    if held.len() >= clock_pairs_max {
+        needed.retain(|actor| held.get(actor) > 0 || !is_old(actor, known.get(actor)));
+    }
+    needed
+}
+
+/// Whether a pair is so old that everybody may have passed it, and a clock above its bound loses it (REQ-17). Pairs are
+/// judged by their own age and not by that of the last request that named them: whoever reads a clock is told all of
+/// it, also a moment before it is pruned. A pair is at least as old as the first request that told of it. If what it
+/// says was changed later, when a version of it was overwritten, it may not go yet; this check lets it, and leaves it
+/// to the values: a pair that went too soon lets what it covered come back.
+pub(crate) fn are_old<'a>(
+    operations: impl Iterator<Item = &'a Operation> + Clone,
+    now_us: u64,
+) -> impl Fn(Actor, u64) -> bool {
+    move |actor, counter| {
+        operations.clone().any(|operation| {
+            let (Answer::Read { context, .. } | Answer::Written { context, .. }) =
+                &operation.answer
+            else {
+                return false;
+            };
+            let told_us = operation.end.map(|end| end.at_us);
+            told_us.is_some_and(|at_us| at_us + FORGOTTEN_AFTER_US <= now_us)
+                && context.get(actor) >= counter
+        })
     }
 }
 
@@ -181,7 +227,8 @@ mod tests {
     use moim_core::NodeId;
     use moim_core::clock::{Actor, Dot, Epoch, Hlc, VersionVector};
 
-    const STRICT: Conditions = Conditions { levels: Levels::strict(3, 2, 2), calm: false };
+    const STRICT: Conditions =
+        Conditions { levels: Levels::strict(3, 2, 2), calm: false, clock_pairs_max: 2 };
 
     fn judge(tell: impl FnOnce(&mut Story)) -> Vec<Property> {
         let mut story = Story::default();
@@ -280,5 +327,33 @@ mod tests {
             story.tell((2, 3), Call::Read, older);
         });
         assert_eq!(broken, [Property::ReadsSeeWrites]);
+    }
+
+    #[test]
+    fn a_clock_loses_old_pairs_above_its_bound_and_no_others() {
+        let vector = |actors: &[u64]| {
+            let dot = |&node: &u64| {
+                let actor = Actor { node: NodeId(node), epoch: Epoch { run: 1, serial: 0 } };
+                Dot { actor, counter: 1 }
+            };
+            actors.iter().map(dot).collect::<VersionVector>()
+        };
+        let reads = |at_us: u64, then: &[u64]| {
+            judge(|story| {
+                for (start, known) in [(0, &[1, 2][..]), (at_us - 10, &[1, 2, 3])] {
+                    let context = vector(known);
+                    let answer = Answer::Read { seen: vec![], version: Hlc::ZERO, context };
+                    story.tell((start, start + 1), Call::Read, answer);
+                }
+                let context = vector(then);
+                let answer = Answer::Read { seen: vec![], version: Hlc::ZERO, context };
+                story.tell((at_us, at_us + 1), Call::Read, answer);
+            })
+        };
+        let later_us = 2 * FORGOTTEN_AFTER_US;
+        assert_eq!(reads(later_us, &[2, 3]), [], "named a moment ago, but old");
+        assert_eq!(reads(later_us, &[1, 2]), [Property::ReadsNeverGoBack], "young");
+        assert_eq!(reads(later_us, &[3]), [Property::ReadsNeverGoBack], "not above the bound");
+        assert_eq!(reads(100, &[2, 3]), [Property::ReadsNeverGoBack]);
     }
 }

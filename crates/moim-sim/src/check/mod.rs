@@ -48,6 +48,8 @@ pub enum Property {
     CopiesConverge,
     /// After healing, all owners' Merkle trees agree, within a bounded time: comparisons come to rest.
     TreesAgree,
+    /// After healing, clocks are no longer than their bound and what is held of a key take, within a bounded time (REQ-17).
+    ClocksAreSmall,
     /// A member that runs and that several others hear is not held down by them.
     TheHeardAreNotDown,
     /// Without crashes, what was acknowledged reaches every owner without anybody reading it.
@@ -78,6 +80,7 @@ impl Property {
             Self::RequestsSucceed => "requests succeed",
             Self::CopiesConverge => "copies converge",
             Self::TreesAgree => "trees agree",
+            Self::ClocksAreSmall => "clocks are small",
             Self::TheHeardAreNotDown => "members that are heard are not down",
             Self::CopiesArrive => "copies arrive everywhere",
             Self::HintsAreHandedOver => "hints are handed over",
@@ -214,6 +217,8 @@ pub struct Conditions {
     pub levels: Levels,
     /// Nothing failed.
     pub calm: bool,
+    /// Pairs of a clock beyond which the oldest are pruned.
+    pub clock_pairs_max: usize,
 }
 
 /// Judges a whole history, key by key.

@@ -122,6 +122,9 @@ impl World {
         let expected = self.entry(request.0).is_none_or(|entry| entry.coordinator == node);
         assert!(expected, "n{node} answered a request that it was not asked");
         self.check_held(node, request.0, &outcome);
+        if matches!(&outcome, Outcome::Failed(failure) if failure.is_for_want_of_room()) {
+            self.count("writes refused for want of room");
+        }
         let at_us = self.now_us + self.chance.clients.delay(100, 2_000);
         self.queue.plan(at_us, Event::Answer { operation: request.0, outcome: Box::new(outcome) });
     }
@@ -168,6 +171,9 @@ impl World {
         entry.answer = answer;
         self.trace.line(moment.at_us, format_args!("{entry}"));
         let entry = entry.clone();
+        if entry.is_acknowledged_write() {
+            self.cut_power();
+        }
         if let Some(waiting) = self.clients.get_mut(client) {
             waiting.learns(&entry);
             self.rest(client);

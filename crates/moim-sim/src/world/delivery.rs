@@ -152,9 +152,10 @@ impl World {
     }
 
     pub(super) fn begin_sync(&mut self, node: usize) {
+        self.tell_room(node);
         let (usual_us, longest_us) = self.plan.sync_us;
         let server = &mut self.servers[node];
-        if server.has_failed_disk() || server.disk_full || !server.disk.begin_sync() {
+        if server.has_failed_disk() || server.room.full || !server.disk.begin_sync() {
             return;
         }
         let took_us = server.disk_slow_us + self.chance.disks.delay(usual_us, longest_us);

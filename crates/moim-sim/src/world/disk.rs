@@ -31,6 +31,11 @@ impl Disk {
         self.unsynced.push_back((id, batch));
     }
 
+    /// Whether something waits for a sync.
+    pub(crate) fn has_unsynced(&self) -> bool {
+        !self.unsynced.is_empty()
+    }
+
     /// Begins a sync of everything committed so far, unless one runs or there is nothing to sync.
     pub(crate) fn begin_sync(&mut self) -> bool {
         let idle = self.syncing == 0 && !self.unsynced.is_empty();

@@ -11,10 +11,12 @@ use moim_storage::Family;
 
 use super::World;
 use super::clients::namespace;
+use crate::check::cart;
 
 impl World {
     /// A client is about to be told that its write is acknowledged: W owners must have it synced, this one or what
-    /// replaced it. A node that stands in counts if it has synced as well that it keeps it for them.
+    /// replaced it, but for old pairs of its clock, which owners prune each in its own time. A node that stands in counts
+    /// if it has synced as well that it keeps it for them.
     pub(super) fn check_held(&mut self, node: usize, operation: u64, outcome: &Outcome) {
         let Outcome::Written { context, version } = outcome else { return };
         let Some(entry) = self.entry(operation) else { return };
@@ -23,6 +25,9 @@ impl World {
             return;
         }
         let needed = entry.w;
+        let of_key = &entry.key;
+        let earlier = self.history.iter().filter(|operation| operation.key == *of_key);
+        let pairs_max = self.common.options.clock_pairs_max;
         let (namespace, key) = (namespace(&entry.key), Bytes::from(entry.key.name.clone()));
         let Some(ring) = self.servers[node].node.as_ref().and_then(|node| node.record()) else {
             return;
@@ -37,7 +42,10 @@ impl World {
             let held = synced(node, Family::Data);
             let object = held.and_then(|held| Object::decode(held).ok());
             object.is_some_and(|object| match (context, object.context()) {
-                (Context::Siblings(written), Context::Siblings(held)) => held.descends(written),
+                (Context::Siblings(written), Context::Siblings(held)) => {
+                    let is_old = cart::are_old(earlier.clone(), self.now_us);
+                    held.descends(&cart::without_pruned(written, &held, pairs_max, &is_old))
+                }
                 _ => object.written() >= *version,
             })
         };

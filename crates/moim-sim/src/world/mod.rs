@@ -12,11 +12,13 @@
 //! | `clients` | requests on their way, and what comes back |
 //! | `faults` | what goes wrong, and when it is mended |
 //! | `holders` | who holds what is being acknowledged |
+//! | `clocks` | whether owners' version vectors are small |
 //! | `trees` | whether owners' Merkle trees are equal |
 //! | `watch` | whether members that are heard are held down |
 
 mod clients;
 mod clock;
+mod clocks;
 mod delivery;
 mod disk;
 mod faults;
@@ -36,6 +38,7 @@ use moim_node::api::ReadId;
 use moim_node::membership::Hello;
 use moim_node::message::Message;
 use moim_node::namespace::{Conflict, Namespace, Namespaces};
+use moim_node::options::Options;
 use moim_node::{Input, Outcome, Request, RequestId};
 
 use crate::history::{Moment, Operation};
@@ -119,6 +122,8 @@ pub(crate) struct World {
     /// Values written so far: the next one is new.
     values: u64,
     faults_on: bool,
+    /// The power fails with the next acknowledgement that a client hears.
+    power_cut_armed: bool,
     /// Nodes whose disks were lost or replaced, and that may not yet hold again what they held.
     failed_copies: std::collections::BTreeSet<usize>,
     /// Deadlines up to here were past by more than the grace period when some disk compacted, in Unix milliseconds.
@@ -148,6 +153,7 @@ struct Chance {
     dials: Random,
     faults: Random,
     clients: Random,
+    rooms: Random,
 }
 
 impl World {
@@ -183,6 +189,7 @@ impl World {
             budget: settings.operations,
             values: 0,
             faults_on: false,
+            power_cut_armed: false,
             failed_copies: std::collections::BTreeSet::new(),
             reclaimed_ms: 0,
             looks: 0,
@@ -196,6 +203,7 @@ impl World {
                 dials: random.fork("dials"),
                 faults: random.fork("faults"),
                 clients: random.fork("clients"),
+                rooms: random.fork("rooms"),
             },
             faults: std::collections::BTreeMap::new(),
             tally: std::collections::BTreeMap::new(),
@@ -204,6 +212,11 @@ impl World {
         };
         world.begin();
         world
+    }
+
+    /// What nodes are told.
+    pub(crate) fn options(&self) -> &Options {
+        &self.common.options
     }
 
     /// Others than usual make the requests.

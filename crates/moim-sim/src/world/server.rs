@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NodeId};
+use moim_node::api::DiskRoom;
 use moim_node::keyspace::{
     META_BATCH, META_CLOCK_BOUND, META_FILLING, META_GENERATION, META_RECORD, StoredTrees,
 };
@@ -38,8 +39,8 @@ pub(crate) struct Server {
     pub(crate) paused: bool,
     /// The disk takes this much longer for everything, in microseconds.
     pub(crate) disk_slow_us: u64,
-    /// The disk is full: nothing becomes durable.
-    pub(crate) disk_full: bool,
+    /// What room the disk has.
+    pub(crate) room: Room,
     /// Reads of a thousand that the disk fails now.
     pub(crate) read_errors: u32,
     /// A copy of the disk from earlier.
@@ -53,6 +54,16 @@ pub(crate) struct Server {
     started_us: u64,
     run: u64,
     random: Random,
+}
+
+/// What room a disk has, and what its node was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Room {
+    /// Nothing becomes durable.
+    pub(crate) full: bool,
+    /// Little is left.
+    pub(crate) low: bool,
+    pub(crate) told: DiskRoom,
 }
 
 /// Why a run of a node comes to its end.
@@ -114,7 +125,7 @@ impl Server {
             wake_us: None,
             paused: false,
             disk_slow_us: 0,
-            disk_full: false,
+            room: Room::default(),
             read_errors: 0,
             backup: Disk::default(),
             doom: None,
@@ -141,6 +152,15 @@ impl Server {
         let whole =
             |node: &Node| node.readiness().is_ok() && node.figures().unfilled_partitions == 0;
         self.node.as_ref().is_some_and(whole)
+    }
+
+    /// What whoever runs the node would say of the disk's room: that it is full shows when something does not fit.
+    pub(crate) fn room_now(&self) -> DiskRoom {
+        match (self.room.full && self.disk.has_unsynced(), self.room.low) {
+            (true, _) => DiskRoom::Exhausted,
+            (false, true) => DiskRoom::Low,
+            (false, false) => DiskRoom::Enough,
+        }
     }
 
     /// Whether the disk has failed.
@@ -199,6 +219,7 @@ impl Server {
         self.turn_planned = false;
         self.wake_us = None;
         self.paused = false;
+        self.room.told = DiskRoom::Enough;
         self.doom = None;
         self.peers.clear();
         self.disk.crash(&mut self.random)

@@ -13,11 +13,15 @@
 //! - The rule of reclaiming never unwinds into C++ and never overwrites a newer value (see the `reclaim` module).
 //! - The database is closed before anything it points to is freed.
 //!
-//! Left out: several paths, transactions, key-value separation (faulty in this release of RocksDB), ingestion of
-//! tables (it cannot merge versions). Nothing of RocksDB shows outside but [`RocksOptions`].
+//! It also serves as the tables of the `lsm` engine (see the `ingest` module), which has a log and memory tables of its
+//! own; then RocksDB's log holds next to nothing, and its memory tables as little.
+//!
+//! Left out: several paths, transactions, key-value separation (faulty in this release of RocksDB). Nothing of RocksDB
+//! shows outside but [`RocksOptions`].
 
 mod error;
 mod figures;
+mod ingest;
 mod log_check;
 mod options;
 mod reclaim;
@@ -26,8 +30,9 @@ mod stall;
 
 use std::fs;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use rocksdb::checkpoint::Checkpoint;
@@ -38,6 +43,7 @@ pub use self::options::RocksOptions;
 use self::error::{Faults, reading_error};
 use self::reclaim::Reclaimer;
 use self::stall::{Refused, Stall};
+use crate::files::disk::LOG_DIRECTORY;
 use crate::{
     Batch, Cached, Durability, Engine, Family, Figures, Page, PageLimit, ReclaimRule, Snapshot,
     StorageError, Write,
@@ -54,6 +60,9 @@ pub struct RocksEngine {
     /// The options that the database was opened with: they hold its counters.
     database: Options,
     options: RocksOptions,
+    directory: PathBuf,
+    /// Numbers the files of runs.
+    runs: AtomicU64,
     // Made once: each would be an allocation a call.
     reads: ReadOptions,
     cached_reads: ReadOptions,
@@ -65,6 +74,22 @@ impl RocksEngine {
     /// Opens the engine in `directory`, which is made if it is not there. Replays the log, so it takes about a second
     /// for each 200 MB of it. Compactions apply `rule`.
     pub fn open(
+        directory: &Path,
+        options: &RocksOptions,
+        rule: Option<ReclaimRule>,
+    ) -> Result<Self, StorageError> {
+        let log = directory.join(LOG_DIRECTORY);
+        if log.exists() {
+            return Err(StorageError::Io(format!(
+                "its newest writes are in {}: the lsm engine wrote this directory, and only that can open it",
+                log.display()
+            )));
+        }
+        Self::open_tables(directory, options, rule)
+    }
+
+    /// As [`Self::open`], beneath the log that another engine keeps in the same directory.
+    pub(crate) fn open_tables(
         directory: &Path,
         options: &RocksOptions,
         rule: Option<ReclaimRule>,
@@ -93,6 +118,8 @@ impl RocksEngine {
             stall: Stall::default(),
             database,
             options: options.clone(),
+            directory: directory.to_owned(),
+            runs: AtomicU64::new(0),
             reads: ReadOptions::default(),
             cached_reads,
             synced,

@@ -28,7 +28,7 @@ const DIARY_FILES_MAX: usize = 5;
 const LEVELS: usize = 7;
 
 /// Tables in level 0 at which writers must wait: each of them may be asked for every key.
-const LEVEL_0_TABLES_MAX: i32 = 36;
+pub(super) const LEVEL_0_TABLES_MAX: i32 = 36;
 
 /// Sizes of an engine. Start from [`RocksOptions::default`] or [`RocksOptions::for_memory`].
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +39,9 @@ pub struct RocksOptions {
     /// Bytes of one memory table; a full one is written out as a table. Default 64 MiB. With 256 MiB a rewritten
     /// session is written out less often: 10 to 20 % less CPU a write, for 400 MB more memory.
     pub memtable_bytes: usize,
+    /// Bytes that a memory table of our own brings into level 0 at once, where the `lsm` engine stands above this one.
+    /// Default 0: memory tables are RocksDB's own.
+    pub run_bytes: u64,
     /// Memory tables, those being written out included, before writes have to wait. Default 3; above that RocksDB would
     /// slow writers down before it stops them.
     pub memtables_max: usize,
@@ -69,6 +72,7 @@ impl Default for RocksOptions {
         Self {
             cache_bytes: 512 * MIB,
             memtable_bytes: 64 * MIB,
+            run_bytes: 0,
             memtables_max: 3,
             log_bytes_max: 512 * MIB as u64,
             block_bytes: 16 * KIB,
@@ -173,7 +177,7 @@ fn family_settings(family: Family, options: &RocksOptions, tables: &BlockBasedOp
     settings.set_max_write_buffer_number(i32::try_from(options.memtables_max).unwrap_or(i32::MAX));
     settings.set_target_file_size_base(options.table_bytes);
     // Four tables in level 0 start a compaction; a level 1 of the same size makes that one cheapest.
-    settings.set_max_bytes_for_level_base(4 * memtable_bytes as u64);
+    settings.set_max_bytes_for_level_base(4 * options.run_bytes.max(memtable_bytes as u64));
     settings.set_level_compaction_dynamic_level_bytes(true);
     // Stop writers or let them go, nothing in between: see the `stall` module.
     settings.set_level_zero_slowdown_writes_trigger(LEVEL_0_TABLES_MAX);
@@ -183,6 +187,15 @@ fn family_settings(family: Family, options: &RocksOptions, tables: &BlockBasedOp
     // A small database has but one level below 0. It is the last one, and data on disk are compressed (REQ-3).
     settings.set_bottommost_compression_type(DBCompressionType::Lz4);
     settings.set_block_based_table_factory(tables);
+    settings
+}
+
+/// How a table is written that comes from a memory table of our own: as RocksDB would write one of level 0.
+pub(super) fn run_table(options: &RocksOptions, cache: &Cache) -> Options {
+    let mut settings = Options::default();
+    settings.set_compression_type(DBCompressionType::None);
+    settings.set_block_based_table_factory(&tables(options, cache));
+    settings.set_bytes_per_sync(options.bytes_per_sync);
     settings
 }
 

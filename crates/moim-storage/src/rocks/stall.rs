@@ -70,7 +70,7 @@ impl Stall {
         clippy::disallowed_methods,
         reason = "on an engine's own account: RocksDB would sleep in this very place"
     )]
-    fn wait(&self) {
+    pub(super) fn wait(&self) {
         std::thread::sleep(AGAIN_AFTER);
         let micros = u64::try_from(AGAIN_AFTER.as_micros()).unwrap_or(u64::MAX);
         self.micros.fetch_add(micros, Ordering::Relaxed);
@@ -83,6 +83,6 @@ impl Stall {
 }
 
 /// Flushes and compactions that have failed so far. RocksDB counts them on the default family.
-fn errors(db: &DB) -> u64 {
+pub(super) fn errors(db: &DB) -> u64 {
     db.property_int_value(BACKGROUND_ERRORS).ok().flatten().unwrap_or(0)
 }

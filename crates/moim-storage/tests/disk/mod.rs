@@ -4,11 +4,80 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use moim_storage::lsm::{DiskLsm, LsmOptions};
 use moim_storage::rocks::{RocksEngine, RocksOptions};
-use moim_storage::{Family, StorageError, Write};
+use moim_storage::{Engine, Family, StorageError, Write};
 
 pub(crate) fn open(directory: &Path) -> Result<RocksEngine, StorageError> {
     RocksEngine::open(directory, &RocksOptions::for_memory(16 << 20), None)
+}
+
+pub(crate) fn open_lsm(directory: &Path) -> Result<DiskLsm, StorageError> {
+    let rocks = RocksOptions::for_memory(16 << 20);
+    DiskLsm::open_directory(directory, &rocks, LsmOptions::for_memtable(4 << 20), None)
+}
+
+/// Engines that keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Rocks,
+    Lsm,
+}
+
+pub(crate) enum Disk {
+    Rocks(Box<RocksEngine>),
+    Lsm(DiskLsm),
+}
+
+impl Kind {
+    pub(crate) fn open(self, directory: &Path) -> Result<Disk, StorageError> {
+        match self {
+            Self::Rocks => open(directory).map(|engine| Disk::Rocks(Box::new(engine))),
+            Self::Lsm => open_lsm(directory).map(Disk::Lsm),
+        }
+    }
+}
+
+impl Disk {
+    pub(crate) fn compact(&self) {
+        match self {
+            Self::Rocks(engine) => engine.compact(),
+            Self::Lsm(engine) => engine.compact(),
+        }
+        .unwrap();
+    }
+}
+
+impl std::ops::Deref for Disk {
+    type Target = dyn Engine;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Rocks(engine) => &**engine,
+            Self::Lsm(engine) => engine,
+        }
+    }
+}
+
+/// A copy of a directory and what is beneath it.
+pub(crate) fn copy(home: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_into(home, copy.path());
+    copy
+}
+
+fn copy_into(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy_into(&entry.path(), &to);
+        } else if entry.file_name() != "LOCK" {
+            // Files come and go beneath the feet of who lists them.
+            fs::copy(entry.path(), to).ok();
+        }
+    }
 }
 
 pub(crate) fn put(family: Family, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Write {

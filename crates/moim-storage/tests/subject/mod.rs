@@ -1,5 +1,9 @@
 //! An engine under test: what it takes to open it, close it and make it reclaim, whichever it is.
 
+use moim_storage::files::memory::MemoryFiles;
+#[cfg(feature = "rocksdb")]
+use moim_storage::lsm::DiskLsm;
+use moim_storage::lsm::{LsmEngine, LsmOptions};
 use moim_storage::memory::MemoryEngine;
 #[cfg(feature = "rocksdb")]
 use moim_storage::rocks::{RocksEngine, RocksOptions};
@@ -13,22 +17,39 @@ pub(crate) const TOP: &[u8] = &[0xff; 40];
 /// Opens a fresh engine.
 pub(crate) type Open = fn(Option<ReclaimRule>) -> Subject;
 
-/// The engine and what belongs to it.
+/// The engine and what belongs to it. An engine is `None` only while it is being reopened.
 pub(crate) enum Subject {
     /// The reference.
     Memory(MemoryEngine),
-    /// RocksDB in a directory of its own. `None` only while it is being reopened.
+    /// Log and memory tables of our own over tables in memory.
+    Lsm { engine: Option<MemoryLsm>, rule: Option<ReclaimRule>, files: MemoryFiles },
+    /// RocksDB in a directory of its own.
     #[cfg(feature = "rocksdb")]
     Rocks {
         engine: Option<Box<RocksEngine>>,
         rule: Option<ReclaimRule>,
         directory: tempfile::TempDir,
     },
+    /// Log and memory tables of our own over RocksDB.
+    #[cfg(feature = "rocksdb")]
+    DiskLsm {
+        engine: Option<Box<DiskLsm>>,
+        rule: Option<ReclaimRule>,
+        directory: tempfile::TempDir,
+    },
 }
+
+pub(crate) type MemoryLsm = LsmEngine<MemoryFiles, MemoryEngine>;
 
 impl Subject {
     pub(crate) fn memory(rule: Option<ReclaimRule>) -> Self {
         Self::Memory(MemoryEngine::new(rule))
+    }
+
+    pub(crate) fn lsm(rule: Option<ReclaimRule>) -> Self {
+        let files = MemoryFiles::default();
+        let engine = open_lsm(&files, MemoryEngine::new(None), rule.clone());
+        Self::Lsm { engine: Some(engine), rule, files }
     }
 
     #[cfg(feature = "rocksdb")]
@@ -38,11 +59,21 @@ impl Subject {
         Self::Rocks { engine: Some(Box::new(engine)), rule, directory }
     }
 
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn disk_lsm(rule: Option<ReclaimRule>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = open_disk_lsm(directory.path(), rule.clone());
+        Self::DiskLsm { engine: Some(Box::new(engine)), rule, directory }
+    }
+
     pub(crate) fn engine(&self) -> &dyn Engine {
         match self {
             Self::Memory(engine) => engine,
+            Self::Lsm { engine, .. } => engine.as_ref().unwrap(),
             #[cfg(feature = "rocksdb")]
             Self::Rocks { engine, .. } => engine.as_deref().unwrap(),
+            #[cfg(feature = "rocksdb")]
+            Self::DiskLsm { engine, .. } => engine.as_deref().unwrap(),
         }
     }
 
@@ -50,10 +81,20 @@ impl Subject {
     pub(crate) fn reopen(&mut self) {
         match self {
             Self::Memory(engine) => *engine = engine.contents_clone(),
+            Self::Lsm { engine, rule, files } => {
+                let tables = engine.as_ref().unwrap().tables().contents_clone();
+                drop(engine.take());
+                *engine = Some(open_lsm(files, tables, rule.clone()));
+            }
             #[cfg(feature = "rocksdb")]
             Self::Rocks { engine, rule, directory } => {
                 drop(engine.take());
                 *engine = Some(Box::new(open_rocks(directory.path(), rule.clone())));
+            }
+            #[cfg(feature = "rocksdb")]
+            Self::DiskLsm { engine, rule, directory } => {
+                drop(engine.take());
+                *engine = Some(Box::new(open_disk_lsm(directory.path(), rule.clone())));
             }
         }
     }
@@ -62,8 +103,11 @@ impl Subject {
     pub(crate) fn show_all_to_rule(&self) {
         match self {
             Self::Memory(_) => {}
+            Self::Lsm { engine, .. } => engine.as_ref().unwrap().compact().unwrap(),
             #[cfg(feature = "rocksdb")]
             Self::Rocks { engine, .. } => engine.as_ref().unwrap().compact().unwrap(),
+            #[cfg(feature = "rocksdb")]
+            Self::DiskLsm { engine, .. } => engine.as_ref().unwrap().compact().unwrap(),
         }
     }
 
@@ -104,7 +148,20 @@ pub(crate) fn delete_range(family: Family, from: &'static [u8], to: &'static [u8
     Write::DeleteRange { family, from: from.into(), to: to.into() }
 }
 
+/// Small enough that some checks fill it, and the write that finds it full writes it out.
+fn open_lsm(files: &MemoryFiles, tables: MemoryEngine, rule: Option<ReclaimRule>) -> MemoryLsm {
+    let options =
+        LsmOptions { memtable_bytes: 4 << 10, segment_bytes: 8 << 10, log_bytes_max: 64 << 10 };
+    LsmEngine::open(files.clone(), tables, options, rule).unwrap()
+}
+
 #[cfg(feature = "rocksdb")]
 pub(crate) fn open_rocks(directory: &std::path::Path, rule: Option<ReclaimRule>) -> RocksEngine {
     RocksEngine::open(directory, &RocksOptions::for_memory(16 << 20), rule).unwrap()
+}
+
+#[cfg(feature = "rocksdb")]
+pub(crate) fn open_disk_lsm(directory: &std::path::Path, rule: Option<ReclaimRule>) -> DiskLsm {
+    let rocks = RocksOptions::for_memory(16 << 20);
+    DiskLsm::open_directory(directory, &rocks, LsmOptions::for_memtable(1 << 20), rule).unwrap()
 }

@@ -21,7 +21,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Compare what all owners hold, and bring each what it lacks. Goes on without this command, once begun.
+/// Compare what all owners hold, and bring each what it lacks. Goes on without this command, once begun; where the same
+/// repair runs already, it is joined.
 #[derive(Debug, Args)]
 pub(crate) struct Repair {
     /// Only this namespace.
@@ -45,7 +46,7 @@ pub(crate) struct Repair {
 struct Running {
     node: Node,
     id: u64,
-    shown: String,
+    last: Progress,
 }
 
 impl Repair {
@@ -61,22 +62,33 @@ impl Repair {
                 Err(trouble) => print::note(&format!("{address}: {trouble}")),
             }
         }
-        let mut ended = Vec::new();
-        while !self.detach && !running.is_empty() {
-            sleep(LOOK);
-            for mut one in std::mem::take(&mut running) {
-                let progress = one.look(json)?;
-                if progress.done {
-                    ended.push(progress);
-                } else {
-                    running.push(one);
-                }
-            }
+        if !self.detach {
+            let progress = print::Progress::begin();
+            Self::follow(&mut running, progress)?;
         }
-        if json {
-            print::json(&ended);
+        for one in running.iter().filter(|one| one.last.done && !json) {
+            print::line(&format!("{}  {}", one.node.address(), line(&one.last)));
+        }
+        if json && !self.detach {
+            print::json(&running.into_iter().map(|one| one.last).collect::<Vec<_>>());
         }
         Ok(Ending::Done)
+    }
+
+    /// Shows how far all are, until all are done.
+    fn follow(
+        running: &mut [Running],
+        mut shown: print::Progress,
+    ) -> Result<(), crate::ending::Trouble> {
+        loop {
+            running.iter_mut().try_for_each(Running::look)?;
+            let all: Vec<&Progress> = running.iter().map(|one| &one.last).collect();
+            if all.iter().all(|progress| progress.done) {
+                return Ok(());
+            }
+            shown.say(&bar(&all));
+            sleep(LOOK);
+        }
     }
 
     /// The HTTP addresses of all other nodes that are there.
@@ -90,28 +102,50 @@ impl Repair {
         let partition = self.partition.map(|at| at.to_string());
         let parameters =
             [("namespace", self.namespace.as_deref()), ("partition", partition.as_deref())];
+        let state: Repairs = node.get("/v1/repair")?;
+        if let Some(same) = state.repairs.into_iter().rev().find(|it| !it.done && self.is(it)) {
+            return Ok(Running { node, id: same.id, last: same });
+        }
         let path = path(&[b"repair"], &parameters);
         let reply = node.call(Call { method: Method::POST, path, ..Call::default() })?;
         let state: Repairs = node.document(&reply)?;
-        let id = state.repairs.last().map_or(0, |repair| repair.id);
-        Ok(Running { node, id, shown: String::new() })
+        let last = state.repairs.into_iter().last().unwrap_or_default();
+        Ok(Running { node, id: last.id, last })
+    }
+
+    /// Whether a repair that runs is the one that is asked for: somebody stopped looking at it.
+    fn is(&self, running: &Progress) -> bool {
+        running.namespace == self.namespace && running.partition == self.partition
     }
 }
 
 impl Running {
-    /// Asks how far it is, and prints that if it is news.
-    fn look(&mut self, json: bool) -> Result<Progress, crate::ending::Trouble> {
+    /// Asks how far it is.
+    fn look(&mut self) -> Result<(), crate::ending::Trouble> {
+        if self.last.done {
+            return Ok(());
+        }
         let state: Repairs = self.node.get("/v1/repair")?;
         let found = state.repairs.into_iter().find(|repair| repair.id == self.id);
         // A node that restarted has forgotten it.
-        let progress = found.unwrap_or_else(|| Progress { done: true, ..Progress::default() });
-        let line = line(&progress);
-        if line != self.shown && !json {
-            print::line(&format!("{}  {line}", self.node.address()));
-        }
-        self.shown = line;
-        Ok(progress)
+        self.last = found.unwrap_or_else(|| Progress { done: true, ..self.last.clone() });
+        Ok(())
     }
+}
+
+/// Letters of the bar.
+const BAR: u64 = 24;
+
+/// How far all nodes are together.
+fn bar(all: &[&Progress]) -> String {
+    let sum = |figure: fn(&Progress) -> u64| all.iter().map(|it| figure(it)).sum::<u64>();
+    let (done, total) = (sum(|it| it.partitions_done), sum(|it| it.partitions).max(1));
+    let letter = |at: u64| if at * total < done * BAR { '#' } else { '.' };
+    let bar: String = (0..BAR).map(letter).collect();
+    let (keys, bytes) = (sum(|it| it.keys), print::bytes(sum(|it| it.bytes)));
+    let why = all.iter().find_map(|it| it.last_failure.as_ref().filter(|_| !it.done));
+    let why = why.map_or(String::new(), |why| format!("; tried again: {why}"));
+    format!("[{bar}] {done} of {total} comparisons, {keys} keys differed, {bytes}{why}")
 }
 
 fn line(progress: &Progress) -> String {
@@ -127,6 +161,14 @@ fn line(progress: &Progress) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bar_speaks_for_all_nodes() {
+        let one = Progress { partitions: 8, partitions_done: 3, keys: 2, ..Progress::default() };
+        let other = Progress { partitions: 8, partitions_done: 8, bytes: 2_048, ..one.clone() };
+        let words = "[#################.......] 11 of 16 comparisons, 4 keys differed, 2.0 KiB";
+        assert_eq!(bar(&[&one, &other]), words);
+    }
 
     #[test]
     fn progress_is_one_line() {

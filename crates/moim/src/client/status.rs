@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use moim_server::http::document::{self, Local};
+use moim_server::http::document::{self, Local, Transfer};
 use moim_server::http::duration::print_ms;
 use serde::Serialize;
 
@@ -58,6 +58,9 @@ impl Status {
         } else {
             print::line(&summary(&status, &members));
             print::raw(print::table(&rows(&members)).as_bytes());
+            for line in transfers(&members) {
+                print::line(&line);
+            }
         }
         Ok(Ending::Done)
     }
@@ -144,6 +147,31 @@ fn summary(status: &document::Status, members: &[Member]) -> String {
         ),
     ];
     print::table(&rows.map(|(name, value)| vec![name.to_owned(), value]))
+}
+
+/// What is being brought to somebody, a line each; what does not get on says so.
+fn transfers(members: &[Member]) -> Vec<String> {
+    let of = |member: &Member| {
+        let transfers = member.local.iter().flat_map(|local| &local.transfers);
+        transfers.map(|it| format!("{}: {}", member.node.node, transfer(it))).collect::<Vec<_>>()
+    };
+    members.iter().flat_map(of).collect()
+}
+
+fn transfer(it: &Transfer) -> String {
+    let Transfer { left, total, bytes, .. } = it;
+    let parts = format!("{left} of {total} partitions left, {} moved", print::bytes(*bytes));
+    let what = match (it.reason.as_str(), &it.peer) {
+        ("refill", _) => format!("its lost disk is being filled, {parts}"),
+        ("hint", Some(peer)) => format!("hands {left} kept copies over to {peer}"),
+        (reason, _) => format!("{reason}, {parts}"),
+    };
+    let alarm = if it.stalled {
+        format!("; ALARM: no progress for {}", print_ms(it.idle_ms / 1_000 * 1_000))
+    } else {
+        String::new()
+    };
+    format!("{what}, for {}{alarm}", print_ms(it.running_ms / 1_000 * 1_000))
 }
 
 fn nodes_in_words(status: &document::Status) -> String {
@@ -249,6 +277,24 @@ fn addresses(nodes: &document::Nodes) -> Vec<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_transfer_that_does_not_get_on_is_an_alarm() {
+        let mut it = Transfer {
+            reason: "refill".to_owned(),
+            left: 812,
+            total: 4_096,
+            bytes: 3 << 20,
+            running_ms: 90_400,
+            ..Transfer::default()
+        };
+        let words =
+            "its lost disk is being filled, 812 of 4096 partitions left, 3.0 MiB moved, for 90s";
+        assert_eq!(transfer(&it), words);
+        it.stalled = true;
+        it.idle_ms = 61_000;
+        assert_eq!(transfer(&it), format!("{words}; ALARM: no progress for 61s"));
+    }
 
     #[test]
     fn a_member_without_figures_is_shown_all_the_same() {

@@ -56,7 +56,7 @@ struct Wishes {
     #[arg(long, value_name = "NAME:KEY=VALUE,…")]
     namespace: Vec<String>,
     /// Where data is kept: on disk, or nowhere [default: rocksdb, if this program was built with it]
-    #[arg(long, value_name = "ENGINE", value_parser = ["rocksdb", "memory"])]
+    #[arg(long, value_name = "ENGINE", value_parser = ["lsm", "rocksdb", "memory"])]
     engine: Option<String>,
 }
 

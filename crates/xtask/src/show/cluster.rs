@@ -140,6 +140,11 @@ impl<'a> Cluster<'a> {
         self.play("pause", &[node])
     }
 
+    /// Starts a node that was killed.
+    pub(super) fn begin(&self, node: u16) -> Result<()> {
+        self.play("start", &[node])
+    }
+
     /// Starts nodes that were killed, lets paused ones go on, and waits until they serve.
     pub(super) fn restart(&self, nodes: &[u16]) -> Result<()> {
         self.play("start", nodes)?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::Verdict;
 use super::cluster::{Cluster, NODES, await_true};
 use super::http;
-use super::redis::Reply;
+use super::redis::{self, Reply};
 use super::sessions::Sessions;
 use super::small_disk::SmallDisk;
 use super::stage::Stage;
@@ -18,6 +18,8 @@ const LITTLE_BYTES: u64 = 9 << 20;
 const FULL: u16 = 2;
 const WRITERS: usize = 3;
 const SESSIONS: u32 = 500;
+/// Keys deleted before it is looked again whether a disk is full.
+const DELETED: u32 = 100;
 /// The file system is looked at every second, and RocksDB looks for room every five.
 const NOTICED: Duration = Duration::from_secs(20);
 
@@ -69,9 +71,11 @@ fn little_room(cluster: &Cluster<'_>) -> Result<()> {
 
 fn no_room(cluster: &Cluster<'_>) -> Result<()> {
     cluster.disk(FULL)?.fill(0)?;
-    // What still wants to be kept there, as a deletion, finds no room.
+    // What still wants to be kept there, deletions, finds no room once the room that the log had set aside is used up.
+    let mut round = 0;
     await_true(NOTICED, "node 2 does not notice that its disk is full", || {
-        at(cluster, 1, "QUORUM", &["DEL", "goes"])?;
+        round += 1;
+        delete_many(cluster, round)?;
         Ok(room(cluster, FULL)? == "exhausted")
     })?;
     println!("  now it is full to the brim, and a commit waits");
@@ -85,6 +89,20 @@ fn no_room(cluster: &Cluster<'_>) -> Result<()> {
     await_room(cluster, FULL, "enough")?;
     await_works(cluster, &["SET", "brim", "by all"], "ALL")?;
     println!("  room again: writes at ALL work after {:.1} s", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Writes and deletes keys with long names through node 1.
+fn delete_many(cluster: &Cluster<'_>, round: u32) -> Result<()> {
+    let mut connection = cluster.redis(1)?;
+    let keys: Vec<_> = (0..DELETED).map(|key| format!("{key}:{round}:{:4096}", "")).collect();
+    let commands = keys
+        .iter()
+        .flat_map(|key| [redis::command(&["SET", key, "v"]), redis::command(&["DEL", key])]);
+    connection.send(&commands.collect::<Vec<_>>().concat())?;
+    for _ in 0..2 * DELETED {
+        connection.receive()?;
+    }
     Ok(())
 }
 

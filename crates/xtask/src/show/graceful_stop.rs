@@ -1,5 +1,5 @@
 //! One node after the other is stopped with SIGTERM and started again, as an upgrade does, while redis-py and ioredis
-//! work at W=2.
+//! work at W=2: SET and GET, and commands that must be done once: INCR, SET NX, APPEND, puts with a context.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
 }
 
 fn upgrade(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
-    let mut clients = Clients::start(tools, lab, WORKERS)?;
+    let mut clients = Clients::start_updating(tools, lab, WORKERS)?;
     clients.work(CALM)?;
     let mut spans = Vec::new();
     for node in lab.all() {
@@ -48,6 +48,9 @@ fn upgrade(lab: &Lab<'_>, tools: &Tools) -> Result<Verdict> {
     }
     let moved = diary.count(Kind::Moved, 0, u64::MAX);
     ensure!(moved > 0, "no client was at a node that stopped: nothing was shown");
+    let updates = diary.count(Kind::Did, 0, u64::MAX);
+    ensure!(updates > 0, "no command that reads and writes was done: nothing was shown");
+    println!("  all {updates} commands that read and write were done, and each once");
     lab.await_connected(&[1, 2, 3], NODES)?;
     verify_acknowledged(lab, &diary, &[1, 2, 3])?;
     await_equal_replicas(lab, &diary.acknowledged(), 1)?;

@@ -40,6 +40,7 @@ mod n5_levels;
 mod one_way;
 mod partitions;
 mod redis_py;
+mod repair_latency;
 mod ring_key;
 mod siblings;
 mod simulation;
@@ -133,6 +134,14 @@ const SCENARIOS: &[Scenario] = &[
     Scenario::new("simulation", simulation::play, "sweep, determinism and mutations"),
     Scenario {
         long: true,
+        ..Scenario::new(
+            "repair-latency",
+            repair_latency::play,
+            "what clients notice while a lost disk is filled, and how fast that is",
+        )
+    },
+    Scenario {
+        long: true,
         ..Scenario::new("storm", storm::play, "forty disturbances in a row while clients write")
     },
     Scenario {
@@ -168,7 +177,7 @@ pub(crate) fn run(checkout: &Path, arguments: &[&str]) -> Result<ExitCode> {
 fn list() {
     println!("{USAGE}\n");
     for Scenario { name, what, long, .. } in SCENARIOS {
-        println!("  {name:<13} {what}{}", if *long { " (long)" } else { "" });
+        println!("  {name:<14} {what}{}", if *long { " (long)" } else { "" });
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::redis::{self, Connection, Reply};
+use super::redis::{self, Connection, PATIENCE, Reply};
 
 /// What a session weighs, in bytes; half of it compresses well and half not at all.
 const VALUE_BYTES: usize = 2_048;
@@ -153,16 +153,11 @@ impl Sessions {
     }
 
     fn verify_on(&self, port: u16, level: &str) -> Result<Vec<String>> {
-        let mut connection = Connection::open(port)?;
-        if let Some(error) = connection.call(&["MOIM.LEVEL", "READ", level])?.error() {
-            bail!("{error}");
-        }
+        let mut connection = None;
         let mut findings = Vec::new();
         for batch in batches(&(0..self.count()).collect::<Vec<_>>()) {
-            let requests = batch.iter().map(|it| redis::command(&["GET", &self.key(*it)]));
-            connection.send(&requests.collect::<Vec<_>>().concat())?;
-            for session in batch {
-                let reply = connection.receive()?;
+            let replies = self.read(port, level, &batch, &mut connection)?;
+            for (session, reply) in batch.into_iter().zip(replies) {
                 let newest = self.newest(session);
                 if reply.bytes() != Some(&self.value(session, newest)) {
                     let found = describe(&reply);
@@ -174,6 +169,50 @@ impl Sessions {
             }
         }
         Ok(findings)
+    }
+
+    /// Reads a batch as clients do: on a connection that has ended, or a node that says that it is not ready, they try
+    /// again for a while. What is read is judged as ever.
+    fn read(
+        &self,
+        port: u16,
+        level: &str,
+        batch: &[u32],
+        connection: &mut Option<Connection>,
+    ) -> Result<Vec<Reply>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let replies = self.try_read(port, level, batch, connection);
+            let is_ready = |reply: &Reply| !reply.error().unwrap_or("").starts_with("NOTREADY");
+            match replies {
+                Ok(replies) if replies.iter().all(is_ready) => return Ok(replies),
+                Err(error) if Instant::now() >= deadline => return Err(error.into()),
+                Ok(replies) if Instant::now() >= deadline => return Ok(replies),
+                Ok(_) => {}
+                Err(_ended) => *connection = None,
+            }
+            thread::sleep(RETRY);
+        }
+    }
+
+    fn try_read(
+        &self,
+        port: u16,
+        level: &str,
+        batch: &[u32],
+        connection: &mut Option<Connection>,
+    ) -> io::Result<Vec<Reply>> {
+        let connection = match connection {
+            Some(connection) => connection,
+            none => {
+                let mut fresh = Connection::open(port)?;
+                fresh.call(&["MOIM.LEVEL", "READ", level])?;
+                none.insert(fresh)
+            }
+        };
+        let requests = batch.iter().map(|it| redis::command(&["GET", &self.key(*it)]));
+        connection.send(&requests.collect::<Vec<_>>().concat())?;
+        batch.iter().map(|_| connection.receive()).collect()
     }
 
     fn newest(&self, session: u32) -> u32 {

@@ -23,7 +23,7 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     ensure!(sweep.took < SWEEP, "that is longer than {} s", SWEEP.as_secs());
     let twice = simulate(stage, &["twice", "--seed", "7"])?;
     ensure!(twice.stdout.contains("both traces are the same"), "the traces differ");
-    let mutations = simulate(stage, &["mutations", "--seeds", "500"])?;
+    let mutations = simulate(stage, &["mutations", "--seeds", "1000"])?;
     let caught = mutations.stdout.lines().filter(|line| line.contains(" caught at seed ")).count();
     ensure!(caught == MUTATIONS, "{caught} of {MUTATIONS} mutations were caught");
     Ok(Verdict::Shown)

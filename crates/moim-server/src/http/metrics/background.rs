@@ -1,8 +1,35 @@
 //! Names of what background work was granted.
 
 use moim_node::pace::{LaneView, PaceView, REASONS};
+use moim_node::views::{TransferReason, TransferView};
 
 use super::{Metric, MetricKind, Sample, count};
+
+/// What is being brought to somebody, by reason.
+pub(crate) fn of_transfers(transfers: &[TransferView], mono_ms: u64) -> Vec<Metric> {
+    let reasons = [TransferReason::Refill, TransferReason::Repair(0), TransferReason::Hints];
+    let gauge = |name, help, value: &dyn Fn(&TransferView) -> u64| Metric {
+        samples: reasons
+            .iter()
+            .map(|reason| {
+                let same = transfers.iter().filter(|it| it.reason.name() == reason.name());
+                Sample::new(count(same.map(value).sum())).label("reason", reason.name())
+            })
+            .collect(),
+        ..Metric::gauge(name, help, 0.0)
+    };
+    vec![
+        gauge("moim_transfers", "Refills, repairs and deliveries of hints under way.", &|_| 1),
+        gauge(
+            "moim_transfers_stalled",
+            "Those that have not got on for a minute: an alarm.",
+            &|transfer| u64::from(transfer.is_stalled(mono_ms)),
+        ),
+        gauge("moim_transfers_left", "Partitions that are left, of hints objects.", &|transfer| {
+            transfer.left
+        }),
+    ]
+}
 
 /// How background work yields to clients, by reason.
 pub(crate) fn of_pace(pace: &PaceView) -> Vec<Metric> {

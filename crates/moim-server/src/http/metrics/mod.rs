@@ -10,7 +10,7 @@ mod histogram;
 mod process;
 mod rates;
 
-pub(super) use background::of_pace;
+pub(super) use background::{of_pace, of_transfers};
 pub(super) use catalog::{of_engine, of_node};
 pub(super) use freshness::of_freshness;
 pub use histogram::Histogram;

@@ -12,6 +12,7 @@ use moim_sim::profile::Profile;
 use moim_sim::run::{Report, mutation_name, run};
 
 use crate::arguments::Arguments;
+use crate::sweep::each;
 
 /// Prints a line. Whoever reads us may have had enough (`moim-sim … | head`): then this is over, not a failure.
 macro_rules! say {
@@ -100,27 +101,46 @@ fn is_caught(arguments: &Arguments, mutation: Mutation) -> bool {
     let seeds = arguments.seeds.unwrap_or(500);
     let name = mutation_name(mutation);
     let mut progress = Progress::new(seeds);
-    let mut on_disk = None;
-    for seed in arguments.from..arguments.from.saturating_add(seeds) {
-        let report = run(Settings { mutation: Some(mutation), ..arguments.settings(seed) });
-        let unheld = |violation: &&Violation| violation.property == Property::AcknowledgedIsHeld;
-        if on_disk.is_none() && report.violations.iter().any(|violation| unheld(&violation)) {
-            on_disk = Some(seed);
+    // Judged in the order of seeds, whichever ends first.
+    let (mut waiting, mut next) = (BTreeMap::new(), arguments.from);
+    let (mut on_disk, mut caught) = (None, false);
+    let settings = |seed| Settings { mutation: Some(mutation), ..arguments.settings(seed) };
+    let range = arguments.from..arguments.from.saturating_add(seeds);
+    each(arguments.jobs, settings, range, |report| {
+        waiting.insert(report.settings.seed, report);
+        while let Some(report) = waiting.remove(&next).filter(|_| !caught) {
+            next += 1;
+            progress.show(next - arguments.from, name);
+            caught = tell_caught(name, &report, &mut on_disk);
         }
-        if let Some(violation) = report.violations.iter().find(|violation| !unheld(violation)) {
-            Progress::clear();
-            say!("{name}: caught at seed {seed} ({})", report.profile);
-            say!("    {}: {}", violation.property, violation.what);
-            if let Some(seed) = on_disk {
-                say!("    {}: not so from seed {seed} on", Property::AcknowledgedIsHeld);
-            }
-            return true;
-        }
-        progress.show(seed + 1 - arguments.from, name);
+        !caught
+    });
+    if caught {
+        return true;
     }
     Progress::clear();
     say!("{name}: NOT caught in {seeds} seeds");
     false
+}
+
+/// Says what the clients of a run noticed of a rule that was switched off, if they did; `on_disk` is the first seed at which
+/// disks did not hold what was acknowledged.
+fn tell_caught(name: &str, report: &Report, on_disk: &mut Option<u64>) -> bool {
+    let seed = report.settings.seed;
+    let unheld = |violation: &&Violation| violation.property == Property::AcknowledgedIsHeld;
+    if on_disk.is_none() && report.violations.iter().any(|violation| unheld(&violation)) {
+        *on_disk = Some(seed);
+    }
+    let Some(violation) = report.violations.iter().find(|violation| !unheld(violation)) else {
+        return false;
+    };
+    Progress::clear();
+    say!("{name}: caught at seed {seed} ({})", report.profile);
+    say!("    {}: {}", violation.property, violation.what);
+    if let Some(seed) = on_disk {
+        say!("    {}: not so from seed {seed} on", Property::AcknowledgedIsHeld);
+    }
+    true
 }
 
 /// The table of levels for five copies, and what each is promised.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
+use moim_sim::plan::Settings;
 use moim_sim::run::{Report, run};
 
 use crate::arguments::Arguments;
@@ -30,22 +31,27 @@ pub(crate) fn sweep(arguments: &Arguments) -> bool {
     }
     let before_s = sums.seconds;
     let mut progress = Progress::new(seeds);
-    each(arguments, sums.next..end, |report| {
-        sums.add(&report);
-        sums.seconds = before_s + progress.seconds();
-        let failed = !report.violations.is_empty();
-        if failed {
-            Progress::clear();
-            tell(&report);
-            tell_violations(&report);
-        }
-        if sums.done().is_multiple_of(SAVE_EVERY) {
-            sums.save(arguments);
-        }
-        let what = format!("{} requests, {} failed", sums.requests, sums.failed.len());
-        progress.show(sums.next.saturating_sub(arguments.from), &what);
-        !failed || arguments.keep_going
-    });
+    each(
+        arguments.jobs,
+        |seed| arguments.settings(seed),
+        sums.next..end,
+        |report| {
+            sums.add(&report);
+            sums.seconds = before_s + progress.seconds();
+            let failed = !report.violations.is_empty();
+            if failed {
+                Progress::clear();
+                tell(&report);
+                tell_violations(&report);
+            }
+            if sums.done().is_multiple_of(SAVE_EVERY) {
+                sums.save(arguments);
+            }
+            let what = format!("{} requests, {} failed", sums.requests, sums.failed.len());
+            progress.show(sums.next.saturating_sub(arguments.from), &what);
+            !failed || arguments.keep_going
+        },
+    );
     Progress::clear();
     sums.save(arguments);
     sums.tell();
@@ -53,21 +59,23 @@ pub(crate) fn sweep(arguments: &Arguments) -> bool {
 }
 
 /// Runs seeds on as many threads as asked for, until `goes_on` says no. Reports arrive as they come.
-fn each(
-    arguments: &Arguments,
+pub(crate) fn each(
+    jobs: usize,
+    settings: impl Fn(u64) -> Settings + Sync,
     seeds: std::ops::Range<u64>,
     mut goes_on: impl FnMut(Report) -> bool,
 ) {
     let next = AtomicU64::new(seeds.start);
     let stopped = AtomicBool::new(false);
-    let (reports, arriving) = mpsc::sync_channel(arguments.jobs);
+    let (reports, arriving) = mpsc::sync_channel(jobs);
     std::thread::scope(|scope| {
-        for _ in 0..arguments.jobs {
+        for _ in 0..jobs {
             let (reports, next, stopped, end) = (reports.clone(), &next, &stopped, seeds.end);
+            let settings = &settings;
             scope.spawn(move || {
                 while !stopped.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || reports.send(run(arguments.settings(seed))).is_err() {
+                    if seed >= end || reports.send(run(settings(seed))).is_err() {
                         break;
                     }
                 }

@@ -25,16 +25,55 @@ impl World {
         self.plan_sequel(lasts_us, Sequel::DiskQuicken(node));
     }
 
-    /// Nothing more becomes durable until there is room again.
+    /// Nothing more becomes durable until there is room again. Often somebody has noticed before that little was left,
+    /// and sometimes it stays at that.
     pub(super) fn fill_disk(&mut self, node: usize, lasts_us: u64) {
-        self.count_fault("full disks");
-        self.servers[node].disk_full = true;
+        // Replicas hold about the same, so their disks often fill together.
+        let together = self.chance.rooms.chance(300);
+        for other in 0..self.servers.len() {
+            if other == node || (together && self.chance.rooms.chance(700)) {
+                self.fill_one_disk(other, lasts_us);
+            }
+        }
+    }
+
+    fn fill_one_disk(&mut self, node: usize, lasts_us: u64) {
         self.plan_sequel(lasts_us, Sequel::DiskRoom(node));
+        let noticed = self.chance.rooms.chance(600);
+        if noticed {
+            self.count_fault("disks low on room");
+            self.servers[node].room.low = true;
+        }
+        if !noticed {
+            self.exhaust_disk(node);
+        } else if self.chance.rooms.chance(600) {
+            let fuse_us = self.chance.rooms.between(0, lasts_us / 2);
+            self.plan_sequel(fuse_us, Sequel::DiskExhausted(node));
+        }
+        self.tell_room(node);
+    }
+
+    pub(super) fn exhaust_disk(&mut self, node: usize) {
+        self.count_fault("full disks");
+        self.servers[node].room.full = true;
+        self.tell_room(node);
     }
 
     pub(super) fn make_room(&mut self, node: usize) {
-        if std::mem::take(&mut self.servers[node].disk_full) && self.servers[node].is_up() {
+        self.servers[node].room.low = false;
+        let was_full = std::mem::take(&mut self.servers[node].room.full);
+        self.tell_room(node);
+        if was_full && self.servers[node].is_up() {
             self.begin_sync(node);
+        }
+    }
+
+    /// Whoever runs the node tells it when the answer changes, as the server does.
+    pub(in crate::world) fn tell_room(&mut self, node: usize) {
+        let room = self.servers[node].room_now();
+        if self.servers[node].is_up() && self.servers[node].room.told != room {
+            self.servers[node].room.told = room;
+            self.hand(node, Input::DiskRoom(room));
         }
     }
 

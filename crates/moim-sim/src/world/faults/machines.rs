@@ -55,6 +55,36 @@ impl World {
         }
     }
 
+    /// The power will fail the moment a client hears that a write is acknowledged, and with disks that differ: what was
+    /// acknowledged before it was on W of them is gone then, and what one copy too few holds is soon read where it is not.
+    pub(super) fn arm_power_cut(&mut self) {
+        if self.power_cut_armed {
+            return;
+        }
+        self.power_cut_armed = true;
+        for server in &mut self.servers {
+            let is_slow = self.chance.faults.chance(500);
+            server.disk_slow_us =
+                if is_slow { self.chance.faults.between(5_000, 400_000) } else { 0 };
+        }
+    }
+
+    /// A client has heard that its write is acknowledged.
+    pub(in crate::world) fn cut_power(&mut self) {
+        if !std::mem::take(&mut self.power_cut_armed) {
+            return;
+        }
+        self.count_fault("power cuts");
+        let share = *self.chance.faults.pick(&[600, 1_000]);
+        for node in 0..self.servers.len() {
+            self.servers[node].disk_slow_us = 0;
+            if self.chance.faults.chance(share) {
+                let lasts_us = self.chance.faults.between(10_000, 800_000);
+                self.plan_sequel(0, Sequel::Crash(node, lasts_us));
+            }
+        }
+    }
+
     /// The machine is gone. Peers usually notice at once, sometimes only after a while.
     pub(in crate::world) fn crash_now(&mut self, node: usize, vanish: bool) {
         self.count_fault("crashes");

@@ -34,6 +34,8 @@ pub(super) enum Sequel {
     Quiet,
     /// A disk is quick again.
     DiskQuicken(usize),
+    /// A disk is full.
+    DiskExhausted(usize),
     /// A disk has room again.
     DiskRoom(usize),
     /// A disk reads again.
@@ -82,6 +84,7 @@ impl World {
             Fault::SlowLink => self.slow_links(node, lasts_us),
             Fault::Crash => self.crash_soon(node, lasts_us),
             Fault::Blackout => self.blackout(),
+            Fault::PowerCut => self.arm_power_cut(),
             Fault::Pause => self.pause(node, lasts_us),
             Fault::Restart => self.restart(node, lasts_us),
             Fault::SlowDisk => self.slow_disk(node, lasts_us),
@@ -109,12 +112,14 @@ impl World {
             Sequel::Quicken(links) => links.into_iter().for_each(|link| self.network.slow(link, 0)),
             Sequel::Quiet => self.network.quiet(),
             Sequel::DiskQuicken(node) => self.servers[node].disk_slow_us = 0,
+            Sequel::DiskExhausted(node) if self.servers[node].room.low => self.exhaust_disk(node),
             Sequel::DiskRoom(node) => self.make_room(node),
             Sequel::DiskReads(node) => self.servers[node].read_errors = 0,
             Sequel::ClockRight(node) => self.set_clock(node, self.plan.shape.clock_reach_ms),
             Sequel::ClockSteady(node) => self.steady_clock(node),
             Sequel::Crash(node, lasts_us) if self.faults_on => self.crash(node, lasts_us),
-            Sequel::Crash(..) => {}
+            // Everything has healed, or there was room again before.
+            Sequel::Crash(..) | Sequel::DiskExhausted(_) => {}
             Sequel::Replace(node) => {
                 if self.servers[node].doom.is_some() {
                     self.crash_now(node, false);
@@ -127,6 +132,7 @@ impl World {
     /// Ends all faults, and what they left behind.
     pub(crate) fn heal_all(&mut self) {
         self.faults_on = false;
+        self.power_cut_armed = false;
         self.network.calm();
         for link in self.network.cuts() {
             self.heal(link);

@@ -149,6 +149,56 @@ fn siblings_do_not_outnumber_their_writers() {
     }
 }
 
+/// Many coordinators on one key (REQ-17). To a clock every start of a node is another one, so all nodes start anew in each
+/// round; then two of them write what replaces all before, and do not know of each other. Clocks stay at their bound but
+/// for what is too young to go, come down to it when nobody writes, and nobody ever meets a sibling that was not written
+/// in the last round.
+fn coordinate(rounds: u64) {
+    let mut world = founded(4);
+    let nodes = world.servers.len();
+    let (mut actors, mut longest) = (BTreeSet::new(), 0);
+    let mut context = None;
+    for round in 0..rounds {
+        for node in 0..nodes {
+            world.crash_now(node, false);
+            world.start(node);
+            is_ready(&mut world);
+            let write = add(&mut world, node, 10 * round, context);
+            assert!(write.is_acknowledged_write(), "{write}");
+            context = look(&mut world, node).1;
+        }
+        let written = [10 * round + 1, 10 * round + 2];
+        for (node, value) in written.into_iter().enumerate() {
+            let write = add(&mut world, node, value, context.clone());
+            assert!(write.is_acknowledged_write(), "{write}");
+        }
+        wait(&mut world, 70 * SECOND_US);
+        for node in 0..nodes {
+            let (found, seen) = look(&mut world, node);
+            assert_eq!(found, values(&written), "n{node}, round {round}");
+            let Some(Context::Siblings(clock)) = &seen else { panic!("no context: {seen:?}") };
+            actors.extend(clock.entries().iter().map(|&(actor, _)| actor));
+            longest = longest.max(clock.len());
+            context = seen;
+        }
+    }
+    let bound = world.options().clock_pairs_max;
+    assert_eq!(actors.len() as u64, rounds * nodes as u64, "coordinators");
+    assert!(longest <= bound + 2 * nodes, "{longest} pairs");
+    assert!(world.run_until(120 * SECOND_US, |world| world.long_clock().is_none()));
+}
+
+#[test]
+fn many_coordinators_leave_a_small_clock_and_no_false_sibling() {
+    coordinate(30);
+}
+
+#[test]
+#[ignore = "half a minute"]
+fn a_thousand_coordinators_leave_a_small_clock_and_no_false_sibling() {
+    coordinate(340);
+}
+
 /// A value is kept for owners that are away; the nodes that keep it go as well, the owners come back, and the value is
 /// deleted there. Nearly a minute later, when the deletion would be forgotten if nobody were missing, the hint
 /// arrives: what was deleted stays deleted.

@@ -1,10 +1,12 @@
 // Clients of ioredis that write and read until their input ends, and tell what they see. Arguments and output are those
-// of client.py.
+// of client.py; there are no carts in mode updates, because this library selects databases by number only.
 'use strict'
 
 const Redis = require('ioredis')
 
-const [NAME, MODE, COUNT, ...PLACES] = process.argv.slice(2)
+const [NAME, ASKED, COUNT, ...PLACES] = process.argv.slice(2)
+const UPDATES = ASKED === 'updates'
+const MODE = UPDATES ? 'list' : ASKED
 const NODES = PLACES.map((place) => {
   const at = place.lastIndexOf(':')
   return { host: place.slice(0, at), port: Number(place.slice(at + 1)) }
@@ -52,6 +54,7 @@ class Worker {
     this.node = this.home
     this.calls = 0
     this.client = null
+    this.rounds = 0
   }
 
   goHome() {
@@ -102,9 +105,27 @@ class Worker {
       if (written.length > 0) {
         await this.look(written[Math.floor(Math.random() * written.length)])
       }
+      if (UPDATES) await this.update()
       await sleep(PACE_MS)
     }
-    if (this.client !== null) this.client.disconnect()
+    if (this.client !== null) this.leave()
+  }
+
+  // One of each; the n-th round of this worker.
+  async update() {
+    this.rounds += 1
+    const own = `${NAME}:${this.number}`
+    const { rounds } = this
+    await this.expect(`count:${own}`, (client) => client.incr(`count:${own}`), rounds)
+    const name = `name:${own}:${rounds}`
+    await this.expect(name, (client) => client.set(name, own, 'NX'), 'OK')
+    await this.expect(`text:${own}`, (client) => client.append(`text:${own}`, 'word'), 4 * rounds)
+  }
+
+  async expect(key, command, wanted) {
+    const found = await this.attempt(key, command)
+    if (found === undefined) return
+    tell(found === wanted ? 'did' : 'wrong', this.number, key, found === wanted ? '' : `${found}, not ${wanted}`)
   }
 
   async look(key) {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::super::process::run;
 use super::super::stage::Stage;
 use super::diary::{Diary, Kind, now_ms};
-use super::{CLUSTER, Lab, REDIS};
+use super::{CLUSTER, Lab, REDIS, STRICT};
 
 const PYTHON: &str = include_str!("client.py");
 const NODE: &str = include_str!("client.js");
@@ -112,13 +112,38 @@ struct Running {
 impl Clients {
     /// Starts clients of both libraries, `workers` each, that know a list of nodes; waits until both have written.
     pub(in super::super) fn start(tools: &Tools, lab: &Lab<'_>, workers: usize) -> Result<Self> {
+        Self::start_in_mode(tools, lab, ("list", workers))
+    }
+
+    /// As [`Self::start`]; they also send commands that read and write, and know what these must answer.
+    pub(in super::super) fn start_updating(
+        tools: &Tools,
+        lab: &Lab<'_>,
+        workers: usize,
+    ) -> Result<Self> {
+        Self::start_in_mode(tools, lab, ("updates", workers))
+    }
+
+    /// Adds clients of redis-py in the namespace in which nobody stands in for an owner.
+    pub(in super::super) fn add_strict(
+        &mut self,
+        tools: &Tools,
+        lab: &Lab<'_>,
+        workers: usize,
+    ) -> Result<()> {
+        let command = tools.command(lab, Library::RedisPy);
+        self.spawn(command, lab, Role { name: STRICT, mode: STRICT, workers })?;
+        self.await_all()
+    }
+
+    fn start_in_mode(
+        tools: &Tools,
+        lab: &Lab<'_>,
+        (mode, workers): (&'static str, usize),
+    ) -> Result<Self> {
         let mut clients = Self { running: Vec::new() };
         for (library, name) in [(Library::RedisPy, "redis-py"), (Library::IoRedis, "ioredis")] {
-            clients.spawn(
-                tools.command(lab, library),
-                lab,
-                Role { name, mode: "list", workers },
-            )?;
+            clients.spawn(tools.command(lab, library), lab, Role { name, mode, workers })?;
         }
         clients.await_all()?;
         Ok(clients)

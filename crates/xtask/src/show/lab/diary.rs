@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::STRICT;
+
 /// What happened to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) enum Kind {
@@ -14,6 +16,10 @@ pub(in super::super) enum Kind {
     Lost,
     /// A command failed.
     Failed,
+    /// A command that reads and writes said what it must.
+    Did,
+    /// It said something else.
+    Wrong,
     /// No connection could be made: nothing was sent, and another node is tried.
     Moved,
 }
@@ -28,6 +34,13 @@ pub(in super::super) struct Event {
     pub(in super::super) client: String,
     pub(in super::super) key: String,
     pub(in super::super) what: String,
+}
+
+impl Event {
+    /// Whether it happened where nobody stands in for an owner.
+    pub(super) fn is_strict(&self) -> bool {
+        self.client.starts_with(STRICT)
+    }
 }
 
 /// All that clients saw so far.
@@ -45,7 +58,13 @@ impl Diary {
 
     /// Keys of acknowledged writes.
     pub(in super::super) fn acknowledged(&self) -> Vec<&str> {
-        self.of(Kind::Acknowledged, 0, u64::MAX).map(|event| event.key.as_str()).collect()
+        let written = self.of(Kind::Acknowledged, 0, u64::MAX);
+        written.filter(|event| !event.is_strict()).map(|event| event.key.as_str()).collect()
+    }
+
+    /// Reads that found what was acknowledged where nobody stands in.
+    pub(in super::super) fn strictly_read(&self) -> usize {
+        self.of(Kind::Read, 0, u64::MAX).filter(|event| event.is_strict()).count()
     }
 
     /// Events of a kind from one moment until before another.
@@ -109,6 +128,8 @@ fn event(library: &str, line: &str) -> Option<Event> {
         "ack" => Kind::Acknowledged,
         "read" => Kind::Read,
         "lost" => Kind::Lost,
+        "did" => Kind::Did,
+        "wrong" => Kind::Wrong,
         "fail" => Kind::Failed,
         "moved" => Kind::Moved,
         _ => return None,

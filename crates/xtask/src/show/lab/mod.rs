@@ -27,7 +27,7 @@ use serde_json::Value;
 pub(super) use self::check::{await_equal_replicas, await_equal_roots, verify_acknowledged};
 pub(super) use self::clients::{Clients, Tools};
 pub(super) use self::diary::{Diary, Kind, now_ms};
-pub(super) use self::judge::{Span, failures_end, no_failures};
+pub(super) use self::judge::{Span, failures_end, failures_end_unless_strict, no_failures};
 use self::network::Network;
 pub(super) use self::proxy::Weather;
 use self::proxy::{Link, Proxies};
@@ -161,6 +161,7 @@ impl<'a> Lab<'a> {
         add("--set", format!("node.advertise_peer={}", self.peer_host(node)));
         add("--set", "node.allow_insecure=true".to_owned());
         add("--namespace", format!("{STRICT}:sloppy=false"));
+        add("--namespace", "carts:conflict=siblings".to_owned());
         for setting in MODEST {
             add("--set", setting.to_owned());
         }

@@ -1,0 +1,330 @@
+//! The commit log: every group of batches, in its order, before it counts as applied.
+//!
+//! The log is a chain of segments of fixed size (`segment`), each with records (`record`), and a small file that says
+//! which of them count (`control`). A segment whose records are all in tables is reused: writing to a file that has its
+//! blocks costs half of writing to a new one, and goes on when the disk is full.
+//!
+//! Rules of replay (`replay`), with what cannot be told apart:
+//! - Records count up to the first that is missing or damaged.
+//! - If a later record of the same chain, or the control file, says that the missing one was durable, the log is
+//!   *damaged*: acknowledged writes are gone, and it refuses to open ([`StorageError::Corruption`]).
+//! - Otherwise the rest is what a crash left of writes that were never synced, whole, torn or in another order, and it is
+//!   dropped. What was dropped never comes back: the next segment names the number where it goes on.
+//! - A log that was closed in order ends with a mark, so its last records have a witness too. After a crash the last
+//!   synced group has none until another follows it: damage to just that one looks like a torn write.
+//!
+//! Invariants: a record is acknowledged as synced only after a sync of its file that came after its write succeeded;
+//! after a failed sync nothing is written any more; segments together never exceed their bound.
+//!
+//! Left out: threads, and any notion of what the payload means beyond batches.
+
+mod control;
+mod record;
+mod replay;
+mod segment;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+#[cfg(feature = "rocksdb")]
+pub(crate) use self::control::NAME as CONTROL_NAME;
+
+use self::control::Control;
+use self::record::{HEAD_BYTES, Kind, PAYLOAD_BYTES_MAX};
+use self::segment::{HEADER_BLOCK_BYTES, Header, Segment};
+use crate::files::{File, Files};
+use crate::{Batch, StorageError};
+
+/// A buffer that a large group has grown is not kept above this.
+const BUFFER_BYTES_MAX: usize = 4 << 20;
+
+/// Sizes of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogOptions {
+    /// Bytes of a segment. One larger group gets a segment of its own size.
+    pub(crate) segment_bytes: u64,
+    /// Bytes of all segments in use.
+    pub(crate) log_bytes_max: u64,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct CommitLog<F: Files> {
+    files: F,
+    options: LogOptions,
+    control: Control<F::File>,
+    /// Oldest first; records go to the last one unless it is sealed.
+    segments: VecDeque<Segment<F::File>>,
+    is_sealed: bool,
+    /// What can be reused.
+    free: Vec<Segment<F::File>>,
+    /// What a crash has left behind the records that count. The control file still names one of them as the newest, so
+    /// they must stay as they are until it names another.
+    void: Vec<Segment<F::File>>,
+    /// Numbers for files and lives that were never given.
+    next_name: u64,
+    next_life: u64,
+    /// The number of the next record.
+    next: u64,
+    /// All records below this number are durable.
+    synced: u64,
+    /// Why nothing may be written any more.
+    failed: Option<StorageError>,
+    buffer: Vec<u8>,
+    written_bytes: u64,
+    syncs: u64,
+}
+
+/// Whether the next record has a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It has.
+    Ready,
+    /// The log has grown to its bound: something must be released first.
+    Capped,
+}
+
+/// Files to be synced, and what is durable then.
+pub(crate) struct Unsynced<F> {
+    files: Vec<Arc<F>>,
+    through: u64,
+}
+
+impl<F: File> Unsynced<F> {
+    /// Syncs them.
+    pub(crate) fn sync(&self) -> Result<(), StorageError> {
+        self.files.iter().try_for_each(|file| file.sync())
+    }
+}
+
+impl<F: Files> CommitLog<F> {
+    /// Opens the log in `files`, or makes a new one, and shows every group that it holds to `apply`, in order.
+    pub(crate) fn open(
+        files: F,
+        options: LogOptions,
+        apply: impl FnMut(Batch),
+    ) -> Result<Self, StorageError> {
+        replay::open(files, options, apply)
+    }
+
+    /// Finds a place for a record of these batches. After [`StorageError::Full`] there is no room on the disk for
+    /// another segment; if there are segments to release, that makes room.
+    pub(crate) fn make_room(&mut self, batches: &[Batch]) -> Result<Room, StorageError> {
+        self.check()?;
+        let payload_bytes = record::payload_bytes(batches);
+        if payload_bytes > PAYLOAD_BYTES_MAX {
+            let why = format!("a group of {payload_bytes} bytes; {PAYLOAD_BYTES_MAX} are allowed");
+            return Err(StorageError::Io(why));
+        }
+        // Room for a closing mark always remains.
+        let needed = (payload_bytes + 3 * HEAD_BYTES) as u64;
+        let fits = |last: &Segment<_>| last.position + needed <= last.bytes;
+        if !self.is_sealed && self.segments.back().is_some_and(fits) {
+            return Ok(Room::Ready);
+        }
+        let bytes = self.options.segment_bytes.max(HEADER_BLOCK_BYTES as u64 + needed);
+        if !self.segments.is_empty() && self.in_use_bytes() + bytes > self.options.log_bytes_max {
+            return Ok(Room::Capped);
+        }
+        self.begin(bytes).map(|()| Room::Ready)
+    }
+
+    /// Appends a record. There must be room for it. After [`StorageError::Full`] nothing is appended.
+    pub(crate) fn append(&mut self, batches: &[Batch]) -> Result<(), StorageError> {
+        record::encode(&mut self.buffer, batches);
+        self.write(Kind::Group)?;
+        if self.buffer.capacity() > BUFFER_BYTES_MAX {
+            self.buffer = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable.
+    pub(crate) fn sync(&mut self) -> Result<(), StorageError> {
+        let unsynced = self.unsynced()?;
+        let outcome = unsynced.sync();
+        self.note_synced(&unsynced, outcome)
+    }
+
+    /// Whether everything is durable.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.synced == self.next
+    }
+
+    /// What a sync has to do, so that it can be done while others append.
+    pub(crate) fn unsynced(&self) -> Result<Unsynced<F::File>, StorageError> {
+        self.check()?;
+        let dirty = self.segments.iter().filter(|segment| segment.end > self.synced);
+        let mut files: Vec<_> = dirty.map(|segment| Arc::clone(&segment.file)).collect();
+        if files.is_empty() {
+            // Whoever asks for a sync gets one.
+            files.extend(self.segments.back().map(|last| Arc::clone(&last.file)));
+        }
+        Ok(Unsynced { files, through: self.next })
+    }
+
+    /// How that sync went. A failed one is the end of writing.
+    pub(crate) fn note_synced(
+        &mut self,
+        unsynced: &Unsynced<F::File>,
+        outcome: Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        outcome.map_err(|error| self.fail(error))?;
+        self.syncs += 1;
+        self.synced = self.synced.max(unsynced.through);
+        Ok(())
+    }
+
+    /// Ends the segment, so that what comes next is in another, and answers the last life so far.
+    pub(crate) fn seal(&mut self) -> u64 {
+        self.is_sealed = true;
+        self.segments.back().map_or(0, |last| last.life)
+    }
+
+    /// Everything up to and with this life is in tables, durably: its segments can be reused.
+    pub(crate) fn release(&mut self, life: u64) -> Result<(), StorageError> {
+        self.check()?;
+        if self.segments.front().is_none_or(|first| first.life > life) {
+            return Ok(());
+        }
+        let left = self.segments.iter().find(|segment| segment.life > life);
+        let newest = self.control.state.newest;
+        let oldest = left.map_or(newest + 1, |segment| segment.life);
+        self.set_control(newest, oldest)?;
+        if oldest > newest {
+            self.free_void()?;
+        }
+        while let Some(segment) = self.segments.pop_front_if(|segment| segment.life <= life) {
+            self.set_free(segment)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the mark of a log that was closed in order.
+    pub(crate) fn close(&mut self) -> Result<(), StorageError> {
+        self.sync()?;
+        // After a start without a write since, the log is as it was found.
+        if !self.segments.back().is_some_and(|last| last.is_clean) {
+            return Ok(());
+        }
+        self.buffer.clear();
+        self.buffer.resize(HEAD_BYTES, 0);
+        self.write(Kind::Closed)?;
+        self.sync()
+    }
+
+    /// An empty log for a copy of the engine in another directory.
+    pub(crate) fn create_beside(&self, directory: &Path) -> Result<(), StorageError> {
+        let files = self.files.beside(directory)?;
+        Self::open(files, self.options, |_| {}).map(drop)
+    }
+
+    /// Bytes of the segments in use.
+    pub(crate) fn in_use_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Bytes of records written so far.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// Syncs so far.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.syncs
+    }
+
+    /// Why nothing may be written any more, if so.
+    pub(crate) fn check(&self) -> Result<(), StorageError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Takes note of a failure after which nobody knows what is on the disk.
+    pub(crate) fn fail(&mut self, error: StorageError) -> StorageError {
+        // The disk may have dropped what it had no room for, and would not say so twice.
+        let error = match error {
+            StorageError::Full(what) => StorageError::Io(what),
+            other => other,
+        };
+        self.failed.get_or_insert(error).clone()
+    }
+
+    /// Writes what is in the buffer as the next record.
+    fn write(&mut self, kind: Kind) -> Result<(), StorageError> {
+        self.check()?;
+        let last = self.segments.back_mut().expect("there is a place for it");
+        record::seal(&mut self.buffer, last.life, kind, (self.next, self.synced));
+        match last.file.write(last.position, &self.buffer) {
+            Ok(()) => {}
+            Err(StorageError::Full(what)) => {
+                last.is_clean = false;
+                self.is_sealed = true;
+                return Err(StorageError::Full(what));
+            }
+            Err(error) => return Err(self.fail(error)),
+        }
+        let bytes = self.buffer.len() as u64;
+        self.next += 1;
+        last.position += bytes;
+        last.end = self.next;
+        self.written_bytes += bytes;
+        Ok(())
+    }
+
+    /// Begins a segment.
+    fn begin(&mut self, bytes: u64) -> Result<(), StorageError> {
+        let mut segment = self.take_segment(bytes)?;
+        let previous = self.segments.back().map_or(0, |last| last.life);
+        let life = self.next_life;
+        let header =
+            Header { life, previous, first: self.next, synced: self.synced, bytes: segment.bytes };
+        let begun = segment.file.write(0, &header.encode()).and_then(|()| segment.file.sync());
+        if let Err(error) = begun {
+            return Err(self.fail(error));
+        }
+        let oldest = self.segments.front().map_or(life, |first| first.life);
+        self.set_control(life, oldest)?;
+        self.next_life += 1;
+        self.free_void()?;
+        segment.life = life;
+        segment.position = HEADER_BLOCK_BYTES as u64;
+        segment.end = self.next;
+        segment.is_clean = true;
+        self.segments.push_back(segment);
+        self.is_sealed = false;
+        Ok(())
+    }
+
+    /// A free file of this size, or a new one.
+    fn take_segment(&mut self, bytes: u64) -> Result<Segment<F::File>, StorageError> {
+        if let Some(at) = self.free.iter().position(|segment| segment.bytes >= bytes) {
+            return Ok(self.free.swap_remove(at));
+        }
+        let name = replay::segment_name(self.next_name);
+        let file = self.files.create(&name, bytes)?;
+        self.next_name += 1;
+        self.files.sync().map_err(|error| self.fail(error))?;
+        Ok(Segment { name, file, bytes, life: 0, position: 0, end: 0, is_clean: false })
+    }
+
+    /// Keeps a segment for its next life, if it has the size that they all have.
+    fn set_free(&mut self, segment: Segment<F::File>) -> Result<(), StorageError> {
+        if segment.bytes == self.options.segment_bytes {
+            self.free.push(segment);
+            return Ok(());
+        }
+        self.files.remove(&segment.name).map_err(|error| self.fail(error))
+    }
+
+    fn free_void(&mut self) -> Result<(), StorageError> {
+        std::mem::take(&mut self.void).into_iter().try_for_each(|segment| self.set_free(segment))
+    }
+
+    fn set_control(&mut self, newest: u64, oldest: u64) -> Result<(), StorageError> {
+        self.control.set((newest, oldest), self.synced).map_err(|error| self.fail(error))
+    }
+}

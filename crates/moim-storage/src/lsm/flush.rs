@@ -1,0 +1,283 @@
+//! From memory to tables: freezing, flushing, and writers that wait for it.
+//!
+//! A flush that finds no room on the disk is tried again every [`AGAIN_AFTER`], and writers are refused with
+//! [`StorageError::Full`] once the log and the active table have taken what they may. Any other failure of a flush is the
+//! end of writing, as a failed sync is.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::tables::{Run, Tables};
+use super::{Inner, LsmEngine, Writer, lock};
+use crate::files::Files;
+use crate::log::Room;
+use crate::{Batch, StorageError};
+
+/// Between two tries of a flush that had no room: each may write a table in vain.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// How the frozen table fares.
+#[derive(Debug, Default)]
+pub(super) struct Flushing {
+    frozen: Option<Frozen>,
+    /// Why the last try failed; `None` again after one that did not.
+    failure: Option<StorageError>,
+    tries: u64,
+    /// Whether somebody else does it.
+    has_flusher: bool,
+    is_closing: bool,
+}
+
+/// What a flush gives back.
+#[derive(Clone, Copy, Debug)]
+struct Frozen {
+    /// The last life of a segment that the frozen table covers.
+    life: u64,
+    log_bytes: u64,
+}
+
+impl Flushing {
+    pub(super) fn close(&mut self) {
+        self.is_closing = true;
+    }
+
+    /// Why the frozen table is not in the tables although that was tried.
+    pub(super) fn check(&self) -> Result<(), StorageError> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// The thread that flushes. Dropping it waits for its end.
+pub(super) struct Flusher(Option<JoinHandle<()>>);
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // If it died, the log still has everything.
+            drop(thread.join());
+        }
+    }
+}
+
+impl<F: Files + 'static, T: Tables + 'static> LsmEngine<F, T> {
+    /// From now on a thread of the engine's own flushes, and writers wait only when it lags behind. Not for the simulator, which
+    /// has one thread.
+    pub fn start_flusher(&mut self) -> Result<(), StorageError> {
+        let inner = Arc::clone(&self.inner);
+        lock(&inner.writer).flushing.has_flusher = true;
+        let thread = std::thread::Builder::new().name("moim-flush".to_owned());
+        match thread.spawn(move || {
+            let _death = Death(&inner);
+            inner.flush_for_ever();
+        }) {
+            Ok(thread) => {
+                self.flusher = Some(Flusher(Some(thread)));
+                Ok(())
+            }
+            Err(error) => Err(StorageError::Io(format!("start a thread: {error}"))),
+        }
+    }
+}
+
+/// A flusher that dies would leave its writers waiting for ever.
+struct Death<'a, F: Files, T: Tables>(&'a Inner<F, T>);
+
+impl<F: Files, T: Tables> Drop for Death<'_, F, T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(&self.0.writer).log.fail(StorageError::Io("the flusher has died".to_owned()));
+            self.0.turned.notify_all();
+        }
+    }
+}
+
+impl<F: Files, T: Tables> Inner<F, T> {
+    /// The log with room for these batches, and an active table that may grow.
+    pub(super) fn with_room(
+        &self,
+        batches: &[Batch],
+    ) -> Result<MutexGuard<'_, Writer<F>>, StorageError> {
+        let mut writer = lock(&self.writer);
+        loop {
+            writer.log.check()?;
+            if self.is_due(&writer) && writer.flushing.frozen.is_none() {
+                self.freeze(&mut writer);
+                if !writer.flushing.has_flusher {
+                    writer = self.await_flush(writer)?;
+                }
+            }
+            if !self.is_memory_full() {
+                match writer.log.make_room(batches) {
+                    Ok(Room::Ready) => return Ok(writer),
+                    Ok(Room::Capped) => {}
+                    // A flush gives segments back, unless none are in use.
+                    Err(StorageError::Full(_)) if writer.log.in_use_bytes() > 0 => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            self.freeze(&mut writer);
+            writer = self.await_flush(writer)?;
+        }
+    }
+
+    /// Whether the active table is to be written out.
+    fn is_due(&self, writer: &Writer<F>) -> bool {
+        let frozen_bytes = writer.flushing.frozen.map_or(0, |frozen| frozen.log_bytes);
+        let log_bytes = writer.log.in_use_bytes() - frozen_bytes;
+        self.is_memory_full() || log_bytes > self.options.log().log_bytes_max / 2
+    }
+
+    fn is_memory_full(&self) -> bool {
+        self.read().active.bytes() >= self.options.memtable_bytes
+    }
+
+    /// Writes everything out that was applied before.
+    pub(super) fn flush(&self) -> Result<(), StorageError> {
+        let mut writer = lock(&self.writer);
+        if writer.flushing.frozen.is_some() {
+            writer = self.await_try(writer)?;
+        }
+        self.freeze(&mut writer);
+        if writer.flushing.frozen.is_some() {
+            drop(self.await_try(writer)?);
+        }
+        Ok(())
+    }
+
+    /// Makes the active table the frozen one, if there is none and anything to write out.
+    fn freeze(&self, writer: &mut Writer<F>) {
+        if writer.flushing.frozen.is_some() {
+            return;
+        }
+        let mut memtables = self.write();
+        let log_bytes = writer.log.in_use_bytes();
+        if memtables.active.is_empty() && log_bytes == 0 {
+            return;
+        }
+        memtables.frozen = Some(std::mem::take(&mut memtables.active));
+        writer.flushing.frozen = Some(Frozen { life: writer.log.seal(), log_bytes });
+        self.turned.notify_all();
+    }
+
+    /// Waits until no table is frozen; not for room that a flush did not find.
+    fn await_flush<'a>(
+        &'a self,
+        writer: MutexGuard<'a, Writer<F>>,
+    ) -> Result<MutexGuard<'a, Writer<F>>, StorageError> {
+        if writer.flushing.has_flusher {
+            writer.flushing.check()?;
+        }
+        self.await_try(writer)
+    }
+
+    /// Waits until no table is frozen, or a try from now on has failed.
+    fn await_try<'a>(
+        &'a self,
+        mut writer: MutexGuard<'a, Writer<F>>,
+    ) -> Result<MutexGuard<'a, Writer<F>>, StorageError> {
+        if !writer.flushing.has_flusher {
+            drop(writer);
+            self.try_flush();
+            writer = lock(&self.writer);
+            return writer.flushing.check().map(|()| writer);
+        }
+        let tries = writer.flushing.tries;
+        let stall = self.begin_stall();
+        while writer.flushing.frozen.is_some() && writer.flushing.tries == tries {
+            writer.log.check()?;
+            writer = self.turned.wait(writer).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(stall);
+        writer.flushing.check().map(|()| writer)
+    }
+
+    /// The flusher's life.
+    fn flush_for_ever(&self) {
+        let mut writer = lock(&self.writer);
+        while !writer.flushing.is_closing {
+            let is_wanted = writer.flushing.frozen.is_some() && writer.log.check().is_ok();
+            if is_wanted && writer.flushing.failure.is_none() {
+                drop(writer);
+                self.try_flush();
+                writer = lock(&self.writer);
+            } else if is_wanted {
+                let woken = self.turned.wait_timeout(writer, AGAIN_AFTER);
+                let (guard, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
+                writer = guard;
+                if timeout.timed_out() {
+                    writer.flushing.failure = None;
+                }
+            } else {
+                writer = self.turned.wait(writer).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Flushes the frozen table, and tells how it went.
+    fn try_flush(&self) {
+        let frozen = self.read().frozen.clone();
+        let outcome = match &frozen {
+            None => Ok(()),
+            Some(table) => self.sync_if_needed().and_then(|()| self.ingest(table)),
+        };
+        let mut writer = lock(&self.writer);
+        writer.flushing.tries += 1;
+        let outcome = outcome.and_then(|()| match writer.flushing.frozen {
+            None => Ok(()),
+            Some(frozen) => writer.log.release(frozen.life),
+        });
+        match outcome {
+            Ok(()) => {
+                writer.flushing.frozen = None;
+                writer.flushing.failure = None;
+                self.write().frozen = None;
+            }
+            Err(error) => {
+                self.counters.flush_failures.fetch_add(1, Ordering::Relaxed);
+                if !matches!(error, StorageError::Full(_)) {
+                    writer.log.fail(error.clone());
+                }
+                writer.flushing.failure = Some(error);
+            }
+        }
+        self.turned.notify_all();
+        // To free a large table takes a while: not under the lock, which goes first.
+        drop(writer);
+        drop(frozen);
+    }
+
+    /// Tables take only what the log has durably.
+    fn sync_if_needed(&self) -> Result<(), StorageError> {
+        let is_synced = lock(&self.writer).log.is_synced();
+        if is_synced { Ok(()) } else { self.sync() }
+    }
+
+    fn ingest(&self, table: &crate::memtable::Memtable) -> Result<(), StorageError> {
+        let rule_panics = &self.counters.rule_panics;
+        let run = Run { table, rule: self.rule.as_ref(), rule_panics };
+        let _alone = lock(&self.changing);
+        let bytes = self.tables.ingest(&run)?;
+        self.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Counts the time until it is dropped.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "on the engine's own account: only figures depend on it, and only where a thread flushes"
+    )]
+    fn begin_stall(&self) -> impl Drop {
+        struct Stall<'a>(std::time::Instant, &'a super::Counters);
+        impl Drop for Stall<'_> {
+            fn drop(&mut self) {
+                let micros = u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.1.stall_micros.fetch_add(micros, Ordering::Relaxed);
+                self.1.stalled.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.counters.stalled.fetch_add(1, Ordering::Relaxed);
+        Stall(std::time::Instant::now(), &self.counters)
+    }
+}

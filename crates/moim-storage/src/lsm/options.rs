@@ -1,0 +1,43 @@
+//! Sizes of the engine.
+
+use crate::log::LogOptions;
+
+const MIB: usize = 1 << 20;
+
+/// Sizes of an engine's log and memory tables. Start from [`LsmOptions::default`] or [`LsmOptions::for_memtable`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LsmOptions {
+    /// Bytes of a memory table, what its entries cost besides included, at which it is written out as tables. Default
+    /// 256 MiB. Two can be there, one that takes writes and one being written out: then writers wait.
+    pub memtable_bytes: usize,
+    /// Bytes of a segment of the commit log. Default 64 MiB.
+    pub segment_bytes: u64,
+    /// Bytes of all segments in use, at which writers wait until some can be reused; at half of that the memory table is
+    /// written out, however small. Default 1 GiB, which takes about 2 s to replay. At least four segments.
+    pub log_bytes_max: u64,
+}
+
+impl Default for LsmOptions {
+    fn default() -> Self {
+        Self {
+            memtable_bytes: 256 * MIB,
+            segment_bytes: 64 * MIB as u64,
+            log_bytes_max: 1024 * MIB as u64,
+        }
+    }
+}
+
+impl LsmOptions {
+    /// The defaults, scaled to a memory table of this size.
+    #[must_use]
+    pub fn for_memtable(memtable_bytes: usize) -> Self {
+        let log_bytes_max = 4 * memtable_bytes as u64;
+        let segment_bytes = (log_bytes_max / 16).clamp(64 << 10, 64 * MIB as u64);
+        Self { memtable_bytes, segment_bytes, log_bytes_max }
+    }
+
+    pub(super) fn log(&self) -> LogOptions {
+        let log_bytes_max = self.log_bytes_max.max(4 * self.segment_bytes);
+        LogOptions { segment_bytes: self.segment_bytes, log_bytes_max }
+    }
+}

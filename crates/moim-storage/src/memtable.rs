@@ -1,0 +1,296 @@
+//! The memory table: what has been written since the last flush, in the order of keys, ahead of the tables.
+//!
+//! Invariants: what it says of a key is newer than what any older table says; a deletion is kept as such, because an
+//! older table may hold the key; a deleted range takes the entries here at once and is kept for the older tables.
+//!
+//! Large values are shared with whoever wrote them, small ones and keys are copied: a small value would otherwise keep
+//! the large network buffer alive that it arrived in.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, Range};
+
+use bytes::Bytes;
+
+use crate::{Family, PageLimit, Write};
+
+/// A value of this length or more is shared; below it a copy costs less than what it might keep alive.
+const SHARED_BYTES_MIN: usize = 1 << 10;
+
+/// What an entry costs besides its key and value: its place in a tree that is two thirds full, two heads of shared
+/// buffers, and what the allocator adds.
+pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 192;
+
+/// What is known of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Its value, or that it is deleted.
+    Known(Option<Bytes>),
+    /// Nothing: older tables are to be asked.
+    Unknown,
+}
+
+/// See the module's documentation.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memtable {
+    families: [FamilyTable; Family::ALL.len()],
+    bytes: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct FamilyTable {
+    /// `None` is a deletion.
+    entries: BTreeMap<Bytes, Option<Bytes>>,
+    erased: Ranges,
+}
+
+impl Memtable {
+    /// What is known of a key here.
+    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Found {
+        let table = self.table(family);
+        match table.entries.get(key) {
+            Some(value) => Found::Known(value.clone()),
+            None if table.erased.covers(key) => Found::Known(None),
+            None => Found::Unknown,
+        }
+    }
+
+    /// Does what a write says.
+    pub(crate) fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Put { family, key, value } => self.set(*family, key, Some(value)),
+            Write::Delete { family, key } => self.set(*family, key, None),
+            Write::DeleteRange { family, from, to } => self.erase(*family, (from, to)),
+        }
+    }
+
+    fn set(&mut self, family: Family, key: &Bytes, value: Option<&Bytes>) {
+        let value = value.map(own);
+        let value_bytes = value.as_ref().map_or(0, Bytes::len);
+        let entries = &mut self.families[family.index()].entries;
+        if let Some(held) = entries.get_mut(&key[..]) {
+            self.bytes -= held.as_ref().map_or(0, Bytes::len);
+            *held = value;
+        } else {
+            entries.insert(own(key), value);
+            self.bytes += key.len() + ENTRY_OVERHEAD_BYTES;
+        }
+        self.bytes += value_bytes;
+    }
+
+    fn erase(&mut self, family: Family, (from, to): (&Bytes, &Bytes)) {
+        if from >= to {
+            return;
+        }
+        let table = &mut self.families[family.index()];
+        let gone: Vec<Bytes> =
+            table.entries.range::<Bytes, _>(from..to).map(|(key, _)| key.clone()).collect();
+        for key in gone {
+            let value = table.entries.remove(&key).flatten();
+            self.bytes -= key.len() + ENTRY_OVERHEAD_BYTES + value.as_ref().map_or(0, Bytes::len);
+        }
+        table.erased.add(own(from), own(to));
+        self.bytes += from.len() + to.len() + ENTRY_OVERHEAD_BYTES;
+    }
+
+    /// All entries of a family, deletions included.
+    pub(crate) fn entries(&self, family: Family) -> impl Iterator<Item = (&Bytes, Option<&Bytes>)> {
+        self.table(family).entries.iter().map(|(key, value)| (key, value.as_ref()))
+    }
+
+    /// The ranges of a family that were deleted, in order and apart from each other.
+    pub(crate) fn erased(&self, family: Family) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        self.table(family).erased.0.iter()
+    }
+
+    /// How many entries a family has, deletions included.
+    pub(crate) fn len(&self, family: Family) -> usize {
+        self.table(family).entries.len()
+    }
+
+    /// Whether nothing was written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.families.iter().all(|table| table.entries.is_empty() && table.erased.0.is_empty())
+    }
+
+    /// What it takes in memory, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn table(&self, family: Family) -> &FamilyTable {
+        &self.families[family.index()]
+    }
+
+    /// The beginning of a range: what a page of `limit` can need of it, and perhaps not the whole.
+    pub(crate) fn slice(&self, family: Family, range: &Range<Bytes>, limit: PageLimit) -> Slice {
+        let table = self.table(family);
+        let mut slice = Slice { until: range.end.clone(), ..Slice::default() };
+        let deletions_max = limit.entries_max.max(DELETIONS_PER_SLICE);
+        let (mut values, mut deletions, mut bytes) = (0_usize, 0_usize, 0);
+        let bounds = (Bound::Included(&range.start), Bound::Excluded(&range.end));
+        for (key, value) in table.entries.range::<Bytes, _>(bounds) {
+            // One more than the page takes, so that it is known whether there is more.
+            if values > limit.entries_max || bytes > limit.bytes_max || deletions > deletions_max {
+                slice.until = key.clone();
+                break;
+            }
+            match value {
+                None => deletions += 1,
+                Some(value) => {
+                    values += 1;
+                    bytes = bytes.saturating_add(key.len() + value.len());
+                }
+            }
+            slice.entries.push((key.clone(), value.clone()));
+        }
+        slice.erased = table.erased.within(&range.start, &slice.until);
+        slice
+    }
+}
+
+/// Deletions that a slice looks at in a row before it ends early.
+const DELETIONS_PER_SLICE: usize = 1 << 10;
+
+/// The beginning of a range in one memory table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slice {
+    /// In order; `None` is a deletion.
+    pub(crate) entries: Vec<(Bytes, Option<Bytes>)>,
+    /// What of the range is deleted in older tables.
+    pub(crate) erased: Ranges,
+    /// The slice says all that is known up to this key, exclusive.
+    pub(crate) until: Bytes,
+}
+
+/// Ranges of keys, apart from each other: from, to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ranges(BTreeMap<Bytes, Bytes>);
+
+impl Ranges {
+    /// Adds a range that is not empty.
+    pub(crate) fn add(&mut self, mut from: Bytes, mut to: Bytes) {
+        // Those it touches become one with it: all that begin up to its end, from the last on that begins before it.
+        if let Some((start, end)) = self.0.range::<Bytes, _>(..=&from).next_back()
+            && *end >= from
+        {
+            to = to.max(end.clone());
+            from = start.clone();
+        }
+        let touched: Vec<Bytes> =
+            self.0.range::<Bytes, _>(&from..=&to).map(|(start, _)| start.clone()).collect();
+        for start in touched {
+            if let Some(end) = self.0.remove(&start) {
+                to = to.max(end);
+            }
+        }
+        self.0.insert(from, to);
+    }
+
+    /// Whether a key is in one of them.
+    pub(crate) fn covers(&self, key: &[u8]) -> bool {
+        let until_key = (Bound::Unbounded, Bound::Included(key));
+        self.0.range::<[u8], _>(until_key).next_back().is_some_and(|(_, end)| key < &end[..])
+    }
+
+    /// All of another's too.
+    pub(crate) fn extend(&mut self, other: Self) {
+        for (from, to) in other.0 {
+            self.add(from, to);
+        }
+    }
+
+    /// Those that reach into a range, whole.
+    fn within(&self, from: &Bytes, to: &Bytes) -> Self {
+        let mut within = Self::default();
+        let before = self.0.range::<Bytes, _>(..from).next_back().filter(|(_, end)| *end > from);
+        let inside = if from < to { Some(self.0.range::<Bytes, _>(from..to)) } else { None };
+        for (start, end) in before.into_iter().chain(inside.into_iter().flatten()) {
+            within.0.insert(start.clone(), end.clone());
+        }
+        within
+    }
+}
+
+/// Shares what is large, copies what is small.
+fn own(bytes: &Bytes) -> Bytes {
+    if bytes.len() >= SHARED_BYTES_MIN { bytes.clone() } else { Bytes::copy_from_slice(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use Family::{Data, Meta};
+
+    fn put(key: &'static str, value: &'static str) -> Write {
+        Write::Put { family: Data, key: key.into(), value: value.into() }
+    }
+
+    fn erase(from: &'static str, to: &'static str) -> Write {
+        Write::DeleteRange { family: Data, from: from.into(), to: to.into() }
+    }
+
+    fn table(writes: &[Write]) -> Memtable {
+        let mut table = Memtable::default();
+        for write in writes {
+            table.apply(write);
+        }
+        table
+    }
+
+    #[test]
+    fn a_deletion_is_known_and_an_absent_key_is_not() {
+        let deleted = Write::Delete { family: Data, key: "b".into() };
+        let table = table(&[put("a", "1"), deleted, erase("m", "p"), put("n", "2")]);
+        assert_eq!(table.get(Data, b"a"), Found::Known(Some("1".into())));
+        assert_eq!(table.get(Data, b"b"), Found::Known(None));
+        assert_eq!(table.get(Data, b"c"), Found::Unknown);
+        assert_eq!(table.get(Data, b"m"), Found::Known(None));
+        assert_eq!(table.get(Data, b"n"), Found::Known(Some("2".into())));
+        assert_eq!(table.get(Data, b"p"), Found::Unknown);
+        assert_eq!(table.get(Meta, b"a"), Found::Unknown);
+    }
+
+    #[test]
+    fn bytes_are_given_back_with_what_took_them() {
+        let mut table = table(&[put("a", "12345"), put("a", "1"), put("b", "2")]);
+        assert_eq!(table.bytes(), 2 * (1 + 1 + ENTRY_OVERHEAD_BYTES));
+        table.apply(&erase("a", "z"));
+        assert_eq!(table.bytes(), 2 + ENTRY_OVERHEAD_BYTES, "the range itself");
+        assert!(!table.is_empty());
+    }
+
+    #[test]
+    fn ranges_that_touch_become_one() {
+        let mut ranges = Ranges::default();
+        for (from, to) in [("b", "d"), ("f", "h"), ("x", "z"), ("d", "e"), ("a", "g"), ("c", "d")] {
+            ranges.add(from.into(), to.into());
+        }
+        let all: Vec<_> = ranges.0.iter().map(|(from, to)| (&from[..], &to[..])).collect();
+        assert_eq!(all, [(&b"a"[..], &b"h"[..]), (b"x", b"z")]);
+        assert!(ranges.covers(b"a") && ranges.covers(b"gz") && !ranges.covers(b"h"));
+    }
+
+    #[test]
+    fn a_slice_ends_where_the_page_must_and_says_so() {
+        let table = table(&[put("a", "1"), put("b", "1"), put("c", "1"), put("d", "1")]);
+        let range = Bytes::from("a")..Bytes::from("z");
+        let slice = table.slice(Data, &range, PageLimit { entries_max: 2, bytes_max: usize::MAX });
+        assert_eq!((slice.entries.len(), &slice.until[..]), (3, &b"d"[..]));
+        let all = table.slice(Data, &range, PageLimit { entries_max: 9, bytes_max: usize::MAX });
+        assert_eq!((all.entries.len(), &all.until[..]), (4, &b"z"[..]));
+    }
+
+    #[test]
+    fn small_values_do_not_keep_their_buffer_alive_and_large_ones_are_not_copied() {
+        let frame = Bytes::from(vec![7; 4_000]);
+        let mut table = Memtable::default();
+        let (key, value) = (frame.slice(0..10), frame.slice(10..20));
+        table.apply(&Write::Put { family: Data, key, value });
+        assert!(frame.is_unique());
+        let large = frame.slice(10..2_000);
+        table.apply(&Write::Put { family: Data, key: "k".into(), value: large.clone() });
+        let Found::Known(Some(held)) = table.get(Data, b"k") else { panic!("it was just put") };
+        assert_eq!(held.as_ptr(), large.as_ptr());
+    }
+}

@@ -1,0 +1,159 @@
+//! What the engine has that keeps a log of its own above RocksDB: taking over a directory of RocksDB alone, refusing one
+//! without its log, checkpoints, a lock, and what reaches tables at all.
+
+#![cfg(feature = "rocksdb")]
+#![expect(clippy::unwrap_used, reason = "a step that fails fails its test")]
+
+mod disk;
+
+use std::fs;
+use std::sync::Arc;
+
+use moim_storage::lsm::{DiskLsm, LsmOptions};
+use moim_storage::rocks::RocksOptions;
+use moim_storage::{Batch, Durability, Engine, Family, PageLimit, Reclaim, StorageError, Write};
+
+use disk::{files, open, open_lsm, put};
+
+use Family::{Data, Meta, Trees};
+
+const WHOLE: PageLimit = PageLimit { entries_max: usize::MAX, bytes_max: usize::MAX };
+
+fn get(engine: &dyn Engine, family: Family, key: &str) -> Option<String> {
+    let value = engine.get(family, key.as_bytes()).unwrap();
+    value.map(|value| String::from_utf8(value.to_vec()).unwrap())
+}
+
+#[test]
+fn a_directory_of_rocksdb_is_taken_over_and_not_given_back() {
+    let home = tempfile::tempdir().unwrap();
+    let rocks = open(home.path()).unwrap();
+    rocks.apply(&[vec![put(Data, "in a table", "1")]], Durability::Synced).unwrap();
+    rocks.compact().unwrap();
+    rocks.apply(&[vec![put(Data, "in its log", "2")]], Durability::Synced).unwrap();
+    drop(rocks);
+
+    let engine = open_lsm(home.path()).unwrap();
+    engine.apply(&[vec![put(Data, "in ours", "3")]], Durability::Synced).unwrap();
+    drop(engine);
+    let refusal = open(home.path()).err().unwrap();
+    assert!(
+        matches!(&refusal, StorageError::Io(why) if why.contains("lsm") && why.contains("commit-log")),
+        "{refusal}"
+    );
+
+    let engine = open_lsm(home.path()).unwrap();
+    for (key, value) in [("in a table", "1"), ("in its log", "2"), ("in ours", "3")] {
+        assert_eq!(get(&engine, Data, key).unwrap(), value);
+    }
+    let page = engine.scan(Data, b"in"..b"io", WHOLE).unwrap();
+    assert_eq!(page.entries.len(), 3);
+}
+
+#[test]
+fn tables_without_their_log_are_damaged() {
+    for lost in ["commit-log", "commit-log/control", "commit-log/segment-000001"] {
+        let home = tempfile::tempdir().unwrap();
+        let engine = open_lsm(home.path()).unwrap();
+        engine.apply(&[vec![put(Data, "k", "v")]], Durability::Synced).unwrap();
+        drop(engine);
+        let lost = home.path().join(lost);
+        if lost.is_dir() {
+            fs::remove_dir_all(lost).unwrap();
+        } else {
+            fs::remove_file(lost).unwrap();
+        }
+        let refusal = open_lsm(home.path()).err().unwrap();
+        assert!(matches!(refusal, StorageError::Corruption(_)), "{refusal}");
+    }
+}
+
+#[test]
+fn a_directory_serves_one_engine() {
+    let home = tempfile::tempdir().unwrap();
+    let first = open_lsm(home.path()).unwrap();
+    let second = open_lsm(home.path()).err().unwrap();
+    assert!(matches!(second, StorageError::Locked(_)), "{second}");
+    drop(first);
+    open_lsm(home.path()).unwrap();
+}
+
+#[test]
+fn a_checkpoint_is_an_engine_of_its_own() {
+    let home = tempfile::tempdir().unwrap();
+    let original = open_lsm(&home.path().join("original")).unwrap();
+    let write = |batch: Batch| original.apply(&[batch], Durability::Written).unwrap();
+    write(vec![put(Data, "in a table", "1")]);
+    original.compact().unwrap();
+    write(vec![put(Data, "in the log", "2"), put(Meta, "k", "3")]);
+    let directory = home.path().join("copy");
+    original.checkpoint(&directory).unwrap();
+    write(vec![put(Data, "later", "4")]);
+    original.drop_range(Data, b"in"..b"io").unwrap();
+
+    let copy = open_lsm(&directory).unwrap();
+    assert_eq!(get(&copy, Data, "in a table").unwrap(), "1");
+    assert_eq!(get(&copy, Data, "in the log").unwrap(), "2");
+    assert_eq!(get(&copy, Meta, "k").unwrap(), "3");
+    assert_eq!(get(&copy, Data, "later"), None);
+    copy.apply(&[vec![put(Data, "of the copy", "5")]], Durability::Synced).unwrap();
+    assert_eq!(get(&original, Data, "of the copy"), None);
+    let again = original.checkpoint(&directory).unwrap_err();
+    assert!(matches!(again, StorageError::Io(_)), "{again}: the directory is not fresh");
+}
+
+/// Cells that are rewritten with every object, and what expires soon, cost their place in the log and nothing more.
+#[test]
+fn what_is_rewritten_or_expires_never_reaches_tables() {
+    const ROUNDS: u64 = 2_000;
+    let home = tempfile::tempdir().unwrap();
+    let rule = |_: &[u8], value: &[u8]| match value.first() {
+        Some(b'x') => Reclaim::Remove,
+        _ => Reclaim::Keep,
+    };
+    let options = LsmOptions::for_memtable(16 << 20);
+    let rocks = RocksOptions::for_memory(16 << 20);
+    let engine =
+        DiskLsm::open_directory(home.path(), &rocks, options, Some(Arc::new(rule))).unwrap();
+    for round in 0..ROUNDS {
+        let expired = [&b"x"[..], &[7; 500]].concat();
+        let batch = vec![
+            put(Trees, "cell", round.to_be_bytes()),
+            put(Data, round.to_be_bytes(), expired),
+            put(Data, "kept", round.to_be_bytes()),
+        ];
+        engine.apply(&[batch], Durability::Written).unwrap();
+    }
+    engine.flush().unwrap();
+    let bytes: u64 =
+        files(home.path(), "sst").iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(bytes < ROUNDS * 40, "{bytes} bytes: what has expired leaves a deletion each");
+    assert_eq!(engine.get(Trees, b"cell").unwrap().unwrap(), (ROUNDS - 1).to_be_bytes()[..]);
+    assert_eq!(engine.get(Data, b"kept").unwrap().unwrap(), (ROUNDS - 1).to_be_bytes()[..]);
+    assert_eq!(engine.scan(Data, b""..b"\xff", WHOLE).unwrap().entries.len(), 1);
+}
+
+/// Segments are reused: the log takes no more than its bound, however much is written.
+#[test]
+fn the_log_stays_within_its_bound() {
+    let home = tempfile::tempdir().unwrap();
+    let options = LsmOptions::for_memtable(1 << 20);
+    let rocks = RocksOptions::for_memory(16 << 20);
+    let engine = DiskLsm::open_directory(home.path(), &rocks, options.clone(), None).unwrap();
+    for number in 0..8_000_u64 {
+        let put = |key: u64| Write::Put {
+            family: Data,
+            key: key.to_be_bytes().to_vec().into(),
+            value: vec![7; 2_000].into(),
+        };
+        engine.apply(&[vec![put(number)], vec![put(7)]], Durability::Written).unwrap();
+    }
+    let log = home.path().join("commit-log");
+    let sizes = fs::read_dir(log).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
+    let bytes: u64 = sizes.sum();
+    assert!(bytes <= options.log_bytes_max + (8 << 10), "{bytes} bytes");
+    let figures = engine.figures();
+    assert!(figures.log_bytes > 8_000 * 4_000, "{figures:?}");
+    assert!(figures.memtable_bytes < 3 << 20, "{figures:?}");
+    assert!(figures.compaction_written_bytes > 0 && figures.background_errors == 0, "{figures:?}");
+}
