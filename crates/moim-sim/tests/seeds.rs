@@ -28,6 +28,12 @@ const FOUND: &[(u64, Profile, &str)] = &[
         "a read overtook the erasure of an old disk: what had been erased came back, uncounted",
     ),
     (21, Profile::Nemesis, "the same, where trees never agreed again"),
+    (
+        1013,
+        Profile::Nemesis,
+        "a write was called certainly refused that an owner which was not ready had joined",
+    ),
+    (1045, Profile::Nemesis, "the same"),
 ];
 
 #[test]
