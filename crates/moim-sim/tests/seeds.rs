@@ -31,6 +31,12 @@ const FOUND: &[(u64, Profile, &str)] = &[
     (10_365, Profile::Nemesis, "the context of a put brought back pairs that had been pruned"),
     (10_562, Profile::Nemesis, "the same, where it looked as if owners lacked the put"),
     (33, Profile::LostDisks, "an expired value in memory kept its pair of a clock"),
+    (
+        1013,
+        Profile::Nemesis,
+        "a write was called certainly refused that an owner which was not ready had joined",
+    ),
+    (1045, Profile::Nemesis, "the same"),
 ];
 
 #[test]

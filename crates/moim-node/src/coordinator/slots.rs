@@ -112,7 +112,10 @@ impl Slots {
     /// Takes the vote of a node that was asked and is waited for. Returns whether it was.
     pub(crate) fn vote(&mut self, node: NodeId, vote: Vote) -> bool {
         let refused = match &vote {
-            Vote::Failed(why) => !matches!(why, Why::NoAnswer(_) | Why::Unreachable),
+            // One that is not ready joins what comes, and only does not count.
+            Vote::Failed(why) => {
+                !matches!(why, Why::NoAnswer(_) | Why::Unreachable | Why::NotReady)
+            }
             Vote::Waiting | Vote::Stored | Vote::Superseded => false,
         };
         let counts = self.fill(node, vote);
@@ -299,6 +302,7 @@ mod tests {
         assert_eq!(full(&[Vote::Failed(Why::Overloaded)]), Some(9));
         assert_eq!(full(&[Vote::Failed(Why::NoAnswer(1))]), None);
         assert_eq!(full(&[Vote::Failed(Why::Unreachable)]), None, "the answer may have got lost");
+        assert_eq!(full(&[Vote::Failed(Why::NotReady)]), None, "it joins without counting");
         assert_eq!(full(&[Vote::Superseded]), None);
     }
 

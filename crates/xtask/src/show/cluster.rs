@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -140,9 +140,13 @@ impl<'a> Cluster<'a> {
         self.play("pause", &[node])
     }
 
-    /// Starts a node that was killed.
-    pub(super) fn begin(&self, node: u16) -> Result<()> {
-        self.play("start", &[node])
+    /// Starts a node that was killed, without waiting until it serves.
+    pub(super) fn begin(&self, node: u16) -> Result<Child> {
+        let mut command = Command::new(self.moim);
+        command.args(["dev", "start", &node.to_string(), "--data"]).arg(self.data.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        println!("  moim dev start {node}");
+        command.spawn().context("start moim dev")
     }
 
     /// Starts nodes that were killed, lets paused ones go on, and waits until they serve.

@@ -2,6 +2,7 @@
 //! turns with and without a refill, and how fast the refill is, with clients and alone.
 
 use std::fs;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -38,19 +39,21 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     let (mut quiet, mut filling) = (Sums::default(), Sums::default());
     for _ in 0..PAIRS {
         quiet.add(&bench(&cluster, &window)?);
-        let began = wipe(&cluster)?;
+        let (began, mut starting) = wipe(&cluster)?;
         filling.add(&bench(&cluster, &window)?);
         let seen = began.elapsed();
         let left = unfilled(&cluster)?;
         cluster.await_ready(WIPED)?;
+        starting.wait()?;
         let took = if left > 0.0 { began.elapsed() } else { seen };
         println!(
             "    filled within {:.1} s, {left:.0} partitions were left after the window",
             took.as_secs_f64()
         );
     }
-    let began = wipe(&cluster)?;
+    let (began, mut starting) = wipe(&cluster)?;
     cluster.await_ready(WIPED)?;
+    starting.wait()?;
     let seconds = began.elapsed().as_secs_f64();
     let rate = COPY_BYTES / seconds / 1e6;
     println!(
@@ -131,16 +134,16 @@ fn bench(cluster: &Cluster<'_>, more: &[&str]) -> Result<Window> {
     Ok(Window { per_second, p50: worst("p50_ms")?, p99: worst("p99_ms")?, p999: worst("p999_ms")? })
 }
 
-/// Takes a node's data away; returns when it serves again, empty.
-fn wipe(cluster: &Cluster<'_>) -> Result<Instant> {
+/// Takes a node's data away; returns when it serves again, empty, and the program that waits until it is filled.
+fn wipe(cluster: &Cluster<'_>) -> Result<(Instant, Child)> {
     cluster.kill(&[WIPED])?;
     fs::remove_dir_all(cluster.data(WIPED))?;
-    cluster.begin(WIPED)?;
+    let starting = cluster.begin(WIPED)?;
     let began = Instant::now();
     await_true(FILL, "the wiped node does not begin to be filled", || {
         Ok(unfilled(cluster).is_ok_and(|left| left > 0.0))
     })?;
-    Ok(began)
+    Ok((began, starting))
 }
 
 /// Partitions that the node that was wiped still lacks.
