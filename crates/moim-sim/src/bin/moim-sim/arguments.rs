@@ -17,6 +17,7 @@ Usage:
   moim-sim mutations              switches rules off, one at a time, to see each noticed
   moim-sim levels                 what N=5 promises at which levels, and what it does not
   moim-sim freshness              how often a read meets one version, and how often several
+  moim-sim sessions               sessions that expire, for two hours: none comes back, and it costs next to nothing
   moim-sim gossip                 how fast gossip is, and what it costs
 
 Options:
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     Freshness,
     /// How fast gossip is.
     Gossip,
+    /// Sessions that expire.
+    Sessions,
 }
 
 /// A command and its options.
@@ -105,6 +108,7 @@ impl Arguments {
             "mutations" => self.command = Command::Mutations,
             "freshness" => self.command = Command::Freshness,
             "levels" => self.command = Command::Levels,
+            "sessions" => self.command = Command::Sessions,
             "gossip" => self.command = Command::Gossip,
             "help" | "--help" | "-h" => {
                 self.command = Command::Help;

@@ -10,6 +10,7 @@ use moim_sim::freshness::{Failures, Met, Mix, measure};
 use moim_sim::plan::Settings;
 use moim_sim::profile::Profile;
 use moim_sim::run::{Report, mutation_name, run};
+use moim_sim::sessions;
 
 use crate::arguments::Arguments;
 use crate::sweep::each;
@@ -259,6 +260,50 @@ pub(crate) fn gossip(arguments: &Arguments) -> bool {
         }
     }
     calm
+}
+
+/// Sessions for two hours, with a replica away.
+pub(crate) fn sessions(arguments: &Arguments) -> bool {
+    let load = sessions::FULL;
+    let mut progress = Progress::new(6 * load.ttl_s);
+    let seed = arguments.seed.unwrap_or(1);
+    let measured =
+        sessions::measure(seed, load, |done, _| progress.show(done, "seconds simulated"));
+    Progress::clear();
+    let sessions::Measured { expired, shortened, deleted, requests, failed, judged, .. } = measured;
+    say!(
+        "{} sessions, {} s simulated: {expired} expired ({shortened} cut short), {deleted} deleted; {requests} requests, \
+         {failed} failed",
+        load.sessions,
+        measured.simulated_s
+    );
+    say!(
+        "| | ended | comparing | live copies | copies of deletions | copies of expired sessions |"
+    );
+    say!("|---|---|---|---|---|---|");
+    let parts = ["all are there", "one is away", "it is back"];
+    for (part, (repair, ended)) in parts.into_iter().zip(measured.repair.iter().zip(measured.ended))
+    {
+        let sessions::Repair { compared_bytes, live_bytes, deleted_bytes, expired_bytes } = *repair;
+        say!(
+            "| {part} | {ended} | {compared_bytes} B | {live_bytes} B | {deleted_bytes} B | {expired_bytes} B |"
+        );
+    }
+    let spent: u64 = measured.repair.iter().map(|of| of.expired_bytes).sum();
+    let tombstones = measured.tombstones_bytes();
+    say!(
+        "expiry cost {spent} B of repair; tombstones of {} B each would have cost {tombstones} B: {:.4} %",
+        sessions::tombstone_bytes(),
+        percent(spent, tombstones)
+    );
+    say!("{} live at the end, on disks: {:?} entries", measured.live, measured.stored);
+    say!(
+        "{judged} reads judged: {} resurrected, {} lost",
+        measured.resurrected.len(),
+        measured.lost.len()
+    );
+    measured.resurrected.iter().chain(&measured.lost).take(5).for_each(|what| say!("  {what}"));
+    measured.resurrected.is_empty() && measured.lost.is_empty() && spent * 100 < tombstones
 }
 
 /// A line that is rewritten on a terminal, and a line now and then elsewhere.

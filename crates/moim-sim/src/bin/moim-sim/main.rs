@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Mutations => commands::mutations(&arguments),
         Command::Freshness => commands::freshness(&arguments),
         Command::Levels => commands::levels(&arguments),
+        Command::Sessions => commands::sessions(&arguments),
         Command::Gossip => commands::gossip(&arguments),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
