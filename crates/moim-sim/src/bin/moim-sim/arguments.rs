@@ -26,6 +26,7 @@ Options:
   --from S          the first seed of a sweep [1]
   --nodes N,N,…     sizes at which gossip is measured [3,30,100]
   --operations N    how many requests clients make [2000]
+  --plot FILE       where gossip writes a plot (SVG)
   --profile NAME    the kind of run; otherwise drawn from the seed
   --mutation NAME   a rule of the node to switch off
   --keep-going      a sweep goes on after a failure
@@ -70,6 +71,7 @@ pub(crate) struct Arguments {
     pub(crate) keep_going: bool,
     pub(crate) jobs: usize,
     pub(crate) resume: Option<String>,
+    pub(crate) plot: Option<String>,
     pub(crate) trace: bool,
 }
 
@@ -88,6 +90,7 @@ impl Arguments {
             keep_going: false,
             jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             resume: None,
+            plot: None,
             trace: false,
         };
         while let Some(word) = words.next() {
@@ -122,6 +125,7 @@ impl Arguments {
             "--profile" => self.profile = Some(value()?.parse()?),
             "--mutation" => self.mutation = Some(mutation(&value()?)?),
             "--jobs" => self.jobs = number::<usize>(word, &value()?)?.max(1),
+            "--plot" => self.plot = Some(value()?),
             "--resume" => self.resume = Some(value()?),
             "--keep-going" => self.keep_going = true,
             "--trace" => self.trace = true,

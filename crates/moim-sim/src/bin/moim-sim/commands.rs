@@ -13,6 +13,7 @@ use moim_sim::run::{Report, mutation_name, run};
 use moim_sim::sessions;
 
 use crate::arguments::Arguments;
+use crate::plot::{Curve, svg};
 use crate::sweep::each;
 
 /// Prints a line. Whoever reads us may have had enough (`moim-sim … | head`): then this is over, not a failure.
@@ -250,6 +251,7 @@ pub(crate) fn gossip(arguments: &Arguments) -> bool {
     );
     say!("|---|---|---|---|---|---|");
     let mut calm = true;
+    let (mut rounds, mut sent) = (Vec::new(), Vec::new());
     for &nodes in &arguments.nodes {
         let measured = moim_sim::gossip::measure(nodes, arguments.seed.unwrap_or(1), &options);
         let tenths = |milli: u64| format!("{}.{}", milli / 1_000, milli % 1_000 / 100);
@@ -262,12 +264,35 @@ pub(crate) fn gossip(arguments: &Arguments) -> bool {
             both(measured.reset_ms),
             tenths(measured.sent_bytes_per_second),
         );
+        let size = plain(nodes as u64);
+        rounds.push((size, plain(measured.rounds_mean_milli(period_ms)) / 1_000.0));
+        sent.push((size, plain(measured.sent_bytes_per_second) / 1_000.0));
         if measured.false_suspicions > 0 {
             say!("{} members were suspected although all lived", measured.false_suspicions);
             calm = false;
         }
     }
-    calm
+    calm & arguments.plot.as_ref().is_none_or(|path| plot_gossip(path, rounds, sent))
+}
+
+fn plot_gossip(path: &str, rounds: Vec<(f64, f64)>, sent: Vec<(f64, f64)>) -> bool {
+    let log: fn(f64) -> f64 = |nodes| nodes.ln() / 4_f64.ln();
+    let rounds = Curve {
+        title: "rounds until all know of a heartbeat, mean",
+        points: rounds,
+        compared: Some(("log4 n", log)),
+    };
+    let sent = Curve { title: "KB/s that a node sends", points: sent, compared: None };
+    let written = std::fs::write(path, svg(&[rounds, sent]));
+    if let Err(error) = &written {
+        say!("{path} cannot be written: {error}");
+    }
+    written.is_ok()
+}
+
+/// For plots.
+fn plain(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
 /// Sessions for two hours, with a replica away.

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod commands;
+mod plot;
 mod sweep;
 
 use std::process::ExitCode;
