@@ -21,6 +21,8 @@ const CARTS: usize = 24;
 pub struct Mix {
     /// Writers to a cart: one for humans.
     pub writers: usize,
+    /// Whether writers take as long as people do between two clicks, or as long as programs do.
+    pub people: bool,
     /// What fails meanwhile.
     pub failures: Failures,
 }
@@ -30,6 +32,9 @@ pub struct Mix {
 pub enum Failures {
     /// Never.
     Never,
+    /// About once in ten minutes, for seconds: each of five nodes then fails about once an hour, where machines in a data
+    /// centre fail once in months.
+    Rarely,
     /// About once a minute, for seconds.
     NowAndThen,
     /// Always somewhere, often several at once, for seconds.
@@ -38,6 +43,12 @@ pub enum Failures {
 
 /// The pause between failures that come now and then, in milliseconds.
 const NOW_AND_THEN_MS: (u64, u64) = (30_000, 90_000);
+
+/// The same for those that come rarely.
+const RARELY_MS: (u64, u64) = (300_000, 900_000);
+
+/// What people take between two requests, usually, in microseconds. Some take several times as long.
+const THINK_US: u64 = 6_000_000;
 
 /// What readers met.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,8 +95,13 @@ pub fn measure(seed: u64, operations: usize, mix: Mix) -> Met {
     let profile = if mix.failures == Failures::Never { Profile::Calm } else { Profile::StandIns };
     let settings = Settings { operations, profile: Some(profile), ..Settings::of_seed(seed) };
     let mut stage = Stage::new(&settings);
-    if mix.failures == Failures::NowAndThen {
-        stage.world.plan.nemesis.pace.gap_ms = NOW_AND_THEN_MS;
+    match mix.failures {
+        Failures::Rarely => stage.world.plan.nemesis.pace.gap_ms = RARELY_MS,
+        Failures::NowAndThen => stage.world.plan.nemesis.pace.gap_ms = NOW_AND_THEN_MS,
+        Failures::Never | Failures::Always => {}
+    }
+    if mix.people {
+        stage.world.plan.think_us = THINK_US;
     }
     let random = Random::new(seed).fork("shoppers");
     stage.world.set_clients(crew(&stage.world.plan, &random, mix.writers));

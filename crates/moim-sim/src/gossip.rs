@@ -178,9 +178,12 @@ impl<'a> Club<'a> {
         end_ms
     }
 
-    /// Lets time pass until `done`, which is asked every [`LOOK_MS`] or less; answers whether it came to that.
+    /// Lets time pass until `done`, which is asked once a millisecond at the most and every [`LOOK_MS`] at least; answers
+    /// whether it came to that.
     fn run_until(&mut self, end_ms: u64, mut done: impl FnMut(&Self) -> bool) -> bool {
-        while !done(self) {
+        let mut asked_ms = None;
+        while asked_ms == Some(self.now_ms) || !done(self) {
+            asked_ms = Some(self.now_ms);
             let next_ms = self.events.first_key_value().map_or(u64::MAX, |(&(at_ms, _), _)| at_ms);
             let look_ms = self.looked_ms + LOOK_MS;
             if next_ms.min(look_ms) > end_ms {

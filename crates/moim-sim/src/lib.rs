@@ -14,6 +14,7 @@
 //! | [`check`] | what must hold, and who says so |
 //! | [`freshness`] | how often readers meet several versions |
 //! | [`run`], `audit` | the acts of a run; what is looked at after everything has healed |
+//! | [`sessions`] | sessions that expire, for hours |
 //! | [`gossip`] | gossip alone, at a thousand members |
 //! | [`random`] | chance, from the seed |
 //!
@@ -33,6 +34,7 @@ pub mod plan;
 pub mod profile;
 pub mod random;
 pub mod run;
+pub mod sessions;
 pub mod trace;
 mod workload;
 mod world;

@@ -34,16 +34,18 @@ impl Gossip {
 
     /// Counts reporters and settles every member's state.
     pub(super) fn assess(&mut self, mono_ms: u64) {
-        let alive = self.living_machines();
         let reported = self.reported();
+        // Who lives matters for the number of reporters alone, and mostly there are none: with a thousand members this is
+        // what hearing a list would cost most.
+        let alive = if reported.is_empty() { BTreeMap::new() } else { self.living_machines() };
         let enough = if self.is_credulous { 1 } else { REPORTERS };
         for (node, member) in &mut self.members {
-            let only_itself =
-                member.is_witness() && alive.get(&member.info.member.machine) == Some(&1);
-            let witnesses = alive.len() - usize::from(only_itself);
             let reporters = reported.get(node).map_or(0, BTreeSet::len);
-            if reporters >= enough.min(witnesses) && !self.is_frozen {
-                member.down = true;
+            if reporters > 0 && !self.is_frozen {
+                let only_itself =
+                    member.is_witness() && alive.get(&member.info.member.machine) == Some(&1);
+                let witnesses = alive.len() - usize::from(only_itself);
+                member.down |= reporters >= enough.min(witnesses);
             }
             let state = match () {
                 () if member.down => MemberState::Down,

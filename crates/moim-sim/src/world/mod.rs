@@ -20,7 +20,7 @@ mod clients;
 mod clock;
 mod clocks;
 mod delivery;
-mod disk;
+pub(crate) mod disk;
 mod faults;
 mod holders;
 mod network;

@@ -17,6 +17,7 @@ Usage:
   moim-sim mutations              switches rules off, one at a time, to see each noticed
   moim-sim levels                 what N=5 promises at which levels, and what it does not
   moim-sim freshness              how often a read meets one version, and how often several
+  moim-sim sessions               sessions that expire, for two hours: none comes back, and it costs next to nothing
   moim-sim gossip                 how fast gossip is, and what it costs
 
 Options:
@@ -25,6 +26,7 @@ Options:
   --from S          the first seed of a sweep [1]
   --nodes N,N,…     sizes at which gossip is measured [3,30,100]
   --operations N    how many requests clients make [2000]
+  --plot FILE       where gossip writes a plot (SVG)
   --profile NAME    the kind of run; otherwise drawn from the seed
   --mutation NAME   a rule of the node to switch off
   --keep-going      a sweep goes on after a failure
@@ -51,6 +53,8 @@ pub(crate) enum Command {
     Freshness,
     /// How fast gossip is.
     Gossip,
+    /// Sessions that expire.
+    Sessions,
 }
 
 /// A command and its options.
@@ -67,6 +71,7 @@ pub(crate) struct Arguments {
     pub(crate) keep_going: bool,
     pub(crate) jobs: usize,
     pub(crate) resume: Option<String>,
+    pub(crate) plot: Option<String>,
     pub(crate) trace: bool,
 }
 
@@ -85,6 +90,7 @@ impl Arguments {
             keep_going: false,
             jobs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             resume: None,
+            plot: None,
             trace: false,
         };
         while let Some(word) = words.next() {
@@ -105,6 +111,7 @@ impl Arguments {
             "mutations" => self.command = Command::Mutations,
             "freshness" => self.command = Command::Freshness,
             "levels" => self.command = Command::Levels,
+            "sessions" => self.command = Command::Sessions,
             "gossip" => self.command = Command::Gossip,
             "help" | "--help" | "-h" => {
                 self.command = Command::Help;
@@ -118,6 +125,7 @@ impl Arguments {
             "--profile" => self.profile = Some(value()?.parse()?),
             "--mutation" => self.mutation = Some(mutation(&value()?)?),
             "--jobs" => self.jobs = number::<usize>(word, &value()?)?.max(1),
+            "--plot" => self.plot = Some(value()?),
             "--resume" => self.resume = Some(value()?),
             "--keep-going" => self.keep_going = true,
             "--trace" => self.trace = true,

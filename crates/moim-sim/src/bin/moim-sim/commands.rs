@@ -10,8 +10,10 @@ use moim_sim::freshness::{Failures, Met, Mix, measure};
 use moim_sim::plan::Settings;
 use moim_sim::profile::Profile;
 use moim_sim::run::{Report, mutation_name, run};
+use moim_sim::sessions;
 
 use crate::arguments::Arguments;
+use crate::plot::{Curve, svg};
 use crate::sweep::each;
 
 /// Prints a line. Whoever reads us may have had enough (`moim-sim … | head`): then this is over, not a failure.
@@ -194,31 +196,39 @@ pub(crate) fn freshness(arguments: &Arguments) -> bool {
         "| writers to a cart | failures | requests | refused | one version | two | three | more |"
     );
     say!("|---|---|---|---|---|---|---|---|");
+    let people = [Failures::Never, Failures::Rarely, Failures::NowAndThen];
+    let people = people.map(|failures| Mix { writers: 1, people: true, failures });
+    let robots = [Failures::Never, Failures::NowAndThen, Failures::Always]
+        .map(|failures| [1, 2, 3, 5].map(|writers| Mix { writers, people: false, failures }));
     let mut held = true;
-    for failures in [Failures::Never, Failures::NowAndThen, Failures::Always] {
-        for writers in [1, 2, 3, 5] {
-            let mut met = Met::default();
-            for seed in arguments.from..arguments.from.saturating_add(seeds) {
-                met.merge(measure(seed, arguments.operations, Mix { writers, failures }));
-            }
-            tell_met(Mix { writers, failures }, &met);
-            held &= met.violations.is_empty();
+    for mix in people.into_iter().chain(robots.into_iter().flatten()) {
+        let mut met = Met::default();
+        for seed in arguments.from..arguments.from.saturating_add(seeds) {
+            met.merge(measure(seed, arguments.operations, mix));
         }
+        tell_met(mix, &met);
+        held &= met.violations.is_empty();
     }
     held
 }
 
-fn tell_met(Mix { writers, failures }: Mix, met: &Met) {
+fn tell_met(Mix { writers, people, failures }: Mix, met: &Met) {
     let [one, two, three, more] =
         met.versions.map(|count| format!("{:.4} %", percent(count, met.reads())));
     let failures = match failures {
         Failures::Never => "never",
+        Failures::Rarely => "once in ten minutes",
         Failures::NowAndThen => "once a minute",
         Failures::Always => "always",
     };
     let refused = percent(met.failed, met.requests);
+    let who = match (people, writers) {
+        (true, _) => "a person",
+        (false, 1) => "1 robot",
+        (false, writers) => &format!("{writers} robots"),
+    };
     say!(
-        "| {writers} | {failures} | {} | {refused:.2} % | {one} | {two} | {three} | {more} |",
+        "| {who} | {failures} | {} | {refused:.2} % | {one} | {two} | {three} | {more} |",
         met.requests
     );
     for violation in met.violations.iter().take(3) {
@@ -241,6 +251,7 @@ pub(crate) fn gossip(arguments: &Arguments) -> bool {
     );
     say!("|---|---|---|---|---|---|");
     let mut calm = true;
+    let (mut rounds, mut sent) = (Vec::new(), Vec::new());
     for &nodes in &arguments.nodes {
         let measured = moim_sim::gossip::measure(nodes, arguments.seed.unwrap_or(1), &options);
         let tenths = |milli: u64| format!("{}.{}", milli / 1_000, milli % 1_000 / 100);
@@ -253,12 +264,79 @@ pub(crate) fn gossip(arguments: &Arguments) -> bool {
             both(measured.reset_ms),
             tenths(measured.sent_bytes_per_second),
         );
+        let size = plain(nodes as u64);
+        rounds.push((size, plain(measured.rounds_mean_milli(period_ms)) / 1_000.0));
+        sent.push((size, plain(measured.sent_bytes_per_second) / 1_000.0));
         if measured.false_suspicions > 0 {
             say!("{} members were suspected although all lived", measured.false_suspicions);
             calm = false;
         }
     }
-    calm
+    calm & arguments.plot.as_ref().is_none_or(|path| plot_gossip(path, rounds, sent))
+}
+
+fn plot_gossip(path: &str, rounds: Vec<(f64, f64)>, sent: Vec<(f64, f64)>) -> bool {
+    let log: fn(f64) -> f64 = |nodes| nodes.ln() / 4_f64.ln();
+    let rounds = Curve {
+        title: "rounds until all know of a heartbeat, mean",
+        points: rounds,
+        compared: Some(("log4 n", log)),
+    };
+    let sent = Curve { title: "KB/s that a node sends", points: sent, compared: None };
+    let written = std::fs::write(path, svg(&[rounds, sent]));
+    if let Err(error) = &written {
+        say!("{path} cannot be written: {error}");
+    }
+    written.is_ok()
+}
+
+/// For plots.
+fn plain(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+/// Sessions for two hours, with a replica away.
+pub(crate) fn sessions(arguments: &Arguments) -> bool {
+    let load = sessions::FULL;
+    let mut progress = Progress::new(6 * load.ttl_s);
+    let seed = arguments.seed.unwrap_or(1);
+    let measured =
+        sessions::measure(seed, load, |done, _| progress.show(done, "seconds simulated"));
+    Progress::clear();
+    let sessions::Measured { expired, shortened, deleted, requests, failed, judged, .. } = measured;
+    say!(
+        "{} sessions, {} s simulated: {expired} expired ({shortened} cut short), {deleted} deleted; {requests} requests, \
+         {failed} failed",
+        load.sessions,
+        measured.simulated_s
+    );
+    say!(
+        "| | ended | comparing | live copies | copies of deletions | copies of expired sessions |"
+    );
+    say!("|---|---|---|---|---|---|");
+    let parts = ["all are there", "one is away", "it is back"];
+    for (part, (repair, ended)) in parts.into_iter().zip(measured.repair.iter().zip(measured.ended))
+    {
+        let sessions::Repair { compared_bytes, live_bytes, deleted_bytes, expired_bytes } = *repair;
+        say!(
+            "| {part} | {ended} | {compared_bytes} B | {live_bytes} B | {deleted_bytes} B | {expired_bytes} B |"
+        );
+    }
+    let spent: u64 = measured.repair.iter().map(|of| of.expired_bytes).sum();
+    let tombstones = measured.tombstones_bytes();
+    say!(
+        "expiry cost {spent} B of repair; tombstones of {} B each would have cost {tombstones} B: {:.4} %",
+        sessions::tombstone_bytes(),
+        percent(spent, tombstones)
+    );
+    say!("{} live at the end, on disks: {:?} entries", measured.live, measured.stored);
+    say!(
+        "{judged} reads judged: {} resurrected, {} lost",
+        measured.resurrected.len(),
+        measured.lost.len()
+    );
+    measured.resurrected.iter().chain(&measured.lost).take(5).for_each(|what| say!("  {what}"));
+    measured.resurrected.is_empty() && measured.lost.is_empty() && spent * 100 < tombstones
 }
 
 /// A line that is rewritten on a terminal, and a line now and then elsewhere.

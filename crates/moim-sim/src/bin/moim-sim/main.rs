@@ -7,6 +7,7 @@
 
 mod arguments;
 mod commands;
+mod plot;
 mod sweep;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Mutations => commands::mutations(&arguments),
         Command::Freshness => commands::freshness(&arguments),
         Command::Levels => commands::levels(&arguments),
+        Command::Sessions => commands::sessions(&arguments),
         Command::Gossip => commands::gossip(&arguments),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
