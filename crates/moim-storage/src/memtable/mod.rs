@@ -6,11 +6,17 @@
 //! Large values are shared with whoever wrote them, small ones and keys are copied: a small value would otherwise keep
 //! the large network buffer alive that it arrived in.
 
+mod key;
+mod ranges;
+
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 
+pub(crate) use self::ranges::Ranges;
+
+use self::key::{Key, Prefixed, Sought};
 use crate::{Family, PageLimit, Write};
 
 /// A value of this length or more is shared; below it a copy costs less than what it might keep alive.
@@ -18,7 +24,7 @@ const SHARED_BYTES_MIN: usize = 1 << 10;
 
 /// What an entry costs besides its key and value: its place in a tree that is two thirds full, two heads of shared
 /// buffers, and what the allocator adds.
-pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 192;
+pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 224;
 
 /// What is known of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +45,7 @@ pub(crate) struct Memtable {
 #[derive(Clone, Debug, Default)]
 struct FamilyTable {
     /// `None` is a deletion.
-    entries: BTreeMap<Bytes, Option<Bytes>>,
+    entries: BTreeMap<Key, Option<Bytes>>,
     erased: Ranges,
 }
 
@@ -47,7 +53,7 @@ impl Memtable {
     /// What is known of a key here.
     pub(crate) fn get(&self, family: Family, key: &[u8]) -> Found {
         let table = self.table(family);
-        match table.entries.get(key) {
+        match table.entries.get::<dyn Prefixed>(&Sought::new(key)) {
             Some(value) => Found::Known(value.clone()),
             None if table.erased.covers(key) => Found::Known(None),
             None => Found::Unknown,
@@ -67,11 +73,11 @@ impl Memtable {
         let value = value.map(own);
         let value_bytes = value.as_ref().map_or(0, Bytes::len);
         let entries = &mut self.families[family.index()].entries;
-        if let Some(held) = entries.get_mut(&key[..]) {
+        if let Some(held) = entries.get_mut::<dyn Prefixed>(&Sought::new(key)) {
             self.bytes -= held.as_ref().map_or(0, Bytes::len);
             *held = value;
         } else {
-            entries.insert(own(key), value);
+            entries.insert(Key::new(own(key)), value);
             self.bytes += key.len() + ENTRY_OVERHEAD_BYTES;
         }
         self.bytes += value_bytes;
@@ -82,11 +88,11 @@ impl Memtable {
             return;
         }
         let table = &mut self.families[family.index()];
-        let gone: Vec<Bytes> =
-            table.entries.range::<Bytes, _>(from..to).map(|(key, _)| key.clone()).collect();
+        let gone: Vec<Key> = within(&table.entries, from, to).map(|(key, _)| key.clone()).collect();
         for key in gone {
             let value = table.entries.remove(&key).flatten();
-            self.bytes -= key.len() + ENTRY_OVERHEAD_BYTES + value.as_ref().map_or(0, Bytes::len);
+            self.bytes -=
+                key.bytes.len() + ENTRY_OVERHEAD_BYTES + value.as_ref().map_or(0, Bytes::len);
         }
         table.erased.add(own(from), own(to));
         self.bytes += from.len() + to.len() + ENTRY_OVERHEAD_BYTES;
@@ -94,12 +100,12 @@ impl Memtable {
 
     /// All entries of a family, deletions included.
     pub(crate) fn entries(&self, family: Family) -> impl Iterator<Item = (&Bytes, Option<&Bytes>)> {
-        self.table(family).entries.iter().map(|(key, value)| (key, value.as_ref()))
+        self.table(family).entries.iter().map(|(key, value)| (&key.bytes, value.as_ref()))
     }
 
     /// The ranges of a family that were deleted, in order and apart from each other.
     pub(crate) fn erased(&self, family: Family) -> impl Iterator<Item = (&Bytes, &Bytes)> {
-        self.table(family).erased.0.iter()
+        self.table(family).erased.iter()
     }
 
     /// How many entries a family has, deletions included.
@@ -109,7 +115,7 @@ impl Memtable {
 
     /// Whether nothing was written.
     pub(crate) fn is_empty(&self) -> bool {
-        self.families.iter().all(|table| table.entries.is_empty() && table.erased.0.is_empty())
+        self.families.iter().all(|table| table.entries.is_empty() && table.erased.is_empty())
     }
 
     /// What it takes in memory, roughly.
@@ -127,8 +133,8 @@ impl Memtable {
         let mut slice = Slice { until: range.end.clone(), ..Slice::default() };
         let deletions_max = limit.entries_max.max(DELETIONS_PER_SLICE);
         let (mut values, mut deletions, mut bytes) = (0_usize, 0_usize, 0);
-        let bounds = (Bound::Included(&range.start), Bound::Excluded(&range.end));
-        for (key, value) in table.entries.range::<Bytes, _>(bounds) {
+        for (key, value) in within(&table.entries, &range.start, &range.end) {
+            let key = &key.bytes;
             // One more than the page takes, so that it is known whether there is more.
             if values > limit.entries_max || bytes > limit.bytes_max || deletions > deletions_max {
                 slice.until = key.clone();
@@ -162,53 +168,16 @@ pub(crate) struct Slice {
     pub(crate) until: Bytes,
 }
 
-/// Ranges of keys, apart from each other: from, to.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ranges(BTreeMap<Bytes, Bytes>);
-
-impl Ranges {
-    /// Adds a range that is not empty.
-    pub(crate) fn add(&mut self, mut from: Bytes, mut to: Bytes) {
-        // Those it touches become one with it: all that begin up to its end, from the last on that begins before it.
-        if let Some((start, end)) = self.0.range::<Bytes, _>(..=&from).next_back()
-            && *end >= from
-        {
-            to = to.max(end.clone());
-            from = start.clone();
-        }
-        let touched: Vec<Bytes> =
-            self.0.range::<Bytes, _>(&from..=&to).map(|(start, _)| start.clone()).collect();
-        for start in touched {
-            if let Some(end) = self.0.remove(&start) {
-                to = to.max(end);
-            }
-        }
-        self.0.insert(from, to);
-    }
-
-    /// Whether a key is in one of them.
-    pub(crate) fn covers(&self, key: &[u8]) -> bool {
-        let until_key = (Bound::Unbounded, Bound::Included(key));
-        self.0.range::<[u8], _>(until_key).next_back().is_some_and(|(_, end)| key < &end[..])
-    }
-
-    /// All of another's too.
-    pub(crate) fn extend(&mut self, other: Self) {
-        for (from, to) in other.0 {
-            self.add(from, to);
-        }
-    }
-
-    /// Those that reach into a range, whole.
-    fn within(&self, from: &Bytes, to: &Bytes) -> Self {
-        let mut within = Self::default();
-        let before = self.0.range::<Bytes, _>(..from).next_back().filter(|(_, end)| *end > from);
-        let inside = if from < to { Some(self.0.range::<Bytes, _>(from..to)) } else { None };
-        for (start, end) in before.into_iter().chain(inside.into_iter().flatten()) {
-            within.0.insert(start.clone(), end.clone());
-        }
-        within
-    }
+/// The entries of a range that is not empty.
+fn within<'table>(
+    entries: &'table BTreeMap<Key, Option<Bytes>>,
+    from: &[u8],
+    to: &[u8],
+) -> impl Iterator<Item = (&'table Key, &'table Option<Bytes>)> {
+    let (from, to) = (Sought::new(from), Sought::new(to));
+    let bounds: (Bound<&dyn Prefixed>, Bound<&dyn Prefixed>) =
+        (Bound::Included(&from), Bound::Excluded(&to));
+    entries.range::<dyn Prefixed, _>(bounds)
 }
 
 /// Shares what is large, copies what is small.
@@ -258,17 +227,6 @@ mod tests {
         table.apply(&erase("a", "z"));
         assert_eq!(table.bytes(), 2 + ENTRY_OVERHEAD_BYTES, "the range itself");
         assert!(!table.is_empty());
-    }
-
-    #[test]
-    fn ranges_that_touch_become_one() {
-        let mut ranges = Ranges::default();
-        for (from, to) in [("b", "d"), ("f", "h"), ("x", "z"), ("d", "e"), ("a", "g"), ("c", "d")] {
-            ranges.add(from.into(), to.into());
-        }
-        let all: Vec<_> = ranges.0.iter().map(|(from, to)| (&from[..], &to[..])).collect();
-        assert_eq!(all, [(&b"a"[..], &b"h"[..]), (b"x", b"z")]);
-        assert!(ranges.covers(b"a") && ranges.covers(b"gz") && !ranges.covers(b"h"));
     }
 
     #[test]
