@@ -289,11 +289,11 @@ mod tests {
             ..Transfer::default()
         };
         let words =
-            "its lost disk is being filled, 812 of 4096 partitions left, 3.0 MiB moved, for 90s";
+            "its lost disk is being filled, 812 of 4096 partitions left, 3.0 MiB moved, for 1m 30s";
         assert_eq!(transfer(&it), words);
         it.stalled = true;
         it.idle_ms = 61_000;
-        assert_eq!(transfer(&it), format!("{words}; ALARM: no progress for 61s"));
+        assert_eq!(transfer(&it), format!("{words}; ALARM: no progress for 1m 1s"));
     }
 
     #[test]
