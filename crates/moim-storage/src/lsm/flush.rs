@@ -184,7 +184,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
             return writer.flushing.check().map(|()| writer);
         }
         let tries = writer.flushing.tries;
-        let stall = self.begin_stall();
+        let stall = Stall::begin(&self.counters);
         while writer.flushing.frozen.is_some() && writer.flushing.tries == tries {
             writer.log.check()?;
             writer = self.turned.wait(writer).unwrap_or_else(PoisonError::into_inner);
@@ -262,22 +262,30 @@ impl<F: Files, T: Tables> Inner<F, T> {
         self.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
+}
 
-    /// Counts the time until it is dropped.
+/// Counts the time until it is dropped as time that a writer waited.
+struct Stall<'a> {
+    began: std::time::Instant,
+    counters: &'a super::Counters,
+}
+
+impl<'a> Stall<'a> {
     #[expect(
         clippy::disallowed_methods,
         reason = "on the engine's own account: only figures depend on it, and only where a thread flushes"
     )]
-    fn begin_stall(&self) -> impl Drop {
-        struct Stall<'a>(std::time::Instant, &'a super::Counters);
-        impl Drop for Stall<'_> {
-            fn drop(&mut self) {
-                let micros = u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX);
-                self.1.stall_micros.fetch_add(micros, Ordering::Relaxed);
-                self.1.stalled.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        self.counters.stalled.fetch_add(1, Ordering::Relaxed);
-        Stall(std::time::Instant::now(), &self.counters)
+    fn begin(counters: &'a super::Counters) -> Self {
+        let began = std::time::Instant::now();
+        counters.stalled.fetch_add(1, Ordering::Relaxed);
+        Self { began, counters }
+    }
+}
+
+impl Drop for Stall<'_> {
+    fn drop(&mut self) {
+        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.counters.stall_micros.fetch_add(micros, Ordering::Relaxed);
+        self.counters.stalled.fetch_sub(1, Ordering::Relaxed);
     }
 }
