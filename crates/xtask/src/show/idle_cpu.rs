@@ -43,6 +43,11 @@ struct Figures {
     switches: f64,
 }
 
+/// Processor seconds that all nodes have taken since they were started.
+pub(super) fn processor_seconds(cluster: &Cluster<'_>) -> Result<f64> {
+    Ok(figures(cluster)?.iter().map(|figures| figures.ticks).sum::<f64>() / TICKS_PER_SECOND)
+}
+
 fn figures(cluster: &Cluster<'_>) -> Result<Vec<Figures>> {
     (1..=NODES).map(|node| of_process(cluster.pid(node)?)).collect()
 }
