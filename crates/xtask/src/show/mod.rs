@@ -142,6 +142,14 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         long: true,
+        ..Scenario::new(
+            "sessions-without-tombstones",
+            simulation::play_sessions,
+            "50,000 sessions for two hours, simulated, a replica away: none comes back",
+        )
+    },
+    Scenario {
+        long: true,
         ..Scenario::new("storm", storm::play, "forty disturbances in a row while clients write")
     },
     Scenario {

@@ -1,4 +1,4 @@
-//! The simulator: many seeds, one seed twice, and rules switched off to see them missed.
+//! The simulator: many seeds, one seed twice, and rules switched off to see them missed; and sessions for hours.
 
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::stage::Stage;
 
 /// What a sweep of 200 seeds may take.
 const SWEEP: Duration = Duration::from_mins(3);
-const LIMIT: Duration = Duration::from_mins(15);
+const LIMIT: Duration = Duration::from_mins(30);
 /// Rules that can be switched off.
 const MUTATIONS: usize = 11;
 
@@ -26,6 +26,16 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     let mutations = simulate(stage, &["mutations", "--seeds", "1000"])?;
     let caught = mutations.stdout.lines().filter(|line| line.contains(" caught at seed ")).count();
     ensure!(caught == MUTATIONS, "{caught} of {MUTATIONS} mutations were caught");
+    Ok(Verdict::Shown)
+}
+
+/// Two hours of sessions that expire, with a replica away for two of their lives.
+pub(super) fn play_sessions(stage: &Stage) -> Result<Verdict> {
+    let sessions = simulate(stage, &["sessions"])?;
+    ensure!(
+        sessions.stdout.contains(": 0 resurrected, 0 lost"),
+        "a session came back, or was lost"
+    );
     Ok(Verdict::Shown)
 }
 
