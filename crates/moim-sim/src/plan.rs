@@ -5,6 +5,9 @@ use crate::profile::{Fault, Profile, Shape};
 use crate::random::Random;
 use moim_node::options::{Mutation, Options};
 
+/// Runs of a thousand whose disks are shadowed by the storage engine: it costs time and changes nothing else.
+const LOGGED: u32 = 250;
+
 /// Which run to make. The same settings make the same run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -58,6 +61,8 @@ pub struct Plan {
     pub cache_bytes: u64,
     /// Pairs of a clock beyond which nodes prune it.
     pub clock_pairs_max: usize,
+    /// Whether the storage engine with a commit log runs beside each disk, and must recover the same from every crash.
+    pub logged: bool,
     /// Whether limits of nodes are so tight that requests meet them.
     pub tight: bool,
 }
@@ -95,6 +100,7 @@ impl Plan {
             sync_us: *random.pick(&[(150, 2_000), (500, 10_000), (5_000, 100_000)]),
             cache_bytes: *random.pick(&[1_000, 4_000, 256 << 20]),
             clock_pairs_max: *random.fork("clocks").pick(&[4, 8, 32, 32]),
+            logged: random.fork("logged").chance(LOGGED),
             tight: profile != Profile::Calm && random.chance(150),
             shape,
             nemesis,

@@ -57,6 +57,25 @@ fn damage_found_at_the_start_is_set_aside() {
 }
 
 #[test]
+fn a_damaged_commit_log_is_set_aside_and_a_whole_one_is_replayed() {
+    let mut cluster = Cluster::start_with(3, |_, config| config.node.engine = EngineKind::Lsm);
+    cluster.put(0, "k", "v");
+    cluster.stop(2);
+    cluster.restart(2);
+    until_served(&cluster, 2, "k");
+    assert_eq!(set_aside(&cluster, 2).len(), 0);
+    cluster.put(0, "k", "w");
+    cluster.stop(2);
+    for log in files(&cluster, 2, |name| name == "commit-log") {
+        fs::write(log.join("control"), [7; 8_192]).unwrap();
+    }
+    cluster.restart(2);
+    until_served(&cluster, 2, "k");
+    assert_eq!(cluster.get(2, "k").as_deref(), Some("w"));
+    assert_eq!(set_aside(&cluster, 2).len(), 1);
+}
+
+#[test]
 fn damage_found_while_serving_is_set_aside_without_a_restart() {
     let mut cluster = start(3);
     // Of several blocks, so that reading one key does not bring the others into the cache.

@@ -8,12 +8,13 @@ use moim_node::api::{BatchId, ListedPage};
 use moim_node::keyspace;
 use moim_storage::{Batch, Family, Reclaim, Write};
 
+use super::logged::Logged;
 use crate::random::Random;
 
-type State = BTreeMap<(Family, Bytes), Bytes>;
+pub(super) type State = BTreeMap<(Family, Bytes), Bytes>;
 
 /// One node's disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Disk {
     /// What reads see: everything committed.
     applied: State,
@@ -22,9 +23,16 @@ pub(crate) struct Disk {
     unsynced: VecDeque<(BatchId, Batch)>,
     /// How many of the unsynced batches the sync in progress covers; 0 when none runs.
     syncing: usize,
+    /// The engine that must recover the same, where a run has one.
+    logged: Option<Logged>,
 }
 
 impl Disk {
+    /// From now on an engine with a commit log does the same on files of its own.
+    pub(crate) fn keep_log(&mut self, random: Random) {
+        self.logged = Some(Logged::new(&self.synced, random));
+    }
+
     /// Takes a batch; reads see it at once.
     pub(crate) fn commit(&mut self, id: BatchId, batch: Batch) {
         apply(&mut self.applied, &batch);
@@ -51,6 +59,9 @@ impl Disk {
         for (_, batch) in &done {
             apply(&mut self.synced, batch);
         }
+        if let Some(logged) = &mut self.logged {
+            logged.synced(&batches(&done));
+        }
         done.last().map(|&(id, _)| id)
     }
 
@@ -58,8 +69,15 @@ impl Disk {
     pub(crate) fn crash(&mut self, random: &mut Random) -> usize {
         let kept = usize::try_from(random.between(0, self.unsynced.len() as u64)).unwrap_or(0);
         let lost = self.unsynced.len() - kept;
-        self.unsynced.drain(..kept).for_each(|(_, batch)| apply(&mut self.synced, &batch));
-        self.unsynced.clear();
+        let all = Vec::from(std::mem::take(&mut self.unsynced));
+        let (left, gone) = all.split_at(kept);
+        for (_, batch) in left {
+            apply(&mut self.synced, batch);
+        }
+        self.logged = self
+            .logged
+            .take()
+            .map(|logged| logged.crash(&batches(left), &batches(gone), &self.synced));
         self.syncing = 0;
         self.applied = self.synced.clone();
         lost
@@ -67,7 +85,8 @@ impl Disk {
 
     /// The disk itself is gone, and another in its place: an empty one, or an old copy of it.
     pub(crate) fn replace(&mut self, by: Self) {
-        *self = by;
+        let logged = self.logged.take().map(|logged| logged.replaced(&by.synced));
+        *self = Self { logged, ..by };
     }
 
     /// A copy of what is synced.
@@ -107,9 +126,16 @@ impl Disk {
 
     /// Gives back what the node's own rule lets compaction give back. Answers how many entries shrank.
     pub(crate) fn compact(&mut self, wall_ms: u64, grace_ms: u64) -> usize {
+        if let Some(logged) = &mut self.logged {
+            logged.compact(wall_ms, grace_ms);
+        }
         compact(&mut self.synced, wall_ms, grace_ms);
         compact(&mut self.applied, wall_ms, grace_ms)
     }
+}
+
+fn batches(numbered: &[(BatchId, Batch)]) -> Vec<&Batch> {
+    numbered.iter().map(|(_, batch)| batch).collect()
 }
 
 fn apply(state: &mut State, batch: &Batch) {
@@ -128,7 +154,7 @@ fn apply(state: &mut State, batch: &Batch) {
     }
 }
 
-fn compact(state: &mut State, wall_ms: u64, grace_ms: u64) -> usize {
+pub(super) fn compact(state: &mut State, wall_ms: u64, grace_ms: u64) -> usize {
     let mut shrunk = 0;
     state.retain(|(family, _), value| {
         if *family != Family::Data {
@@ -168,6 +194,10 @@ mod tests {
         let mut kept = Vec::new();
         for seed in 0..100 {
             let mut disk = Disk::default();
+            // It must come to the same.
+            if seed % 2 == 0 {
+                disk.keep_log(Random::new(seed));
+            }
             disk.commit(BatchId(1), put("a", "1"));
             assert!(disk.begin_sync());
             disk.commit(BatchId(2), put("b", "2"));

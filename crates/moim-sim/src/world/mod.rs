@@ -23,6 +23,7 @@ mod delivery;
 pub(crate) mod disk;
 mod faults;
 mod holders;
+mod logged;
 mod network;
 mod queue;
 #[cfg(test)]
@@ -165,11 +166,12 @@ impl World {
         let [loss, repetition, overtaking] = plan.shape.manners;
         let manners = Manners { usual_us, longest_us, loss, repetition, overtaking };
         let server = |(index, &(offset_ms, drift_ppm)): (usize, &(i64, i64))| {
-            Server::new(
-                index,
-                Clock::new(offset_ms, drift_ppm),
-                random.fork(&format!("server {index}")),
-            )
+            let clock = Clock::new(offset_ms, drift_ppm);
+            let mut server = Server::new(index, clock, random.fork(&format!("server {index}")));
+            if plan.logged {
+                server.disk.keep_log(random.fork(&format!("log {index}")));
+            }
+            server
         };
         let options = plan.options(settings.mutation);
         let servers: Vec<_> = plan.clocks.iter().enumerate().map(server).collect();

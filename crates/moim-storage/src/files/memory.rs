@@ -2,8 +2,8 @@
 //!
 //! Nothing here draws a random number: whoever crashes the disk says, sector by sector, what is kept (INV-1).
 //!
-//! Invariants: reads see every write; a crash keeps what was synced, and of each sector written since then either the
-//! old or the new content; a file that was made, or removed, without a sync of the directory may be gone, or back.
+//! Invariants: reads see every write; a crash keeps what was synced, and of the writes to each sector since then the first
+//! few, all or none; a file that was made, or removed, without a sync of the directory may be gone, or back.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,7 +29,8 @@ struct Disk {
     /// Bytes of all files together, at most; `None` without a bound.
     capacity: Option<u64>,
     fails: Option<Fault>,
-    syncs: u64,
+    /// Writes so far.
+    writes: u64,
 }
 
 /// What a faulty disk says no to.
@@ -45,10 +46,18 @@ pub enum Fault {
 struct Content {
     now: Vec<u8>,
     durable: Vec<u8>,
-    /// Writes since the last sync: where and how long.
-    pending: Vec<(usize, usize)>,
+    /// Writes since the last sync, in order.
+    pending: Vec<Write>,
     /// Whether the directory is known to name it.
     named: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Write {
+    /// Counted over all files.
+    number: u64,
+    offset: usize,
+    bytes: Vec<u8>,
 }
 
 /// What becomes of the writes that were not synced.
@@ -60,6 +69,9 @@ pub enum Fate {
     Kept,
     /// Sector by sector, as chance has it.
     Torn,
+    /// Those before the write of this number (see [`MemoryFiles::writes`]) are kept, the first sector of the next is lost,
+    /// and all else is as chance has it.
+    TornFrom(u64),
 }
 
 impl MemoryFiles {
@@ -68,7 +80,7 @@ impl MemoryFiles {
         let mut disk = self.lock();
         let disk = &mut *disk;
         for (name, content) in std::mem::take(&mut disk.removed) {
-            if fate == Fate::Lost || (fate == Fate::Torn && chance(2) == 0) {
+            if fate == Fate::Lost || (fate != Fate::Kept && chance(2) == 0) {
                 disk.files.entry(name).or_insert(content);
             }
         }
@@ -77,11 +89,23 @@ impl MemoryFiles {
                 || match fate {
                     Fate::Lost => false,
                     Fate::Kept => true,
-                    Fate::Torn => chance(2) == 0,
+                    Fate::Torn | Fate::TornFrom(_) => chance(2) == 0,
                 }
         });
+        let pending = disk.files.values().flat_map(|content| &content.pending);
+        let lost = match fate {
+            Fate::TornFrom(from) => {
+                pending.map(|write| write.number).filter(|number| *number >= from).min()
+            }
+            _ => None,
+        };
         for content in disk.files.values_mut() {
-            content.crash(fate, &mut chance);
+            match fate {
+                Fate::Lost => content.forget(),
+                Fate::Kept => content.sync(),
+                Fate::Torn => content.tear((0, None), &mut chance),
+                Fate::TornFrom(from) => content.tear((from, lost), &mut chance),
+            }
             content.named = true;
         }
         disk.fails = None;
@@ -92,7 +116,8 @@ impl MemoryFiles {
     pub fn contents_clone(&self) -> Self {
         let disk = self.lock();
         let (files, removed) = (disk.files.clone(), disk.removed.clone());
-        Self { disk: Arc::new(Mutex::new(Disk { files, removed, ..Disk::default() })) }
+        let writes = disk.writes;
+        Self { disk: Arc::new(Mutex::new(Disk { files, removed, writes, ..Disk::default() })) }
     }
 
     /// Flips one bit of what is on the disk, durably.
@@ -122,9 +147,9 @@ impl MemoryFiles {
         disk.files.iter().map(|(name, content)| (name.clone(), content.now.clone())).collect()
     }
 
-    /// Syncs of files so far.
-    pub fn syncs(&self) -> u64 {
-        self.lock().syncs
+    /// Writes so far, synced or not.
+    pub fn writes(&self) -> u64 {
+        self.lock().writes
     }
 
     // Nothing that is done under the lock panics half-way.
@@ -148,41 +173,51 @@ impl Disk {
 }
 
 impl Content {
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        let end = offset + bytes.len();
+    fn write(&mut self, write: Write) {
+        let end = write.offset + write.bytes.len();
         if self.now.len() < end {
             self.now.resize(end, 0);
         }
-        self.now[offset..end].copy_from_slice(bytes);
-        self.pending.push((offset, bytes.len()));
+        self.now[write.offset..end].copy_from_slice(&write.bytes);
+        self.pending.push(write);
     }
 
     fn sync(&mut self) {
-        if self.durable.len() != self.now.len() {
-            self.durable.resize(self.now.len(), 0);
-        }
-        for (offset, length) in self.pending.drain(..) {
-            self.durable[offset..offset + length]
-                .copy_from_slice(&self.now[offset..offset + length]);
+        self.durable.resize(self.now.len(), 0);
+        for write in self.pending.drain(..) {
+            let place = write.offset..write.offset + write.bytes.len();
+            self.durable[place].copy_from_slice(&write.bytes);
         }
     }
 
-    fn crash(&mut self, fate: Fate, chance: &mut impl FnMut(u64) -> u64) {
-        match fate {
-            Fate::Kept => self.sync(),
-            Fate::Lost => self.forget(),
-            Fate::Torn => {
-                let odds = 1 + chance(8);
-                let latest = std::mem::take(&mut self.pending);
-                for sector in sectors(&latest) {
-                    let kept = sector.start..sector.end.min(self.now.len());
-                    if chance(8) < odds && kept.end <= self.durable.len() {
-                        self.durable[kept.clone()].copy_from_slice(&self.now[kept]);
-                    }
-                }
-                self.forget();
+    /// Keeps of the writes to each sector the first few: all below a number, and not the first sector of the lost one.
+    fn tear(&mut self, (from, lost): (u64, Option<u64>), chance: &mut impl FnMut(u64) -> u64) {
+        let pending = std::mem::take(&mut self.pending);
+        self.durable.resize(self.now.len(), 0);
+        let odds = 1 + chance(8);
+        for (sector, writes) in by_sector(&pending) {
+            let certain = writes.iter().filter(|write| write.number < from).count();
+            let is_first = |write: &&Write| {
+                lost == Some(write.number) && write.offset / SECTOR_BYTES == sector
+            };
+            let possible = writes.iter().position(is_first).unwrap_or(writes.len());
+            let mut kept = certain;
+            while kept < possible && chance(8) < odds {
+                kept += 1;
+            }
+            for write in &writes[..kept] {
+                self.keep(write, sector);
             }
         }
+        self.forget();
+    }
+
+    /// Makes durable what a write put into one sector.
+    fn keep(&mut self, write: &Write, sector: usize) {
+        let from = write.offset.max(sector * SECTOR_BYTES);
+        let to = (write.offset + write.bytes.len()).min((sector + 1) * SECTOR_BYTES);
+        let bytes = &write.bytes[from - write.offset..to - write.offset];
+        self.durable[from..to].copy_from_slice(bytes);
     }
 
     fn forget(&mut self) {
@@ -191,13 +226,16 @@ impl Content {
     }
 }
 
-/// The sectors that writes have touched, each once.
-fn sectors(writes: &[(usize, usize)]) -> Vec<std::ops::Range<usize>> {
-    let numbers = writes.iter().flat_map(|&(offset, length)| {
-        offset / SECTOR_BYTES..(offset + length).div_ceil(SECTOR_BYTES)
-    });
-    let numbers: std::collections::BTreeSet<usize> = numbers.collect();
-    numbers.into_iter().map(|sector| sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES).collect()
+/// The writes that touch each sector, in order.
+fn by_sector(pending: &[Write]) -> BTreeMap<usize, Vec<&Write>> {
+    let mut sectors: BTreeMap<usize, Vec<&Write>> = BTreeMap::new();
+    for write in pending {
+        let end = write.offset + write.bytes.len();
+        for sector in write.offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
+            sectors.entry(sector).or_default().push(write);
+        }
+    }
+    sectors
 }
 
 impl Files for MemoryFiles {
@@ -272,14 +310,15 @@ impl File for MemoryFile {
         let mut disk = self.disk.lock();
         disk.check(Fault::Writes)?;
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        disk.file(&self.name)?.write(offset, bytes);
+        let number = disk.writes;
+        disk.writes += 1;
+        disk.file(&self.name)?.write(Write { number, offset, bytes: bytes.to_vec() });
         Ok(())
     }
 
     fn sync(&self) -> Result<(), StorageError> {
         let mut disk = self.disk.lock();
         disk.check(Fault::Syncs)?;
-        disk.syncs += 1;
         disk.file(&self.name)?.sync();
         Ok(())
     }

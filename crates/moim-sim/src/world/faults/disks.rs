@@ -107,7 +107,7 @@ impl World {
             self.crash_now(node, true);
         }
         self.count_fault(if by_old { "old disks restored" } else { "disks lost" });
-        let backup = if by_old { self.servers[node].backup.clone() } else { Disk::default() };
+        let backup = if by_old { self.servers[node].backup.copy() } else { Disk::default() };
         self.servers[node].disk.replace(backup);
         self.disk_lost_us = Some(self.now_us);
         self.plan_sequel(lasts_us, Sequel::Start(node));
