@@ -166,11 +166,11 @@ fn transfer(it: &Transfer) -> String {
         (reason, _) => format!("{reason}, {parts}"),
     };
     let alarm = if it.stalled {
-        format!("; ALARM: no progress for {}", print_ms(it.idle_ms / 1_000 * 1_000))
+        format!("; ALARM: no progress for {}", print_ms(it.idle_ms))
     } else {
         String::new()
     };
-    format!("{what}, for {}{alarm}", print_ms(it.running_ms / 1_000 * 1_000))
+    format!("{what}, for {}{alarm}", print_ms(it.running_ms))
 }
 
 fn nodes_in_words(status: &document::Status) -> String {
@@ -264,11 +264,11 @@ mod tests {
             ..Transfer::default()
         };
         let words =
-            "its lost disk is being filled, 812 of 4096 partitions left, 3.0 MiB moved, for 90s";
+            "its lost disk is being filled, 812 of 4096 partitions left, 3.0 MiB moved, for 1m 30s";
         assert_eq!(transfer(&it), words);
         it.stalled = true;
         it.idle_ms = 61_000;
-        assert_eq!(transfer(&it), format!("{words}; ALARM: no progress for 61s"));
+        assert_eq!(transfer(&it), format!("{words}; ALARM: no progress for 1m 1s"));
     }
 
     #[test]
