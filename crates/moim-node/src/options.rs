@@ -106,7 +106,7 @@ pub struct Options {
     /// whatever clients do.
     pub background_bytes_per_second_min: u64,
     /// What filling a lost disk may always take of it, in bytes a second: more than the rest, because one copy of
-    /// everything is missing until it ends. Ten gigabytes in twenty minutes, for a tenth of a core.
+    /// everything is missing until it ends. Ten gigabytes in twenty minutes, for a quarter of a core over three nodes.
     pub refill_bytes_per_second_min: u64,
     /// What background work sends at the most, in bytes a second over all of it. Above
     /// `background_bytes_per_second_min`.

@@ -167,11 +167,11 @@ fn transfer(it: &Transfer) -> String {
         (reason, _) => format!("{reason}, {parts}"),
     };
     let alarm = if it.stalled {
-        format!("; ALARM: no progress for {}", print_ms(it.idle_ms / 1_000 * 1_000))
+        format!("; ALARM: no progress for {}", print_ms(it.idle_ms))
     } else {
         String::new()
     };
-    format!("{what}, for {}{alarm}", print_ms(it.running_ms / 1_000 * 1_000))
+    format!("{what}, for {}{alarm}", print_ms(it.running_ms))
 }
 
 fn nodes_in_words(status: &document::Status) -> String {
