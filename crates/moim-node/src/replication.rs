@@ -10,8 +10,10 @@ use bytes::Bytes;
 use moim_core::NodeId;
 use moim_core::clock::Hlc;
 use moim_core::object::Joined;
+use moim_storage::Reclaim;
 
 use crate::coordinator::Operation;
+use crate::keyspace;
 use crate::message::Message;
 use crate::node::Node;
 use crate::options::Options;
@@ -59,6 +61,9 @@ pub(crate) struct Tasks {
     count: u64,
     next: u64,
 }
+
+/// Looks for copies that are still worth offering, each at `tasks_in_flight_max` of them, in one turn.
+const OUTLIVED_ROUNDS_MAX: usize = 32;
 
 /// A copy to offer now.
 #[derive(Debug)]
@@ -270,13 +275,43 @@ impl Node {
         }
         let deadline = self.now.mono_ms + u64::from(self.options.request_timeout_ms);
         let budget_ms = self.options.request_timeout_ms;
-        for offer in self.tasks.offers(node, &self.options) {
+        for offer in self.offers_that_matter(node) {
             let id = self.register(deadline, Operation::Task(node, offer.id));
             let (namespace, key) = (offer.target.namespace, offer.target.key);
-            let message =
-                Message::Write { op: id, namespace, key, object: offer.encoded, budget_ms };
+            let object = self.without_given_back(offer.encoded);
+            let message = Message::Write { op: id, namespace, key, object, budget_ms };
             self.send_plain(node, message);
         }
+    }
+
+    /// Values that compaction may give back need not be sent first.
+    fn without_given_back(&self, encoded: Bytes) -> Bytes {
+        match keyspace::reclaim(&encoded, self.now.wall_ms, self.options.max_clock_skew_ms) {
+            Reclaim::Replace(header) => header.into(),
+            Reclaim::Keep | Reclaim::Remove => encoded,
+        }
+    }
+
+    /// The next copies to offer. What has outlived every value of its namespace is owed no more: to an owner that was away
+    /// for long, most of what is owed has, and sending it would make of each expiry a message.
+    fn offers_that_matter(&mut self, node: NodeId) -> Vec<Offer> {
+        let mut offers = Vec::new();
+        for _ in 0..OUTLIVED_ROUNDS_MAX {
+            let next = self.tasks.offers(node, &self.options);
+            let (outlived, kept): (Vec<_>, Vec<_>) = next.into_iter().partition(|offer| {
+                let written = moim_core::object::hlc_of(&offer.encoded);
+                self.is_outlived(offer.target.namespace, written)
+            });
+            offers.extend(kept);
+            if outlived.is_empty() {
+                return offers;
+            }
+            for offer in outlived {
+                self.tasks.delivered(node, offer.id, &mut self.figures);
+            }
+        }
+        self.offer_later(node, 1);
+        offers
     }
 
     pub(crate) fn task_delivered(&mut self, node: NodeId, task: TaskId) {

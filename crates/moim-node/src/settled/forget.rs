@@ -1,6 +1,7 @@
 //! When an object holds nothing but the memory of what is gone, and when that may go too.
 
 use bytes::Bytes;
+use moim_core::NamespaceId;
 use moim_core::clock::Hlc;
 use moim_core::merkle::Slice;
 use moim_core::object::{Content, Object, Reclaim};
@@ -83,6 +84,15 @@ impl Node {
             clock_error_ms: self.options.max_clock_skew_ms,
             clock_pairs_max: self.options.clock_pairs_max,
         }
+    }
+
+    /// Whether nothing that was stamped so early, nor anything older, can be alive on any clock: lives are bounded in this
+    /// namespace (see [`Moment::judge`]).
+    pub(crate) fn is_outlived(&self, namespace: NamespaceId, written: Hlc) -> bool {
+        let policy = self.namespaces.get(namespace);
+        let Some(max_ttl_ms) = policy.and_then(|policy| policy.max_ttl_ms) else { return false };
+        let margin_ms = 2 * self.options.max_clock_skew_ms;
+        written.millis().saturating_add(max_ttl_ms).saturating_add(margin_ms) <= self.now.wall_ms
     }
 
     /// Forgets what may be forgotten of a key whose object is at hand.
