@@ -1,12 +1,14 @@
 //! Bytes on disk behind one small trait, [`Engine`]. Knows nothing of nodes, objects or rings.
 //!
-//! Two engines: [`memory::MemoryEngine`], the reference, which keeps nothing, and `rocks::RocksEngine` (feature
-//! `rocksdb`); [`faulty::FaultyEngine`] makes any of them fail for tests. One conformance suite (`tests/conformance.rs`) holds both to the same behaviour, also after a kill.
+//! Three engines: [`memory::MemoryEngine`], the reference, which keeps nothing; `rocks::RocksEngine` (feature
+//! `rocksdb`); and [`lsm::LsmEngine`], a commit log and memory tables of our own above the tables of either.
+//! [`faulty::FaultyEngine`] makes any of them fail for tests. One conformance suite (`tests/conformance.rs`) holds all to
+//! the same behaviour, also after a kill.
 //!
 //! Invariants: a batch is applied whole or not at all, and batches in the order given; after [`Engine::apply`] with
 //! [`Durability::Synced`] returns, the batch and all before it survive the machine; a read sees every batch applied
 //! before it; a range whose end is not after its start is empty, never an error.
-//! The trait says nothing about *how*: a log and memory table of our own can stand behind it as well.
+//! The trait says nothing about *how*.
 
 pub mod faulty;
 pub mod files;

@@ -282,10 +282,16 @@ impl<F: Files> CommitLog<F> {
         let life = self.next_life;
         let header =
             Header { life, previous, first: self.next, synced: self.synced, bytes: segment.bytes };
-        let begun = segment.file.write(0, &header.encode()).and_then(|()| segment.file.sync());
-        if let Err(error) = begun {
-            return Err(self.fail(error));
+        match segment.file.write(0, &header.encode()) {
+            Ok(()) => {}
+            // A disk that never writes in place can be full for that too.
+            Err(StorageError::Full(what)) => {
+                self.free.push(segment);
+                return Err(StorageError::Full(what));
+            }
+            Err(error) => return Err(self.fail(error)),
         }
+        segment.file.sync().map_err(|error| self.fail(error))?;
         let oldest = self.segments.front().map_or(life, |first| first.life);
         self.set_control(life, oldest)?;
         self.next_life += 1;

@@ -125,7 +125,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
     /// Whether the active table is to be written out.
     fn is_due(&self, writer: &Writer<F>) -> bool {
         let frozen_bytes = writer.flushing.frozen.map_or(0, |frozen| frozen.log_bytes);
-        let log_bytes = writer.log.in_use_bytes() - frozen_bytes;
+        let log_bytes = writer.log.in_use_bytes().saturating_sub(frozen_bytes);
         self.is_memory_full() || log_bytes > self.options.log().log_bytes_max / 2
     }
 
@@ -217,6 +217,9 @@ impl<F: Files, T: Tables> Inner<F, T> {
 
     /// Flushes the frozen table, and tells how it went.
     fn try_flush(&self) {
+        // From the first look at the table until it is gone: a second flush of the same would bring old values back over
+        // those of the next.
+        let alone = lock(&self.changing);
         let frozen = self.read().frozen.clone();
         let outcome = match &frozen {
             None => Ok(()),
@@ -243,8 +246,9 @@ impl<F: Files, T: Tables> Inner<F, T> {
             }
         }
         self.turned.notify_all();
-        // To free a large table takes a while: not under the lock, which goes first.
+        // To free a large table takes a while: not under the locks, which go first.
         drop(writer);
+        drop(alone);
         drop(frozen);
     }
 
@@ -257,7 +261,6 @@ impl<F: Files, T: Tables> Inner<F, T> {
     fn ingest(&self, table: &crate::memtable::Memtable) -> Result<(), StorageError> {
         let rule_panics = &self.counters.rule_panics;
         let run = Run { table, rule: self.rule.as_ref(), rule_panics };
-        let _alone = lock(&self.changing);
         let bytes = self.tables.ingest(&run)?;
         self.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
