@@ -107,7 +107,7 @@ fn a_benchmark_sends_each_key_to_the_node_of_its_slot() {
         done(&words)
     };
     assert_eq!(bench("--fill --duration 0s"), "", "filling alone measures nothing");
-    let printed = bench("--warm-up 200ms --duration 300ms");
+    let printed = bench("--warm-up 1s --duration 300ms");
     let figures: serde_json::Value = serde_json::from_str(&printed).unwrap();
     let count = |kind: &str| figures[kind]["count"].as_u64().unwrap();
     assert_eq!((figures["misses"].as_u64(), &figures["errors"]), (Some(0), &serde_json::json!({})));

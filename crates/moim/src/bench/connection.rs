@@ -115,8 +115,9 @@ impl Thread {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Trouble::failed(format!("no runtime: {error}")))?;
         let mut random = fastrand::Rng::new();
-        let pool: Rc<[u8]> =
-            std::iter::repeat_with(|| random.u8(..)).take(plan.value_bytes + POOL_BYTES).collect();
+        let mut pool = vec![0; plan.value_bytes + POOL_BYTES];
+        random.fill(&mut pool);
+        let pool: Rc<[u8]> = pool.into();
         let local = tokio::task::LocalSet::new();
         let running: Vec<_> = (self.number..plan.connections)
             .step_by(plan.threads)
