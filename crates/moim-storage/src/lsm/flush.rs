@@ -18,6 +18,9 @@ use crate::{Batch, StorageError};
 /// Between two tries of a flush that had no room: each may write a table in vain.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
+/// What the waiting of writers is counted in.
+const TICK: Duration = Duration::from_millis(1);
+
 /// How the frozen table fares.
 #[derive(Debug, Default)]
 pub(super) struct Flushing {
@@ -184,13 +187,28 @@ impl<F: Files, T: Tables> Inner<F, T> {
             return writer.flushing.check().map(|()| writer);
         }
         let tries = writer.flushing.tries;
-        let stall = Stall::begin(&self.counters);
-        while writer.flushing.frozen.is_some() && writer.flushing.tries == tries {
-            writer.log.check()?;
-            writer = self.turned.wait(writer).unwrap_or_else(PoisonError::into_inner);
+        self.counters.stalled.fetch_add(1, Ordering::Relaxed);
+        let is_over = |writer: &Writer<F>| {
+            let is_tried = writer.flushing.frozen.is_none() || writer.flushing.tries > tries;
+            is_tried || writer.log.check().is_err()
+        };
+        while !is_over(&writer) {
+            writer = self.stall(writer);
         }
-        drop(stall);
+        self.counters.stalled.fetch_sub(1, Ordering::Relaxed);
+        writer.log.check()?;
         writer.flushing.check().map(|()| writer)
+    }
+
+    /// Waits for news, and counts how long, to a tick: below the server nothing reads a clock.
+    fn stall<'a>(&self, writer: MutexGuard<'a, Writer<F>>) -> MutexGuard<'a, Writer<F>> {
+        let woken = self.turned.wait_timeout(writer, TICK);
+        let (writer, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            let micros = u64::try_from(TICK.as_micros()).unwrap_or(u64::MAX);
+            self.counters.stall_micros.fetch_add(micros, Ordering::Relaxed);
+        }
+        writer
     }
 
     /// The flusher's life.
@@ -264,31 +282,5 @@ impl<F: Files, T: Tables> Inner<F, T> {
         let bytes = self.tables.ingest(&run)?;
         self.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
-    }
-}
-
-/// Counts the time until it is dropped as time that a writer waited.
-struct Stall<'a> {
-    began: std::time::Instant,
-    counters: &'a super::Counters,
-}
-
-impl<'a> Stall<'a> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "on the engine's own account: only figures depend on it, and only where a thread flushes"
-    )]
-    fn begin(counters: &'a super::Counters) -> Self {
-        let began = std::time::Instant::now();
-        counters.stalled.fetch_add(1, Ordering::Relaxed);
-        Self { began, counters }
-    }
-}
-
-impl Drop for Stall<'_> {
-    fn drop(&mut self) {
-        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.counters.stall_micros.fetch_add(micros, Ordering::Relaxed);
-        self.counters.stalled.fetch_sub(1, Ordering::Relaxed);
     }
 }
