@@ -84,11 +84,18 @@ impl Logged {
             expect(self.engine.apply(&[Batch::clone(batch)], Durability::Written));
         };
         kept.iter().for_each(apply);
-        let first_lost = self.files.writes();
-        lost.iter().for_each(apply);
+        let (first_lost, syncs) = (self.files.writes(), self.files.syncs());
         // The process is gone with the machine: nobody closes the log.
-        let tables = self.engine.tables().contents_clone();
-        let files = self.files.contents_clone();
+        let left = || (self.engine.tables().contents_clone(), self.files.contents_clone());
+        let (mut tables, mut files) = left();
+        for batch in lost {
+            apply(batch);
+            // The log begins a new segment, or a table is full and flushed: then this batch would survive.
+            if self.files.syncs() > syncs {
+                break;
+            }
+            (tables, files) = left();
+        }
         let mut random = self.random;
         files.crash(Fate::TornFrom(first_lost), |below| random.between(0, below - 1));
         let engine = expect(open(&files, tables, &self.reclaimed));

@@ -31,6 +31,7 @@ struct Disk {
     fails: Option<Fault>,
     /// Writes so far.
     writes: u64,
+    syncs: u64,
 }
 
 /// What a faulty disk says no to.
@@ -150,6 +151,11 @@ impl MemoryFiles {
     /// Writes so far, synced or not.
     pub fn writes(&self) -> u64 {
         self.lock().writes
+    }
+
+    /// How many syncs of files there were.
+    pub fn syncs(&self) -> u64 {
+        self.lock().syncs
     }
 
     // Nothing that is done under the lock panics half-way.
@@ -319,6 +325,7 @@ impl File for MemoryFile {
     fn sync(&self) -> Result<(), StorageError> {
         let mut disk = self.disk.lock();
         disk.check(Fault::Syncs)?;
+        disk.syncs += 1;
         disk.file(&self.name)?.sync();
         Ok(())
     }
