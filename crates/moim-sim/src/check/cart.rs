@@ -9,7 +9,7 @@
 //! - a value that an acknowledged write or delete knew of is not read any more, and none is read twice: each would be a
 //!   sibling that nobody made;
 //! - what a read or an acknowledged write knows, by its context, a later read knows as well, but for pairs that may have
-//!   been pruned by then ([`are_old`]).
+//!   been pruned by then (`are_old`).
 //!
 //! A value with a deadline is hidden by a node whose clock is ahead, so a context may stand for it without its having
 //! been seen: any context may. A delete without a context knows of what a read would see: certainly of what was acknowledged before it began, perhaps
