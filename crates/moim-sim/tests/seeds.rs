@@ -41,6 +41,12 @@ const FOUND: &[(u64, Profile, &str)] = &[
         "a write was called certainly refused that an owner which was not ready had joined",
     ),
     (1045, Profile::Nemesis, "the same"),
+    (
+        3800,
+        Profile::Nemesis,
+        "a lost disk was filled without what had expired and was not yet given back",
+    ),
+    (4710, Profile::Nemesis, "the same"),
 ];
 
 #[test]

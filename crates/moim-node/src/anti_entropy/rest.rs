@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use moim_core::NodeId;
+use moim_core::merkle::Slice;
 use moim_core::object::Object;
 use moim_core::ring::Partition;
 use moim_storage::Family;
@@ -155,7 +156,7 @@ impl Node {
         for (persisted, encoded) in page.entries {
             let Some((place, ..)) = keyspace::place_of(&persisted) else { continue };
             if !self.is_compared(peer, terms, place)
-                || !(question.is_empty(place.partition) || is_rest(&encoded))
+                || !(question.is_empty(place.partition) || is_rest(&encoded, terms.horizon_ms))
             {
                 continue;
             }
@@ -171,10 +172,17 @@ impl Node {
     }
 }
 
-/// Whether trees say too little of an object. What cannot be read is not held; reads report it.
-fn is_rest(encoded: &Bytes) -> bool {
+/// What expires within so many milliseconds is sent as well: it may have left the trees before they are compared.
+const SOON_MS: u64 = 60_000;
+
+/// Whether trees say too little of an object, or will soon: what has expired and is not yet given back is in no
+/// comparison, and still outranks an older version without a deadline. What cannot be read is not held; reads report it.
+fn is_rest(encoded: &Bytes, horizon_ms: u64) -> bool {
+    let soon_ms = horizon_ms.saturating_add(SOON_MS);
     match Object::decode(encoded.clone()) {
-        Ok(Object::Lww(version)) => version.value().is_none(),
+        Ok(Object::Lww(version)) => {
+            version.value().is_none() || Slice::of(&version).has_passed(soon_ms)
+        }
         Ok(Object::Siblings(_)) => true,
         Err(_) => false,
     }
