@@ -10,9 +10,10 @@ from servers import Etcd, Moim, Redis, RedisCluster
 CLIENTS = 48
 SIZE = 2048
 KEY_BYTES = 20
-# Ours have room for all of the data in memory, as Redis has, unless a stage says otherwise. Objects get 3/8 of it.
+# Ours have room for all of the data in memory, as Redis has, unless a stage says otherwise, and never less than the
+# default of the configuration. Objects get 5/16 of it.
 OBJECT_OVERHEAD_BYTES = 500
-MEMORY_BYTES_MIN = 256 << 20
+MEMORY_BYTES_MIN = 1 << 30
 
 
 @dataclasses.dataclass
@@ -73,7 +74,7 @@ class Planner:
         self.options = options
 
     def moim(self, key, label, keys, size=SIZE, nodes=3, durability="sync", **settings):
-        memory = max(MEMORY_BYTES_MIN, keys * (size + OBJECT_OVERHEAD_BYTES) * 8 // 3)
+        memory = max(MEMORY_BYTES_MIN, keys * (size + OBJECT_OVERHEAD_BYTES) * 16 // 5)
         settings = {"NODE_MEMORY_BYTES": memory, "NODE_ENGINE": self.options.engine, **settings}
         if durability != "sync":
             settings["NODE_DURABILITY"] = durability

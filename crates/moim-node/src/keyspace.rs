@@ -140,23 +140,25 @@ impl StoredTrees {
     }
 }
 
-/// What keeps a cell on disk in step.
-pub(crate) fn cell_write(id: CellId, cell: Cell) -> Write {
-    const CELL_KEY_BYTES: usize = 8 + 1 + 2 + 4 + 1;
-    let mut key = BytesMut::with_capacity(CELL_KEY_BYTES);
-    key.put_u64(id.slice.end_ms());
-    key.put_u8(id.slice.class());
-    key.put_u16(id.place.partition.get());
-    key.put_u32(id.place.namespace.0);
-    key.put_u8(id.leaf);
-    let key = key.freeze();
-    if cell.is_empty() {
-        return Write::Delete { family: Family::Trees, key };
-    }
-    let mut value = BytesMut::with_capacity(16);
-    value.put_u64(cell.sum);
-    value.put_u64(cell.count);
-    Write::Put { family: Family::Trees, key, value: value.freeze() }
+/// What keeps these cells on disk in step. Their keys and values share one allocation.
+pub(crate) fn cell_writes(cells: Vec<(CellId, Cell)>) -> impl Iterator<Item = Write> {
+    const KEY_BYTES: usize = 8 + 1 + 2 + 4 + 1;
+    const VALUE_BYTES: usize = 8 + 8;
+    let mut bytes = BytesMut::with_capacity(cells.len() * (KEY_BYTES + VALUE_BYTES));
+    cells.into_iter().map(move |(id, cell)| {
+        bytes.put_u64(id.slice.end_ms());
+        bytes.put_u8(id.slice.class());
+        bytes.put_u16(id.place.partition.get());
+        bytes.put_u32(id.place.namespace.0);
+        bytes.put_u8(id.leaf);
+        let key = bytes.split().freeze();
+        if cell.is_empty() {
+            return Write::Delete { family: Family::Trees, key };
+        }
+        bytes.put_u64(cell.sum);
+        bytes.put_u64(cell.count);
+        Write::Put { family: Family::Trees, key, value: bytes.split().freeze() }
+    })
 }
 
 /// What drops the cells of all slices that have passed: one range, because slices are ordered by their ends.

@@ -102,7 +102,11 @@ impl Node {
         key: &[u8],
         object: Bytes,
     ) {
-        match self.admit_write(asker.until_mono_ms, (namespace, key), object) {
+        let admitted = match self.own_write(asker, &object) {
+            Some(own) => self.admit_own(asker.until_mono_ms, own),
+            None => self.admit_write(asker.until_mono_ms, (namespace, key), object),
+        };
+        match admitted {
             Ok((target, incoming)) => {
                 self.work(Work::Join { asker, target, incoming, stands_for: None });
             }
@@ -294,6 +298,25 @@ impl Node {
         Ok((target, self.admit_object(until_mono_ms, namespace, object)?))
     }
 
+    /// What this node coordinates itself and sends to itself is taken as it is: nothing has to be decoded.
+    fn own_write(&self, asker: Asker, object: &Bytes) -> Option<(Target, Stored)> {
+        let is_own = asker.node == self.info.member.node;
+        let sent = self.operations.get(asker.op).filter(|_| is_own)?.written()?;
+        let is_same = std::ptr::eq(sent.1.encoded.as_ref(), object.as_ref());
+        is_same.then(|| (sent.0.clone(), sent.1.clone()))
+    }
+
+    fn admit_own(
+        &mut self,
+        until_mono_ms: u64,
+        (target, incoming): (Target, Stored),
+    ) -> Result<(Target, Stored), Why> {
+        self.check_served(target.namespace, target.partition)?;
+        self.check_behind(until_mono_ms)?;
+        let incoming = self.admit_decoded(target.namespace, incoming)?;
+        Ok((target, incoming))
+    }
+
     /// An object that may be joined into ours.
     pub(crate) fn admit_object(
         &mut self,
@@ -301,14 +324,20 @@ impl Node {
         namespace: NamespaceId,
         object: Bytes,
     ) -> Result<Stored, Why> {
-        // A disk that is full is not one that is slow.
+        self.check_behind(until_mono_ms)?;
+        let incoming = Stored::decode(object).map_err(|_damaged| Why::Unsupported)?;
+        self.admit_decoded(namespace, incoming)
+    }
+
+    /// Refuses what the disk is too far behind for. One that is full is not one that is slow.
+    fn check_behind(&self, until_mono_ms: u64) -> Result<(), Why> {
         let is_full = self.disk_room == DiskRoom::Exhausted;
         let is_behind = self.store.unsynced_bytes() >= self.options.unsynced_bytes_max
             || self.sync_outlasts(until_mono_ms);
-        if is_behind && !is_full {
-            return Err(Why::Overloaded);
-        }
-        let incoming = Stored::decode(object).map_err(|_damaged| Why::Unsupported)?;
+        if is_behind && !is_full { Err(Why::Overloaded) } else { Ok(()) }
+    }
+
+    fn admit_decoded(&mut self, namespace: NamespaceId, incoming: Stored) -> Result<Stored, Why> {
         self.check_room(&incoming.object)?;
         self.check_kind(namespace, &incoming.object)?;
         self.check_skew(incoming.object.written())?;
@@ -332,13 +361,19 @@ impl Node {
             return Err(Why::Disk);
         }
         let record = self.record.as_ref().ok_or(Why::NotReady)?;
-        let policy = self.namespaces.get(namespace).ok_or(Why::Namespace)?;
         let partition = record.ring.partition_of(key);
-        if record.ring.owns(self.info.member.node, partition, policy.n) {
-            Ok(Target::new(namespace, key, partition))
-        } else {
-            Err(Why::NotReady)
+        self.check_served(namespace, partition)?;
+        Ok(Target::new(namespace, key, partition))
+    }
+
+    fn check_served(&self, namespace: NamespaceId, partition: Partition) -> Result<(), Why> {
+        if self.halted.is_some() {
+            return Err(Why::Disk);
         }
+        let record = self.record.as_ref().ok_or(Why::NotReady)?;
+        let policy = self.namespaces.get(namespace).ok_or(Why::Namespace)?;
+        let owns = record.ring.owns(self.info.member.node, partition, policy.n);
+        if owns { Ok(()) } else { Err(Why::NotReady) }
     }
 
     fn check_kind(&self, namespace: NamespaceId, object: &Object) -> Result<(), Why> {

@@ -244,8 +244,8 @@ impl Store {
         effects: &mut Vec<Effect>,
         figures: &mut Figures,
     ) {
-        for (id, cell) in self.trees.take_changes() {
-            self.write(keyspace::cell_write(id, cell));
+        for write in keyspace::cell_writes(self.trees.take_changes()) {
+            self.write(write);
         }
         if self.batch.is_empty() {
             return;

@@ -14,14 +14,14 @@ mod server;
 mod version;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::ending::{Ending, Trouble};
 
-/// Small allocations of one thread freed by another (values go to the committer, and back) are what it is good at.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+/// How long freed memory is kept for what comes next.
+const FREED_KEPT: Duration = Duration::from_secs(10);
 
 /// Moim: a leaderless, always-writable key-value store that speaks the Redis protocol.
 #[derive(Debug, Parser)]
@@ -65,6 +65,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    moim_alloc::keep_freed_for(FREED_KEPT);
     let ended = match Arguments::parse().command {
         Command::Server(arguments) => arguments.run(),
         Command::Dev(arguments) => arguments.run(),

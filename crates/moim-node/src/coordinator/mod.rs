@@ -58,6 +58,7 @@ use crate::namespace::{Conflict, Namespace};
 use crate::node::Node;
 use crate::replica::Target;
 use crate::replication::TaskId;
+use crate::store::Stored;
 use crate::timer::Timer;
 
 /// Who gets the outcome of an operation.
@@ -96,6 +97,14 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
+    /// What it writes, and where, if it is a write.
+    pub(crate) fn written(&self) -> Option<(&Target, &Stored)> {
+        match self {
+            Self::Write(write) => Some((&write.admitted.target, &write.stored)),
+            _ => None,
+        }
+    }
+
     /// When it began, if it may send objects. Owed copies and hints are counted where they are kept.
     fn begun(&self) -> Option<Hlc> {
         match self {

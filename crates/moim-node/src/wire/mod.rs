@@ -40,6 +40,9 @@ pub const LENGTH_BYTES: usize = 4;
 
 const CHECKSUM_BYTES: usize = 4;
 
+/// Values from here on are handed to the socket where they lie; a smaller one costs less to copy than to name.
+const SHARED_BYTES_MIN: usize = 1 << 10;
+
 /// Keys in one page that a peer may send.
 const PAGE_KEYS_MAX: usize = 1 << 17;
 
@@ -73,6 +76,24 @@ mod kind {
 /// Appends a whole frame.
 pub fn encode(message: &Message, frame: &mut Vec<u8>) {
     framed(frame, |out| put_message(out, message));
+}
+
+/// Appends a frame's beginning and returns its end, which shares the allocation of the object that the message carries:
+/// together they are what [`encode`] appends. `None`, and nothing is appended, if it carries none that is worth it.
+pub fn encode_sharing(message: &Message, head: &mut Vec<u8>) -> Option<Bytes> {
+    let Message::Write { op, namespace, key, object, budget_ms } = message else { return None };
+    if object.len() < SHARED_BYTES_MIN {
+        return None;
+    }
+    let start = head.len();
+    let body_at = start + LENGTH_BYTES + CHECKSUM_BYTES;
+    head.resize(body_at, 0);
+    put_head(head, kind::WRITE, *op);
+    put_target(head, *namespace, key, *budget_ms);
+    let checksum = first_four(moim_core::fingerprint_of([&head[body_at..], object]));
+    let body_bytes = head.len() - body_at + object.len();
+    seal(head, start, body_bytes, checksum);
+    Some(object.clone())
 }
 
 /// Takes apart what follows the length of a frame. Values share its allocation.
@@ -130,15 +151,22 @@ fn framed(frame: &mut Vec<u8>, put_body: impl FnOnce(&mut Vec<u8>)) {
     let body_at = start + LENGTH_BYTES + CHECKSUM_BYTES;
     frame.resize(body_at, 0);
     put_body(frame);
-    let length = frame.len() - start - LENGTH_BYTES;
+    let checksum = checksum(&frame[body_at..]);
+    let body_bytes = frame.len() - body_at;
+    seal(frame, start, body_bytes, checksum);
+}
+
+/// Fills in the length and the checksum of a frame that begins at `start`.
+fn seal(frame: &mut [u8], start: usize, body_bytes: usize, checksum: u32) {
+    let length = CHECKSUM_BYTES + body_bytes;
     assert!(
         length <= FRAME_BYTES_MAX,
         "a message outgrew its frame: the limits of what it carries do not add up"
     );
     let length = u32::try_from(length).expect("FRAME_BYTES_MAX fits into 32 bits");
-    let checksum = checksum(&frame[body_at..]);
-    frame[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
-    frame[start + LENGTH_BYTES..body_at].copy_from_slice(&checksum.to_be_bytes());
+    let (length_at, checksum_at) = (start, start + LENGTH_BYTES);
+    frame[length_at..checksum_at].copy_from_slice(&length.to_be_bytes());
+    frame[checksum_at..checksum_at + CHECKSUM_BYTES].copy_from_slice(&checksum.to_be_bytes());
 }
 
 fn checked(body: Bytes) -> Result<Reader, DecodeError> {
@@ -152,7 +180,11 @@ fn checked(body: Bytes) -> Result<Reader, DecodeError> {
 }
 
 fn checksum(bytes: &[u8]) -> u32 {
-    let [a, b, c, d, ..] = moim_core::fingerprint(bytes).to_be_bytes();
+    first_four(moim_core::fingerprint(bytes))
+}
+
+fn first_four(fingerprint: u64) -> u32 {
+    let [a, b, c, d, ..] = fingerprint.to_be_bytes();
     u32::from_be_bytes([a, b, c, d])
 }
 

@@ -242,6 +242,21 @@ fn exchanges() -> Vec<Message> {
 }
 
 #[test]
+fn a_frame_that_shares_its_object_is_the_same_frame() {
+    for bytes in [SHARED_BYTES_MIN - 1, SHARED_BYTES_MIN, 100_000] {
+        let (namespace, key) = (NamespaceId(3), Bytes::from_static(b"key"));
+        let object = Bytes::from(vec![7; bytes]);
+        let message = Message::Write { op: OpId(5), namespace, key, object, budget_ms: 9 };
+        let (mut whole, mut head) = (vec![1, 2, 3], vec![1, 2, 3]);
+        encode(&message, &mut whole);
+        match encode_sharing(&message, &mut head) {
+            Some(rest) => assert_eq!([&head[..], &rest[..]].concat(), whole),
+            None => assert!(bytes < SHARED_BYTES_MIN && head == [1, 2, 3]),
+        }
+    }
+}
+
+#[test]
 fn every_message_round_trips() {
     for message in messages() {
         let mut frame = Vec::new();

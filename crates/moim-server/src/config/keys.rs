@@ -173,11 +173,11 @@ pub(super) const KEYS: &[Key<Config>] = &[
     ),
     key!(
         node.cache_bytes,
-        "Memory for the objects used last; a hit needs no storage engine. 0: a share of memory_bytes, 3/8."
+        "Memory for the objects used last; a hit needs no storage engine. 0: a share of memory_bytes, 5/16."
     ),
     key!(
         node.block_cache_bytes,
-        "Memory of the storage engine: blocks read, filters, and memory tables. 0: a share of memory_bytes, 5/16."
+        "Memory of the storage engine: blocks read, filters, and memory tables. 0: a share of memory_bytes, 3/8."
     ),
     key!(
         node.memtable_bytes,

@@ -3,15 +3,21 @@
 //! `memory_bytes` is the whole. A part that is 0 gets its share of what the others leave; a part that is set is what it
 //! says, and must leave something. So the parts always add up to the whole, whatever is set.
 
-use super::{ConfigError, NodeConfig};
+use super::{ConfigError, EngineKind, NodeConfig};
 
 /// Shares of the parts, in the order of [`Memory`]'s fields without `memtable_bytes`. The last is what is not counted
 /// one by one: buffers of peers' connections, trees, hints, gossip, tables of compactions, the program itself.
-const SHARES: [u64; 6] = [24, 20, 4, 4, 4, 8];
+const SHARES: [u64; 6] = [20, 24, 4, 4, 4, 8];
 
 /// Into how many memory tables the engine's part would go: it has two (lsm) or three (rocksdb) at once, and the rest is for
-/// blocks that it has read.
-const MEMTABLES: u64 = 5;
+/// blocks that it has read. A table of the log engine is where what is written and read often is found, and what is
+/// overwritten there is never written out: so it is as large as can be.
+const fn memtables(engine: EngineKind) -> u64 {
+    match engine {
+        EngineKind::Lsm => 4,
+        EngineKind::RocksDb | EngineKind::Memory => 6,
+    }
+}
 
 /// Less is not worth a node: the storage engine would do nothing but write out small tables.
 const MEMORY_BYTES_MIN: u64 = 64 << 20;
@@ -57,7 +63,7 @@ impl Memory {
         let part = |at: usize| if set[at] == 0 { left / shares * SHARES[at] } else { set[at] };
         let engine_bytes = part(1);
         let memtable_bytes = match node.memtable_bytes {
-            0 => (engine_bytes / MEMTABLES).max(MEMTABLE_BYTES_MIN),
+            0 => (engine_bytes / memtables(node.engine)).max(MEMTABLE_BYTES_MIN),
             set => set,
         };
         Self {
@@ -139,11 +145,13 @@ mod tests {
         };
         let default = with(|_| {});
         assert_eq!(default.total_bytes, 1 << 30);
-        assert_eq!(default.objects_bytes, 384 << 20);
-        assert_eq!(default.engine_bytes, 320 << 20);
+        assert_eq!(default.objects_bytes, 320 << 20);
+        assert_eq!(default.engine_bytes, 384 << 20);
         assert_eq!(default.memtable_bytes, 64 << 20);
+        let logged = with(|node| node.engine = EngineKind::Lsm);
+        assert_eq!((logged.engine_bytes, logged.memtable_bytes), (384 << 20, 96 << 20));
         let large = with(|node| node.memory_bytes = 64 << 30);
-        assert_eq!(large.objects_bytes, 24 << 30);
+        assert_eq!(large.objects_bytes, 20 << 30);
         let set = with(|node| {
             node.cache_bytes = 100 << 20;
             node.unsynced_bytes_max = 1;

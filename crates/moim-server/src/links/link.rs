@@ -17,14 +17,12 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::frames::FrameBuffer;
+use super::out::{LastWrite, Out};
 use super::{Dialed, Links};
 
 /// Bytes that may wait for a peer that does not read. With one more on top the connection is closed: the node then
 /// counts the peer as unreachable, and what it missed is owed to it. One frame may exceed it.
 pub(super) const OUT_BYTES_MAX: usize = 32 << 20;
-
-/// An out buffer that has grown beyond this is given back when it is empty.
-const OUT_BYTES_KEPT: usize = 1 << 20;
 
 /// Tells the links of one node apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +39,11 @@ pub(super) struct Link {
     pub(super) address: String,
     writer: OwnedWriteHalf,
     out: RefCell<Out>,
+    state: Cell<OutState>,
     /// Wakes the writer task: the kernel did not take everything.
     leftover: Notify,
     heard: Cell<Instant>,
     tasks: RefCell<Vec<AbortHandle>>,
-}
-
-#[derive(Default)]
-struct Out {
-    bytes: Vec<u8>,
-    /// How many of them the kernel has taken.
-    sent: usize,
-    state: OutState,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -91,6 +82,7 @@ impl Link {
             address,
             writer,
             out: RefCell::default(),
+            state: Cell::default(),
             leftover: Notify::new(),
             heard: Cell::new(Instant::now()),
             tasks: RefCell::default(),
@@ -132,54 +124,59 @@ impl Link {
 
     /// Bytes that the kernel has not taken.
     pub(super) fn waiting_bytes(&self) -> usize {
-        let out = self.out.borrow();
-        out.bytes.len() - out.sent
+        self.out.borrow().bytes()
     }
 
     /// Appends a message. Says whether it is the first to wait for the end of the pass; fails when the peer lets too
     /// much pile up.
-    pub(super) fn push(&self, message: &Message) -> Result<bool, String> {
+    pub(super) fn push(&self, message: &Message, last: &mut LastWrite) -> Result<bool, String> {
         if self.waiting_bytes() > OUT_BYTES_MAX {
             return Err(format!("it does not read: more than {OUT_BYTES_MAX} bytes wait for it"));
         }
-        let mut out = self.out.borrow_mut();
-        wire::encode(message, &mut out.bytes);
-        let first = out.state == OutState::Empty;
+        self.out.borrow_mut().push(message, last);
+        let first = self.state.get() == OutState::Empty;
         if first {
-            out.state = OutState::Dirty;
+            self.state.set(OutState::Dirty);
         }
         Ok(first)
     }
 
-    /// Writes once and says how many bytes; what the kernel does not take is left to the writer task.
+    /// Writes and says how many bytes; what the kernel does not take is left to the writer task.
     pub(super) fn flush(&self) -> Result<usize, String> {
-        if self.out.borrow().state != OutState::Dirty {
+        if self.state.get() != OutState::Dirty {
             return Ok(0);
         }
         let taken = self.write()?;
-        if self.out.borrow().state == OutState::Blocked {
+        if self.state.get() == OutState::Blocked {
             self.leftover.notify_one();
         }
         Ok(taken)
     }
 
+    /// Writes until the kernel takes no more.
     fn write(&self) -> Result<usize, String> {
         let mut out = self.out.borrow_mut();
-        let taken = match self.writer.try_write(&out.bytes[out.sent..]) {
-            Ok(taken) => taken,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error.to_string()),
-        };
-        out.sent += taken;
-        out.state = if out.sent == out.bytes.len() { OutState::Empty } else { OutState::Blocked };
-        out.give_back();
+        let mut taken = 0;
+        while out.bytes() > 0 {
+            match out.write(|parts| self.writer.try_write_vectored(parts)) {
+                Ok((bytes, is_all)) => {
+                    taken += bytes;
+                    if !is_all {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        self.state.set(if out.bytes() == 0 { OutState::Empty } else { OutState::Blocked });
         Ok(taken)
     }
 
     async fn write_leftovers(&self, links: &Links) -> String {
         loop {
             self.leftover.notified().await;
-            while self.out.borrow().state == OutState::Blocked {
+            while self.state.get() == OutState::Blocked {
                 if let Err(error) = self.writer.writable().await {
                     return error.to_string();
                 }
@@ -219,19 +216,5 @@ impl Link {
             inputs.push(Input::Peer(self.peer, message));
         }
         Ok(())
-    }
-}
-
-impl Out {
-    /// Forgets what was sent, so that a peer that reads slowly does not make the buffer grow without end.
-    fn give_back(&mut self) {
-        if self.sent == self.bytes.len() {
-            self.bytes.clear();
-            self.bytes.shrink_to(OUT_BYTES_KEPT);
-            self.sent = 0;
-        } else if self.sent > self.bytes.len() / 2 {
-            self.bytes.drain(..self.sent);
-            self.sent = 0;
-        }
     }
 }

@@ -22,6 +22,7 @@ mod frames;
 mod hello;
 mod link;
 mod log;
+mod out;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ use tracing::{debug, info, warn};
 use self::backoff::Random;
 use self::link::{Link, LinkId};
 use self::log::LogLimit;
+use self::out::LastWrite;
 use crate::figures::LinkFigures;
 use crate::inbox::Inbox;
 
@@ -72,6 +74,7 @@ pub(crate) struct Links {
     peers: RefCell<BTreeMap<NodeId, Rc<Link>>>,
     /// Links with something to write at the end of this pass.
     dirty: RefCell<Vec<Rc<Link>>>,
+    last_write: RefCell<LastWrite>,
     /// Wakes dialers: a link is gone.
     lost: Notify,
     refused: RefCell<BTreeMap<NodeId, Instant>>,
@@ -115,6 +118,7 @@ impl Links {
             inbox,
             peers: RefCell::default(),
             dirty: RefCell::default(),
+            last_write: RefCell::default(),
             lost: Notify::new(),
             refused: RefCell::default(),
             dialers: RefCell::default(),
@@ -131,7 +135,7 @@ impl Links {
     /// Puts a message into the out buffer of a peer. Dropped if there is no link: the node has been told.
     pub(crate) fn send(&self, peer: NodeId, message: &Message) {
         let Some(link) = self.peers.borrow().get(&peer).cloned() else { return };
-        match link.push(message) {
+        match link.push(message, &mut self.last_write.borrow_mut()) {
             Ok(true) => self.dirty.borrow_mut().push(link),
             Ok(false) => {}
             Err(why) => self.close(&link, &why),
@@ -140,6 +144,7 @@ impl Links {
 
     /// Writes to every peer what this pass has for it.
     pub(crate) fn flush(&self) {
+        self.last_write.borrow_mut().forget();
         let dirty = self.dirty.take();
         for link in &dirty {
             match link.flush() {

@@ -28,7 +28,8 @@ impl Default for LsmOptions {
 }
 
 impl LsmOptions {
-    /// The defaults, scaled to a memory table of this size.
+    /// Sizes that suit a memory table of this size. The log holds four times as much: entries that are rewritten twice
+    /// before their table is full are written out once.
     #[must_use]
     pub fn for_memtable(memtable_bytes: usize) -> Self {
         let log_bytes_max = 4 * memtable_bytes as u64;

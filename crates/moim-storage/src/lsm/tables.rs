@@ -44,7 +44,7 @@ impl<'a> Run<'a> {
     }
 
     /// What reclaiming leaves of a value. To remove it is to delete it: an older table may hold an older one.
-    fn left_of(&self, family: Family, key: &[u8], value: &'a Bytes) -> Option<Cow<'a, [u8]>> {
+    fn left_of(&self, family: Family, key: &[u8], value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let rule = self.rule.filter(|_| family == Family::Data);
         // A panic of the rule is not the flush's: the entry is kept, as a compaction keeps it.
         let verdict = rule.map(|rule| catch_unwind(AssertUnwindSafe(|| rule(key, value))));

@@ -38,7 +38,10 @@ impl Tables for TornTables {
             for (key, value) in run.table.entries(family) {
                 part.apply(&match value {
                     None => Write::Delete { family, key: key.clone() },
-                    Some(value) => Write::Put { family, key: key.clone(), value: value.clone() },
+                    Some(value) => {
+                        let value = Bytes::copy_from_slice(value);
+                        Write::Put { family, key: key.clone(), value }
+                    }
                 });
             }
         }

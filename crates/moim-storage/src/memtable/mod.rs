@@ -8,6 +8,7 @@
 
 mod key;
 mod ranges;
+mod value;
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
@@ -17,10 +18,8 @@ use bytes::Bytes;
 pub(crate) use self::ranges::Ranges;
 
 use self::key::{Key, Prefixed, Sought};
+use self::value::{Value, own};
 use crate::{Family, PageLimit, Write};
-
-/// A value of this length or more is shared; below it a copy costs less than what it might keep alive.
-const SHARED_BYTES_MIN: usize = 1 << 10;
 
 /// What an entry costs besides its key and value: its place in a tree that is two thirds full, two heads of shared
 /// buffers, and what the allocator adds.
@@ -44,8 +43,7 @@ pub(crate) struct Memtable {
 
 #[derive(Clone, Debug, Default)]
 struct FamilyTable {
-    /// `None` is a deletion.
-    entries: BTreeMap<Key, Option<Bytes>>,
+    entries: BTreeMap<Key, Value>,
     erased: Ranges,
 }
 
@@ -54,7 +52,7 @@ impl Memtable {
     pub(crate) fn get(&self, family: Family, key: &[u8]) -> Found {
         let table = self.table(family);
         match table.entries.get::<dyn Prefixed>(&Sought::new(key)) {
-            Some(value) => Found::Known(value.clone()),
+            Some(value) => Found::Known(value.to_shared()),
             None if table.erased.covers(key) => Found::Known(None),
             None => Found::Unknown,
         }
@@ -70,11 +68,11 @@ impl Memtable {
     }
 
     fn set(&mut self, family: Family, key: &Bytes, value: Option<&Bytes>) {
-        let value = value.map(own);
-        let value_bytes = value.as_ref().map_or(0, Bytes::len);
+        let value = Value::new(value);
+        let value_bytes = value.len();
         let entries = &mut self.families[family.index()].entries;
         if let Some(held) = entries.get_mut::<dyn Prefixed>(&Sought::new(key)) {
-            self.bytes -= held.as_ref().map_or(0, Bytes::len);
+            self.bytes -= held.len();
             *held = value;
         } else {
             entries.insert(Key::new(own(key)), value);
@@ -90,17 +88,16 @@ impl Memtable {
         let table = &mut self.families[family.index()];
         let gone: Vec<Key> = within(&table.entries, from, to).map(|(key, _)| key.clone()).collect();
         for key in gone {
-            let value = table.entries.remove(&key).flatten();
-            self.bytes -=
-                key.bytes.len() + ENTRY_OVERHEAD_BYTES + value.as_ref().map_or(0, Bytes::len);
+            let value_bytes = table.entries.remove(&key).map_or(0, |value| value.len());
+            self.bytes -= key.bytes.len() + ENTRY_OVERHEAD_BYTES + value_bytes;
         }
         table.erased.add(own(from), own(to));
         self.bytes += from.len() + to.len() + ENTRY_OVERHEAD_BYTES;
     }
 
     /// All entries of a family, deletions included.
-    pub(crate) fn entries(&self, family: Family) -> impl Iterator<Item = (&Bytes, Option<&Bytes>)> {
-        self.table(family).entries.iter().map(|(key, value)| (&key.bytes, value.as_ref()))
+    pub(crate) fn entries(&self, family: Family) -> impl Iterator<Item = (&Bytes, Option<&[u8]>)> {
+        self.table(family).entries.iter().map(|(key, value)| (&key.bytes, value.bytes()))
     }
 
     /// The ranges of a family that were deleted, in order and apart from each other.
@@ -140,14 +137,13 @@ impl Memtable {
                 slice.until = key.clone();
                 break;
             }
-            match value {
-                None => deletions += 1,
-                Some(value) => {
-                    values += 1;
-                    bytes = bytes.saturating_add(key.len() + value.len());
-                }
+            if value.bytes().is_none() {
+                deletions += 1;
+            } else {
+                values += 1;
+                bytes = bytes.saturating_add(key.len() + value.len());
             }
-            slice.entries.push((key.clone(), value.clone()));
+            slice.entries.push((key.clone(), value.to_shared()));
         }
         slice.erased = table.erased.within(&range.start, &slice.until);
         slice
@@ -170,19 +166,14 @@ pub(crate) struct Slice {
 
 /// The entries of a range that is not empty.
 fn within<'table>(
-    entries: &'table BTreeMap<Key, Option<Bytes>>,
+    entries: &'table BTreeMap<Key, Value>,
     from: &[u8],
     to: &[u8],
-) -> impl Iterator<Item = (&'table Key, &'table Option<Bytes>)> {
+) -> impl Iterator<Item = (&'table Key, &'table Value)> {
     let (from, to) = (Sought::new(from), Sought::new(to));
     let bounds: (Bound<&dyn Prefixed>, Bound<&dyn Prefixed>) =
         (Bound::Included(&from), Bound::Excluded(&to));
     entries.range::<dyn Prefixed, _>(bounds)
-}
-
-/// Shares what is large, copies what is small.
-fn own(bytes: &Bytes) -> Bytes {
-    if bytes.len() >= SHARED_BYTES_MIN { bytes.clone() } else { Bytes::copy_from_slice(bytes) }
 }
 
 #[cfg(test)]
