@@ -50,7 +50,7 @@ impl Cluster {
                 *listen = SocketAddr::from(([127, 0, 0, 1], 0));
             }
             adjust(number, &mut config);
-            let listeners = Listeners::open(&config.node).unwrap();
+            let listeners = open(&mut config);
             opened.push((config, listeners));
         }
         let found: Vec<_> =
@@ -148,6 +148,27 @@ impl Cluster {
             _ => panic!("{reply:?}"),
         }
     }
+}
+
+/// Opens ports, of several shards at numbers in a row.
+fn open(config: &mut Config) -> Listeners {
+    let node = &mut config.node;
+    if node.shards == 1 {
+        return Listeners::open(node).unwrap();
+    }
+    let mut opened = None;
+    until("ports in a row are free", || {
+        let any = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let count = u16::try_from(node.shards).unwrap();
+        node.listen_cluster.set_port(any.saturating_sub(2 * count));
+        node.listen_peer.set_port(any.saturating_sub(count));
+        opened = match Listeners::open(node) {
+            Err(ServerError::Listen { .. }) => None,
+            other => Some(other.unwrap()),
+        };
+        opened.is_some()
+    });
+    opened.expect("just waited for")
 }
 
 /// Waits until something holds.

@@ -70,6 +70,24 @@ pub struct Status {
     pub namespaces: usize,
     /// What this node alone holds and does.
     pub local: Local,
+    /// All nodes of this server, this one included. Those that do not run are missing.
+    pub shards: Vec<Shard>,
+}
+
+/// A node of a server, and what it alone holds and does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Shard {
+    /// Its number on its server, from 0.
+    pub shard: usize,
+    /// Its id.
+    pub node: String,
+    /// Whether it serves.
+    pub ready: bool,
+    /// Why it does not.
+    pub reason: Option<String>,
+    /// What it holds and does.
+    pub local: Local,
 }
 
 /// What one node holds and does.

@@ -9,7 +9,9 @@ mod repair;
 mod ring;
 mod value;
 
-pub use self::cluster::{Addresses, Local, Namespace, Namespaces, Node, Nodes, Status, Transfer};
+pub use self::cluster::{
+    Addresses, Local, Namespace, Namespaces, Node, Nodes, Shard, Status, Transfer,
+};
 pub use self::problem::{Missing, Problem};
 pub use self::repair::{Exchange, Repair, Repairs, Task, Tasks};
 pub use self::ring::{KeyOwners, Replica, ReplicaVersion, Ring, RingMember};
