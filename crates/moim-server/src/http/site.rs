@@ -122,12 +122,15 @@ impl Site {
         })
     }
 
-    /// HTTP addresses of all members, this one included.
+    /// HTTP addresses of all members, this one included; nodes of one server have the same.
     pub(super) fn http_addresses(&self) -> Vec<String> {
-        self.context.handle.view(|node| {
+        let mut addresses: Vec<String> = self.context.handle.view(|node| {
             let members = node.record().map(|record| record.members.as_slice()).unwrap_or_default();
             let others = members.iter().map(|member| member.http_address.clone());
             others.chain([node.info().http_address.clone()]).collect()
-        })
+        });
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
     }
 }

@@ -92,6 +92,7 @@ impl Clients {
             Rc::clone(&session.links),
         );
         front.memory.set(ledger.clone()).expect("it is said once");
+        front.shard.set(session.shard.clone()).expect("it is said once");
         let max = session.config.node.redis_connections_max;
         let room = Rc::new(Room { taken: Cell::new(0), max });
         let (redis, http) = shared.map(|shared| (shared.redis, shared.http)).unzip();
