@@ -72,7 +72,11 @@ impl Inbox {
     /// How long the oldest input of this pass may have waited. Connections are not read during a pass: when the loop
     /// did not rest since the last one, something may have arrived as soon as that began to fill.
     pub(crate) fn waited(&self, now: Instant) -> Duration {
-        let posted = self.mailbox.lock().since.map_or(Duration::ZERO, |since| now - since);
+        let posted = self
+            .mailbox
+            .lock()
+            .since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let Some(began) = self.began.get() else { return posted };
         let rested = self.ended.get().is_none_or(|ended| began.duration_since(ended) > IDLE);
         let since = if rested { began } else { self.began_before.get().unwrap_or(began) };

@@ -87,7 +87,7 @@ fn ports(address: &str, shards: u32) -> Option<(&str, std::ops::RangeInclusive<u
         Some((first, last)) => port(first)?..=port(last)?,
         None => port(ports)?..=port(ports)? + shards - 1,
     };
-    (!host.is_empty() && !range.is_empty() && *range.end() <= u32::from(u16::MAX))
+    (!host.is_empty() && !range.is_empty() && u16::try_from(*range.end()).is_ok())
         .then_some((host, range))
 }
 

@@ -6,15 +6,20 @@
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use hyper::Uri;
 use hyper::http::request::Parts;
 use moim_core::NodeId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
+use tokio::time::timeout;
 
 use super::problem::{Kind, Refusal};
 use super::site::Site;
+
+/// How long another node's thread may take. One that stands still must not hold up what the others have to say.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 type Work = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -32,7 +37,7 @@ pub(super) async fn run(site: &Rc<Site>, mut errands: mpsc::Receiver<Errand>) {
     while let Some(Errand(work)) = errands.recv().await {
         spawn_local(work(Rc::clone(site)));
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Does something at a node of this server, this one or another, and answers with the result; nothing if it does not run
@@ -55,7 +60,10 @@ where
         // Whoever asked may have gone.
         Box::pin(async move { drop(done.send(work(site).await)) })
     }));
-    if shard.ask(number, errand) { result.await.ok() } else { None }
+    if !shard.ask(number, errand) {
+        return None;
+    }
+    timeout(PATIENCE, result).await.ok()?.ok()
 }
 
 /// Does something at every node of this server; the results in the order of their numbers.

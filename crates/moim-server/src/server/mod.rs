@@ -135,13 +135,14 @@ impl Server {
 
     /// As [`Self::open`], with ports that are open already.
     pub fn with_listeners(config: Config, listeners: Listeners) -> Result<Self, ServerError> {
-        let home = Home::open(&config.node)?;
+        let Config { cluster, node } = config;
+        let home = Home::open(&node)?;
         let (mut shared, own, addresses) = listeners.into_parts();
         let mut nodes = Vec::new();
         for ((directory, own), (shard, addresses)) in
             home.directories.into_iter().zip(own).zip((0..).zip(addresses))
         {
-            let config = Config { node: config.node.of_shard(shard), ..config.clone() };
+            let config = Config { cluster: cluster.clone(), node: node.of_shard(shard) };
             nodes.push(ShardServer::open(config, directory, (shared.take(), own), addresses)?);
         }
         Ok(Self { nodes, _home: home.lock })

@@ -71,6 +71,12 @@ fn server(count: u64) -> Vec<Node> {
     nodes
 }
 
+fn clear(nodes: &[Node]) {
+    for node in nodes {
+        node.heard();
+    }
+}
+
 #[test]
 fn nodes_meet_everybody_once_and_hear_each_other_in_order() {
     let nodes = server(3);
@@ -81,14 +87,16 @@ fn nodes_meet_everybody_once_and_hear_each_other_in_order() {
     nodes[2].say(0, 1);
     assert_eq!(nodes[0].heard(), ["Ping of 12", "Ping of 11", "Ping of 12"]);
     assert_eq!(nodes[2].heard(), ["up 10", "up 11"]);
-    nodes.iter().for_each(|node| node.shard.connect());
+    for node in &nodes {
+        node.shard.connect();
+    }
     assert!(nodes.iter().all(|node| node.heard().is_empty()), "they have met");
 }
 
 #[test]
 fn one_that_ends_is_down_and_may_come_back() {
     let mut nodes = server(2);
-    nodes.iter().for_each(|node| drop(node.heard()));
+    clear(&nodes);
     nodes[0].say(1, 1);
     nodes[1].present = None;
     nodes[0].say(1, 1);
@@ -103,7 +111,7 @@ fn one_that_ends_is_down_and_may_come_back() {
 #[test]
 fn a_node_that_takes_nothing_loses_the_link_and_not_the_memory() {
     let nodes = server(2);
-    nodes.iter().for_each(|node| drop(node.heard()));
+    clear(&nodes);
     nodes[0].say(1, WAITING_BYTES_MAX);
     assert!(nodes[0].heard().is_empty());
     nodes[0].say(1, 1);
@@ -118,7 +126,7 @@ fn a_node_that_takes_nothing_loses_the_link_and_not_the_memory() {
 #[test]
 fn one_that_is_turned_away_is_left_alone_for_a_while() {
     let nodes = server(2);
-    nodes.iter().for_each(|node| drop(node.heard()));
+    clear(&nodes);
     nodes[0].shard.refuse(1, "a stranger");
     assert_eq!(
         (nodes[0].heard(), nodes[1].heard()),

@@ -53,8 +53,15 @@ impl Cluster {
             let listeners = open(&mut config);
             opened.push((config, listeners));
         }
-        let found: Vec<_> =
-            opened.iter().map(|(_, listeners)| listeners.addresses().peer.to_string()).collect();
+        let shards = |config: &Config| config.node.shards;
+        let mixed = opened.iter().any(|(config, _)| shards(config) != shards(&opened[0].0));
+        let peers = |(config, listeners): &(Config, Listeners)| {
+            let first = listeners.addresses().peer;
+            // Who has more or fewer than others says so.
+            let last = u32::from(first.port()) + shards(config) - 1;
+            if mixed { format!("{first}-{last}") } else { first.to_string() }
+        };
+        let found: Vec<_> = opened.iter().map(peers).collect();
         let start = |(mut config, listeners): (Config, Listeners)| {
             let addresses = listeners.addresses();
             config.node.found.clone_from(&found);

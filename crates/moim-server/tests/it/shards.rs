@@ -96,6 +96,23 @@ fn one_server_of_three_founds_a_cluster_by_itself_and_names_all_its_nodes() {
 }
 
 #[test]
+fn servers_share_alike_however_many_nodes_they_have() {
+    let cluster = Cluster::start_with(3, |server, config| {
+        config.node.shards = [1, 2, 3][server];
+    });
+    let status: Status = read(&cluster, 0, "/v1/status");
+    assert_eq!((status.nodes, status.machines, status.copies), (6, 3, 3));
+    let ring: Ring = read(&cluster, 0, "/v1/ring");
+    let mut shares = std::collections::BTreeMap::<_, f64>::new();
+    for member in &ring.members {
+        *shares.entry(&member.machine).or_default() += member.share;
+    }
+    assert!(shares.values().all(|share| (share - 1.0 / 3.0).abs() < 0.01), "{shares:?}");
+    cluster.put(0, "k", "v");
+    assert_eq!(cluster.get(2, "k").as_deref(), Some("v"));
+}
+
+#[test]
 fn redis_clients_are_dealt_out_and_cluster_clients_find_every_node() {
     let cluster = Cluster::start_with(1, two_shards);
     let at = cluster.addresses(0);
