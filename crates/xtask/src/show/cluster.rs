@@ -45,13 +45,19 @@ pub(super) struct Cluster<'a> {
 impl<'a> Cluster<'a> {
     /// Three nodes, started and ready.
     pub(super) fn start(stage: &'a Stage) -> Result<Self> {
-        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), NODES)
+        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), (NODES, 1))
     }
 
     /// So many nodes, started and ready.
     pub(super) fn start_with(stage: &'a Stage, count: u16) -> Result<Self> {
         assert!(count <= NODES_MAX, "ports are looked for no further");
-        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), count)
+        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), (count, 1))
+    }
+
+    /// Three servers, each of so many nodes.
+    pub(super) fn start_with_shards(stage: &'a Stage, shards: u16) -> Result<Self> {
+        assert!(NODES * shards <= NODES_MAX, "ports are looked for no further");
+        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), (NODES, shards))
     }
 
     /// Each node on a file system of its own, of so many MiB.
@@ -59,13 +65,13 @@ impl<'a> Cluster<'a> {
         let data = Scratch::new("data")?;
         let mount = |node| SmallDisk::mount(&directory(data.path(), node), mib);
         let disks = (1..=NODES).map(mount).collect::<Result<Vec<_>>>()?;
-        Self::start_on(stage, (data, disks), NODES)
+        Self::start_on(stage, (data, disks), (NODES, 1))
     }
 
     fn start_on(
         stage: &'a Stage,
         (data, disks): (Scratch, Vec<SmallDisk>),
-        count: u16,
+        (count, shards): (u16, u16),
     ) -> Result<Self> {
         let (moim, base_port) = (stage.moim()?, free_base_port()?);
         let mut cluster =
@@ -74,7 +80,9 @@ impl<'a> Cluster<'a> {
         let nodes = count.to_string();
         let port = cluster.base_port.to_string();
         let engine = if Stage::keeps() { "rocksdb" } else { "memory" };
+        let shards = shards.to_string();
         let words = ["--nodes", &nodes, "--base-port", &port, "--engine", engine, "--detach"];
+        let words = [&words[..], &["--shards", &shards]].concat();
         // Said first: whoever interrupts a scenario can stop its nodes with `moim dev stop --data …`.
         println!("  moim dev {} --data {}", words.join(" "), cluster.data.path().display());
         cluster.greeting = cluster.dev(&words)?.stdout;

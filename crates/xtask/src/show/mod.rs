@@ -42,6 +42,7 @@ mod partitions;
 mod redis_py;
 mod repair_latency;
 mod ring_key;
+mod shards;
 mod siblings;
 mod simulation;
 mod slow_network;
@@ -130,6 +131,11 @@ const SCENARIOS: &[Scenario] = &[
         "flipped bytes on the disk of one node, at rest and under its feet",
     ),
     Scenario::new("ring-key", ring_key::play, "what every replica holds of a key"),
+    Scenario::new(
+        "shards",
+        shards::play,
+        "three servers of two nodes each: one is killed, copies lie apart, and what it costs",
+    ),
     Scenario::new("idle-cpu", idle_cpu::play, "what a cluster costs that nobody uses"),
     Scenario::new("simulation", simulation::play, "sweep, determinism and mutations"),
     Scenario {
