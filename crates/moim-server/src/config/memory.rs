@@ -14,7 +14,7 @@ const SHARES: [u64; 6] = [20, 24, 4, 4, 4, 8];
 /// overwritten there is never written out: so it is as large as can be.
 const fn memtables(engine: EngineKind) -> u64 {
     match engine {
-        EngineKind::Lsm => 4,
+        EngineKind::Auto | EngineKind::Lsm => 4,
         EngineKind::RocksDb | EngineKind::Memory => 6,
     }
 }

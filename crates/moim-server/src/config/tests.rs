@@ -128,7 +128,7 @@ fn wrong_values_say_what_is_expected() {
         ),
         (
             "[node]\nengine = 'disk'",
-            "engine = \"disk\": one of 'lsm' 'rocksdb' 'memory' is expected",
+            "engine = \"disk\": one of 'auto' 'lsm' 'rocksdb' 'memory' is expected",
         ),
         (
             "[cluster]\npartitions = 300",
