@@ -11,7 +11,7 @@ CLIENTS = 48
 SIZE = 2048
 KEY_BYTES = 20
 # Ours have room for all of the data in memory, as Redis has, unless a stage says otherwise. Objects get 3/8 of it.
-OBJECT_OVERHEAD_BYTES = 500
+OBJECT_OVERHEAD_BYTES = 1000
 MEMORY_BYTES_MIN = 256 << 20
 
 

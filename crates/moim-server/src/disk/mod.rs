@@ -199,7 +199,12 @@ fn at_once(engine: &dyn Engine, faults: &Faults, read: Read) -> Result<Input, Re
 fn deliver(inbox: &Inbox, readers: &Readers, answered: Result<Input, Read>) {
     match answered {
         Ok(input) => inbox.push(input),
-        Err(read) => readers.push(read),
+        Err(read) => {
+            if let Read::Load { id, .. } = read {
+                inbox.push(Input::Reading(id));
+            }
+            readers.push(read);
+        }
     }
 }
 

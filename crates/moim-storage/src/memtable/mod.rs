@@ -17,14 +17,14 @@ use bytes::Bytes;
 pub(crate) use self::ranges::Ranges;
 
 use self::key::{Key, Prefixed, Sought};
+use crate::heap::block_bytes;
 use crate::{Family, PageLimit, Write};
 
 /// A value of this length or more is shared; below it a copy costs less than what it might keep alive.
 const SHARED_BYTES_MIN: usize = 1 << 10;
 
-/// What an entry costs besides its key and value: its place in a tree that is two thirds full, two heads of shared
-/// buffers, and what the allocator adds.
-pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 224;
+/// What an entry costs besides its key and value: its place in a tree that is two thirds full.
+const ENTRY_OVERHEAD_BYTES: usize = 2 * size_of::<(Key, Option<Bytes>)>();
 
 /// What is known of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub(crate) enum Found {
 pub(crate) struct Memtable {
     families: [FamilyTable; Family::ALL.len()],
     bytes: usize,
+    /// Of which values that others may hold as well.
+    shared_bytes: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -71,16 +73,18 @@ impl Memtable {
 
     fn set(&mut self, family: Family, key: &Bytes, value: Option<&Bytes>) {
         let value = value.map(own);
-        let value_bytes = value.as_ref().map_or(0, Bytes::len);
+        let new = value_bytes(value.as_ref());
+        let mut old = (0, 0);
         let entries = &mut self.families[family.index()].entries;
         if let Some(held) = entries.get_mut::<dyn Prefixed>(&Sought::new(key)) {
-            self.bytes -= held.as_ref().map_or(0, Bytes::len);
+            old = value_bytes(held.as_ref());
             *held = value;
         } else {
             entries.insert(Key::new(own(key)), value);
-            self.bytes += key.len() + ENTRY_OVERHEAD_BYTES;
+            self.bytes += key_bytes(key);
         }
-        self.bytes += value_bytes;
+        self.bytes = self.bytes + new.0 - old.0;
+        self.shared_bytes = self.shared_bytes + new.1 - old.1;
     }
 
     fn erase(&mut self, family: Family, (from, to): (&Bytes, &Bytes)) {
@@ -91,11 +95,12 @@ impl Memtable {
         let gone: Vec<Key> = within(&table.entries, from, to).map(|(key, _)| key.clone()).collect();
         for key in gone {
             let value = table.entries.remove(&key).flatten();
-            self.bytes -=
-                key.bytes.len() + ENTRY_OVERHEAD_BYTES + value.as_ref().map_or(0, Bytes::len);
+            let (bytes, shared_bytes) = value_bytes(value.as_ref());
+            self.bytes -= key_bytes(&key.bytes) + bytes;
+            self.shared_bytes -= shared_bytes;
         }
         table.erased.add(own(from), own(to));
-        self.bytes += from.len() + to.len() + ENTRY_OVERHEAD_BYTES;
+        self.bytes += key_bytes(from) + block_bytes(to.len());
     }
 
     /// All entries of a family, deletions included.
@@ -121,6 +126,11 @@ impl Memtable {
     /// What it takes in memory, roughly.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How much of [`Self::bytes`] is large values, which whoever wrote them may hold as well.
+    pub(crate) fn shared_bytes(&self) -> usize {
+        self.shared_bytes
     }
 
     fn table(&self, family: Family) -> &FamilyTable {
@@ -180,6 +190,18 @@ fn within<'table>(
     entries.range::<dyn Prefixed, _>(bounds)
 }
 
+/// An entry with this key and no value.
+fn key_bytes(key: &[u8]) -> usize {
+    ENTRY_OVERHEAD_BYTES + block_bytes(key.len())
+}
+
+/// What a value takes, and how much of that is shared.
+fn value_bytes(value: Option<&Bytes>) -> (usize, usize) {
+    let bytes = value.map_or(0, |value| block_bytes(value.len()));
+    let is_shared = value.is_some_and(|value| value.len() >= SHARED_BYTES_MIN);
+    (bytes, if is_shared { bytes } else { 0 })
+}
+
 /// Shares what is large, copies what is small.
 fn own(bytes: &Bytes) -> Bytes {
     if bytes.len() >= SHARED_BYTES_MIN { bytes.clone() } else { Bytes::copy_from_slice(bytes) }
@@ -223,9 +245,9 @@ mod tests {
     #[test]
     fn bytes_are_given_back_with_what_took_them() {
         let mut table = table(&[put("a", "12345"), put("a", "1"), put("b", "2")]);
-        assert_eq!(table.bytes(), 2 * (1 + 1 + ENTRY_OVERHEAD_BYTES));
+        assert_eq!(table.bytes(), 2 * (16 + 16 + ENTRY_OVERHEAD_BYTES));
         table.apply(&erase("a", "z"));
-        assert_eq!(table.bytes(), 2 + ENTRY_OVERHEAD_BYTES, "the range itself");
+        assert_eq!(table.bytes(), 16 + 16 + ENTRY_OVERHEAD_BYTES, "the range itself");
         assert!(!table.is_empty());
     }
 
@@ -250,5 +272,8 @@ mod tests {
         table.apply(&Write::Put { family: Data, key: "k".into(), value: large.clone() });
         let Found::Known(Some(held)) = table.get(Data, b"k") else { panic!("it was just put") };
         assert_eq!(held.as_ptr(), large.as_ptr());
+        assert_eq!(table.shared_bytes(), 2_048);
+        table.apply(&put("k", "small"));
+        assert_eq!(table.shared_bytes(), 0);
     }
 }
