@@ -84,6 +84,10 @@ impl State {
 
 /// A read under way.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says another thing, and all may hold at once"
+)]
 pub(crate) struct ReadOp {
     pub(super) job: Job,
     /// In the order in which they are asked.

@@ -234,7 +234,11 @@ impl Node {
             holder.copy.state() == State::Unknown || holder.is_empty_handed() || holds(&holder.copy)
         };
         let Some(Held { stored, .. }) = joined.filter(|_| !read.holders.iter().all(agrees)) else {
-            return self.finish_read(read.job.origin, agreed_object(&read.holders), read.from_disk);
+            return self.finish_read(
+                read.job.origin,
+                agreed_object(&read.holders).as_ref(),
+                read.from_disk,
+            );
         };
         let holders = u8::try_from(read.count(holds)).expect("at most twice COPIES_MAX");
         // What stand-ins keep they hand over themselves.
@@ -251,7 +255,7 @@ impl Node {
             return self.begin_write_back(read.job, stored, stale, missing);
         }
         let repair = Job { origin: Origin::Nobody, admitted: read.job.admitted.clone() };
-        self.finish_read(read.job.origin, Some(stored.object.clone()), read.from_disk);
+        self.finish_read(read.job.origin, Some(&stored.object), read.from_disk);
         self.begin_write_back(repair, stored, stale, 1);
     }
 

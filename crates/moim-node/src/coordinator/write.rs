@@ -351,7 +351,7 @@ impl Node {
         let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
         if op.intent == Intent::Read && matches!(outcome, Outcome::Written { .. }) {
             let object = op.stored.object.clone();
-            self.finish_read(origin, Some(object), false);
+            self.finish_read(origin, Some(&object), false);
         } else {
             self.finish(origin, outcome);
         }

@@ -90,7 +90,7 @@ async fn guarded(site: &Site, parts: &Parts) -> Result<Pass, Refusal> {
 
 /// The paths for experiments exist only in servers started for them.
 fn exists(site: &Site, page: Page) -> bool {
-    !matches!(page, Page::Cut | Page::Heal) || site.context.cut.is_some()
+    !matches!(page, Page::Cut | Page::Heal | Page::SlowDisk) || site.context.experiments.is_some()
 }
 
 fn no_such_path() -> Refusal {
@@ -118,6 +118,7 @@ async fn handle(
         Page::Repair => repair::answer(site, request).await,
         Page::Cut => cut(site, request, true),
         Page::Heal => cut(site, request, false),
+        Page::SlowDisk => slow_disk(site, request),
         Page::Metrics => health::figures(site, request).await,
         Page::Health => Ok(health::alive()),
         Page::Ready => health::ready(site),
@@ -131,7 +132,14 @@ async fn handle(
 fn cut(site: &Site, request: &Parts, away: bool) -> Answer {
     assert_eq!(request.method, Method::POST, "the table of routes takes nothing else");
     Query::parse(request.uri.query(), &[])?;
-    let hook = site.context.cut.as_ref().ok_or_else(no_such_path)?;
-    hook(away);
+    let hooks = site.context.experiments.as_ref().ok_or_else(no_such_path)?;
+    (hooks.cut)(away);
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+fn slow_disk(site: &Site, request: &Parts) -> Answer {
+    let query = Query::parse(request.uri.query(), &["read", "commit"])?;
+    let hooks = site.context.experiments.as_ref().ok_or_else(no_such_path)?;
+    (hooks.slow_disk)(query.delay_ms("read")?, query.delay_ms("commit")?);
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }

@@ -49,4 +49,4 @@ mod tests;
 pub use listen::serve;
 pub use percent::encode as percent_encode;
 pub use settings::Settings;
-pub use site::Context;
+pub use site::{Context, Experiments};

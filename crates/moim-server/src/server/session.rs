@@ -22,7 +22,7 @@ use super::listeners::Listeners;
 use super::space::{self, Watched};
 use crate::clock::Clock;
 use crate::config::{Config, DurabilityKind, EngineKind, Memory};
-use crate::disk::{Damage, Disk, Faults, Room, Syncing};
+use crate::disk::{Damage, Disk, Faults, Room, Slowness, Syncing};
 use crate::figures::DiskFigures;
 use crate::handle::NodeHandle;
 use crate::inbox::Inbox;
@@ -62,6 +62,7 @@ pub(super) struct Session {
     pub(super) links: Rc<Links>,
     pub(super) disk: Arc<DiskFigures>,
     pub(super) space: Watched,
+    pub(super) slowness: Arc<Slowness>,
     faults: Arc<Faults>,
     pub(super) set_aside: Vec<u64>,
     room: Arc<Room>,
@@ -125,11 +126,21 @@ impl Session {
             }
         };
         let (figures, room, faults) = (disk.figures(), disk.room(), disk.faults());
+        let slowness = disk.slowness();
         let turning = spawn_local(TurnTask::new(handle.clone(), disk, Rc::clone(&links)).run());
         let space = Watched::default();
-        let set_aside = Vec::new();
-        let session =
-            Self { config, engine, handle, links, disk: figures, space, faults, set_aside, room };
+        let session = Self {
+            config,
+            engine,
+            handle,
+            links,
+            disk: figures,
+            space,
+            slowness,
+            faults,
+            set_aside: Vec::new(),
+            room,
+        };
         Ok((session, turning))
     }
 
