@@ -32,8 +32,10 @@ pub(crate) struct DiskFigures {
 /// What went over the links since the start, and what they hold now.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LinkFigures {
-    /// Connections now.
+    /// Connections now, and links to other nodes of this server.
     pub(crate) links: usize,
+    /// Messages to other nodes of this server, since the start.
+    pub(crate) local_messages: u64,
     /// Connections since the start.
     pub(crate) connects: u64,
     /// Bytes that the kernel took.
@@ -140,6 +142,11 @@ impl LinkFigures {
                 "moim_peer_received_bytes_total",
                 "Bytes received from peers.",
                 self.received_bytes,
+            ),
+            Metric::counter(
+                "moim_peer_local_messages_total",
+                "Messages to other nodes of this server, which take no connection.",
+                self.local_messages,
             ),
             Metric::gauge(
                 "moim_peer_waiting_bytes",

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use moim_node::api::{Failure, NotReady};
@@ -9,7 +10,7 @@ use moim_node::{Input, Node, Now, Outcome, Request, RequestId};
 
 use crate::clock::Clock;
 use crate::figures::LoopFigures;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Mailbox};
 use crate::links::Links;
 
 /// What is called with the outcome of a request.
@@ -45,6 +46,11 @@ impl NodeHandle {
     pub(crate) fn links(&self, seed: u64) -> Rc<Links> {
         let node = self.clone();
         Links::new(move || node.view(Node::hello), Rc::clone(&self.shared.inbox), seed)
+    }
+
+    /// Where other threads hand inputs in.
+    pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
+        self.shared.inbox.mailbox()
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -1,5 +1,5 @@
-//! Where inputs wait for the next turn: those of this thread in a plain vector, those of other threads (the disk's)
-//! behind a lock. The first input of a pass wakes the turn; the others find it woken.
+//! Where inputs wait for the next turn: those of this thread in a plain vector, those of other threads (the disk's,
+//! and of the other nodes of this server) behind a lock. The first input of a pass wakes the turn; the others find it woken.
 //!
 //! Bounded without a limit of its own: a connection hands in what one read gave it and waits, the disk answers what
 //! was asked of it, and the node refuses requests beyond `operations_max`. What waits longer, waits in the kernel's
@@ -32,8 +32,18 @@ const IDLE: Duration = Duration::from_micros(500);
 /// The side of an [`Inbox`] that other threads may use.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    inputs: Mutex<Vec<Input>>,
+    letters: Mutex<Letters>,
     arrived: Notify,
+}
+
+/// What other threads have handed in.
+#[derive(Debug, Default)]
+struct Letters {
+    inputs: Vec<Input>,
+    /// What messages of other nodes among them hold, about; the disk's are bounded by what was asked of it.
+    message_bytes: usize,
+    /// When the first of those messages came.
+    since: Option<Instant>,
 }
 
 impl Inbox {
@@ -62,16 +72,24 @@ impl Inbox {
     /// How long the oldest input of this pass may have waited. Connections are not read during a pass: when the loop
     /// did not rest since the last one, something may have arrived as soon as that began to fill.
     pub(crate) fn waited(&self, now: Instant) -> Duration {
-        let Some(began) = self.began.get() else { return Duration::ZERO };
+        let posted = self
+            .mailbox
+            .lock()
+            .since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let Some(began) = self.began.get() else { return posted };
         let rested = self.ended.get().is_none_or(|ended| began.duration_since(ended) > IDLE);
         let since = if rested { began } else { self.began_before.get().unwrap_or(began) };
-        now.duration_since(since)
+        now.duration_since(since).max(posted)
     }
 
     /// Moves everything that has arrived behind `inputs`.
     pub(crate) fn take(&self, inputs: &mut Vec<Input>) {
         inputs.append(&mut self.local.borrow_mut());
-        inputs.append(&mut self.mailbox.lock());
+        let mut letters = self.mailbox.lock();
+        inputs.append(&mut letters.inputs);
+        letters.message_bytes = 0;
+        letters.since = None;
     }
 
     /// Whether nothing of this thread waits.
@@ -105,12 +123,25 @@ impl Inbox {
 impl Mailbox {
     /// Hands in one input from any thread.
     pub(crate) fn push(&self, input: Input) {
-        self.lock().push(input);
+        self.lock().inputs.push(input);
         self.arrived.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Input>> {
+    /// Hands in messages of another node of this process, which hold so many bytes, with one wake. Says how many bytes
+    /// of messages wait with them; the sender bounds it.
+    pub(crate) fn deliver(&self, messages: &mut Vec<Input>, bytes: usize) -> usize {
+        let mut letters = self.lock();
+        letters.inputs.append(messages);
+        letters.message_bytes += bytes;
+        letters.since.get_or_insert_with(Instant::now);
+        let waiting = letters.message_bytes;
+        drop(letters);
+        self.arrived.notify_one();
+        waiting
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Letters> {
         // A vector of inputs is whole whatever happened to the thread that held it.
-        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
 //! The server: the only crate of Moim with a runtime, sockets, the wall clock and configuration (INV-1).
 //!
 //! One thread drives one node: a single-threaded runtime whose tasks hand inputs in, and a turn task that runs last
-//! (see `turn.rs`, where reading should start).
+//! (see `turn.rs`, where reading should start). A server holds one node or several, which share nothing.
 //!
 //! | module | concept |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! | `inbox` | inputs that wait for the next turn |
 //! | `disk` | commits and reads beside the loop |
 //! | `links` | connections to peers |
+//! | `shards` | the other nodes of this server |
 //! | [`server`] | start, stop, ports, data directory, identity |
 //! | [`config`] | what a server is told |
 //! | [`http`] | values, state, metrics and dashboard over HTTP |
@@ -31,6 +32,7 @@ mod links;
 mod memory;
 pub mod resp;
 pub mod server;
+mod shards;
 mod turn;
 
 pub use handle::NodeHandle;

@@ -17,6 +17,9 @@ pub(crate) struct Arguments {
     /// Keep everything of this node here: identity, lock, data.
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
+    /// Run so many nodes in this server, at most one a core.
+    #[arg(long, value_name = "K", env = "MOIM_SHARDS")]
+    shards: Option<String>,
     /// Listen for Redis clients here.
     #[arg(long, value_name = "IP:PORT")]
     listen_redis: Option<String>,
@@ -32,7 +35,7 @@ pub(crate) struct Arguments {
     /// Host name or address at which clients and other nodes reach this node.
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
-    /// Found a cluster with the nodes at these peer addresses, this one included; the same list on each.
+    /// Found a cluster with the servers at these peer addresses, this one included; the same list on each.
     #[arg(long, value_name = "HOST:PORT,…", conflicts_with = "join")]
     found: Option<String>,
     /// Enter the living cluster that one of these peer addresses belongs to.
@@ -89,6 +92,7 @@ impl Arguments {
         }
         let flags = [
             ("--data", "node.data_dir", &self.data),
+            ("--shards", "node.shards", &self.shards),
             ("--listen-redis", "node.listen_redis", &self.listen_redis),
             ("--listen-cluster", "node.listen_cluster", &self.listen_cluster),
             ("--listen-http", "node.listen_http", &self.listen_http),
@@ -154,17 +158,18 @@ mod tests {
     #[test]
     fn flags_reach_the_configuration() {
         let config = load(
-            "--data d --listen-http 127.0.0.1:1 --listen-redis 127.0.0.1:2 --listen-cluster 127.0.0.1:3 \
-             --listen-peer 127.0.0.1:4 --advertise h --found a:1,b:2 --dc D --zone Z --weight 7 --engine memory \
-             --namespace carts:conflict=siblings,sloppy=false --set node.operations_max=5 --dev-faults",
+            "--data d --listen-http 127.0.0.1:1 --listen-redis 127.0.0.1:2 --listen-cluster 127.0.0.1:30 \
+             --listen-peer 127.0.0.1:40 --advertise h --found a:1,b:2 --dc D --zone Z --weight 7 --engine memory \
+             --namespace carts:conflict=siblings,sloppy=false --set node.operations_max=5 --shards 2 --dev-faults",
         )
         .unwrap();
         let node = &config.node;
         assert_eq!(node.data_dir.to_str(), Some("d"));
         let ports = [node.listen_http, node.listen_redis, node.listen_cluster, node.listen_peer];
-        assert_eq!(ports.map(|address| address.port()), [1, 2, 3, 4]);
+        assert_eq!(ports.map(|address| address.port()), [1, 2, 30, 40]);
         assert_eq!((node.advertise_client.as_str(), node.advertise_peer.as_str()), ("h", "h"));
         assert_eq!(node.found, ["a:1", "b:2"]);
+        assert_eq!((node.shards, node.founding_members()), (2, 4));
         assert_eq!((node.dc.as_str(), node.zone.as_str(), node.weight), ("D", "Z", 7));
         assert_eq!((node.operations_max, node.experiments), (5, true));
         assert_eq!(config.cluster.namespaces[0].name, "carts");

@@ -31,6 +31,8 @@ const PORTS: [(&str, u16); 4] =
 /// A cluster that ends with the test. Every node has a loopback address of its own, so ports need no search.
 struct Cluster {
     network: [u8; 2],
+    /// Nodes in each server.
+    shards: u8,
     data: tempfile::TempDir,
     running: [Option<Child>; NODES],
 }
@@ -45,11 +47,12 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
-    fn start() -> Self {
+    fn start(shards: u8) -> Self {
         let pid = std::process::id().to_be_bytes();
         let data = tempfile::tempdir().unwrap();
-        // The last two bytes tell test runs apart; 127.0.x.x is where others may listen.
-        let mut cluster = Self { network: [pid[3] | 1, pid[2]], data, running: Default::default() };
+        // Process and shards tell clusters that run at once apart; 127.0.x.x is where others may listen.
+        let network = [pid[3] | 1, pid[2] ^ (shards << 6)];
+        let mut cluster = Self { network, shards, data, running: Default::default() };
         for node in 0..NODES {
             cluster.launch(node);
         }
@@ -82,6 +85,7 @@ impl Cluster {
             command.env_remove(name);
         }
         command.arg("server").arg("--data").arg(&directory).args(["--found", &found.join(",")]);
+        command.args(["--shards", &self.shards.to_string()]);
         for (what, _) in PORTS {
             command.args([format!("--listen-{what}"), self.at(node, what).to_string()]);
         }
@@ -271,7 +275,15 @@ fn disturb(cluster: &mut Cluster, clients: &Clients) -> Vec<String> {
 
 #[test]
 fn a_kill_loses_nothing_and_a_gentle_stop_fails_nothing() {
-    let mut cluster = Cluster::start();
+    play(Cluster::start(1));
+}
+
+#[test]
+fn so_it_is_with_servers_of_two_nodes() {
+    play(Cluster::start(2));
+}
+
+fn play(mut cluster: Cluster) {
     let nodes: Vec<_> = (0..NODES).map(|node| cluster.at(node, "redis")).collect();
     let clients = Clients::default();
     let failed = std::thread::scope(|scope| {

@@ -64,6 +64,29 @@ fn copies_are_balanced_from_3_to_100_nodes() {
     }
 }
 
+/// A server of several nodes is one machine: however many it has, it never holds two copies of a key, nor stands in for
+/// itself.
+#[test]
+fn nodes_of_a_machine_never_share_a_key_while_there_are_enough_machines() {
+    for (machines, shards) in [(3, 2), (3, 4), (4, 8), (5, 3), (20, 2)] {
+        let on = |index| MachineId(index / shards + 1);
+        let mut members = members(machines * shards, 1, |_| 100);
+        members.iter_mut().zip(0..).for_each(|(member, index)| member.machine = on(index));
+        let ring = Ring::found(PartitionCount::DEFAULT, members, 3).unwrap();
+        assert_eq!(ring.machines(), usize::try_from(machines).unwrap());
+        for partition in ring.partitions().all() {
+            let machine = |node| ring.member(node).unwrap().machine;
+            let owners: BTreeSet<_> = ring.owners_of(partition, 3).map(machine).collect();
+            assert_eq!(owners.len(), 3, "{machines} machines of {shards}: {partition:?}");
+            let stand_ins: Vec<_> = ring.stand_ins_of(partition, 3).map(machine).collect();
+            assert!(stand_ins.iter().all(|machine| !owners.contains(machine)));
+            assert_eq!(stand_ins.len(), usize::try_from(machines).unwrap().min(32) - 3);
+        }
+        let hottest = hottest_over_mean(&ring, 3);
+        assert!(hottest <= 1.05, "{machines} machines of {shards}: {hottest}");
+    }
+}
+
 #[test]
 fn copies_keep_to_distinct_zones_where_there_are_three() {
     for count in [3, 6, 9, 30, 99] {

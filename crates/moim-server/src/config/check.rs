@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use moim_core::quorum::{COPIES_MAX, Level};
 use moim_node::namespace::PAIR_BYTES_MAX;
 
-use super::{Config, ConfigError, NodeConfig, memory};
+use super::{Config, ConfigError, NodeConfig, memory, shards};
 
 /// Bytes of a name that travels in a hello.
 const TEXT_BYTES_MAX: usize = 255;
@@ -20,6 +20,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     check_cluster(config)?;
     check_namespaces(config)?;
     check_node(&config.node)?;
+    shards::check(&config.node)?;
     memory::check(&config.node)?;
     check_times(&config.node)?;
     check_reach(&config.node)?;
@@ -152,20 +153,6 @@ fn check_reach(node: &NodeConfig) -> Result<(), ConfigError> {
             "node.advertise_peer",
             "listening on every address does not say at which one other nodes reach this node: set it (--advertise)",
         );
-    }
-    for (at, address) in node.found.iter().enumerate() {
-        if !address
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-        {
-            return fail(
-                "node.found",
-                format!("'{address}' is no peer address: host:port is expected"),
-            );
-        }
-        if node.found[..at].contains(address) {
-            return fail("node.found", format!("'{address}' is there twice"));
-        }
     }
     Ok(())
 }

@@ -111,7 +111,11 @@ pub(super) const KEYS: &[Key<Config>] = &[
     ),
     key!(
         node.data_dir,
-        "Everything that this node keeps: identity, lock and data. One directory a node, never copied to another."
+        "Everything that this server keeps: identity, lock and data. One directory a server, never copied to another."
+    ),
+    key!(
+        node.shards,
+        "Nodes in this server, each with a loop, an engine and a share of the data of its own; at most one a core. They share the machine (copies never meet on it), memory, weight and the ports for Redis and HTTP; listen_cluster and listen_peer are the first of as many ports. Fixed when data_dir is made."
     ),
     key!(
         node.engine,
@@ -145,7 +149,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     ),
     key!(
         node.found,
-        "Peer addresses (host:port) of all nodes that found the cluster, this one included: the same list on each. Empty: a cluster of one. Not read once there is a cluster."
+        "Peer addresses (host:port) of all servers that found the cluster, this one included: the same list on each. Each is taken to have as many shards as this one; if they differ, say all of its ports (host:8379-8382). Empty: a cluster of one. Not read once there is a cluster."
     ),
     key!(
         node.join,
@@ -155,7 +159,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(node.dc, "Data centre."),
     key!(
         node.weight,
-        "Capacity relative to other nodes: the share of data is in proportion to it. At least 1."
+        "Capacity relative to other servers: the share of data is in proportion to it. At least 1 for each shard."
     ),
     key!(
         node.machine_id,
@@ -169,7 +173,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(node.allow_insecure, "Lets this node listen beyond this machine without a password."),
     key!(
         node.memory_bytes,
-        "What this node keeps in memory, all together: the next five keys share it with clients' buffers (a sixteenth) and everything else (an eighth). At least 67108864."
+        "What this server keeps in memory, all together: the next five keys share it with clients' buffers (a sixteenth) and everything else (an eighth). Its shards have equal parts of each. At least 67108864 for each shard."
     ),
     key!(
         node.cache_bytes,

@@ -41,7 +41,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The budget that a configuration states.
+    /// The budget that a configuration states: for all of it as one.
     pub fn of(node: &NodeConfig) -> Self {
         let set = [
             node.cache_bytes,
@@ -85,11 +85,13 @@ impl Memory {
     }
 }
 
-pub(super) fn check(node: &NodeConfig) -> Result<(), ConfigError> {
-    if node.memory_bytes < MEMORY_BYTES_MIN {
-        let least = format!("must be at least {MEMORY_BYTES_MIN}");
+pub(super) fn check(server: &NodeConfig) -> Result<(), ConfigError> {
+    let least = MEMORY_BYTES_MIN * u64::from(server.shards);
+    if server.memory_bytes < least {
+        let least = format!("must be at least {least}");
         return Err(ConfigError::new("node.memory_bytes", least));
     }
+    let node = &server.of_shard(0);
     let set =
         [node.cache_bytes, node.block_cache_bytes, node.unsynced_bytes_max, node.tasks_bytes_max];
     let sum = set.iter().fold(0_u64, |sum, &part| sum.saturating_add(part));

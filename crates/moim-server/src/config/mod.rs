@@ -11,6 +11,7 @@ mod memory;
 mod namespaces;
 mod print;
 mod setting;
+mod shards;
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,7 @@ pub struct ClusterConfig {
 #[expect(missing_docs, reason = "the list of keys documents them, and prints it")]
 pub struct NodeConfig {
     pub data_dir: PathBuf,
+    pub shards: u32,
     pub engine: EngineKind,
     pub durability: DurabilityKind,
     pub durability_interval_ms: u32,
@@ -122,6 +124,7 @@ impl Default for NodeConfig {
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
             data_dir: PathBuf::from("moim-data"),
+            shards: 1,
             engine: EngineKind::RocksDb,
             durability: DurabilityKind::Sync,
             durability_interval_ms: 1_000,

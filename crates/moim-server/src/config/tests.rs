@@ -145,7 +145,10 @@ fn wrong_values_say_what_is_expected() {
             "durability = \"none\": 'sync', 'interval' or 'os' is expected",
         ),
         ("[node]\ndurability_interval_ms = 0", "node.durability_interval_ms: must be 1 to 60000"),
-        ("[node]\nfound = ['a']", "node.found: 'a' is no peer address: host:port is expected"),
+        (
+            "[node]\nfound = ['a']",
+            "node.found: 'a' is no peer address: host:port is expected, or host:first-last for its shards",
+        ),
         ("[node]\nfound = ['a:1', 'a:1']", "node.found: 'a:1' is there twice"),
     ] {
         assert_eq!(refused(text), error);
@@ -219,7 +222,7 @@ fn nobody_listens_to_the_world_by_accident() {
 
 #[test]
 fn every_number_has_its_unit_in_its_name() {
-    let plain = ["partitions", "n", "weight"];
+    let plain = ["partitions", "n", "weight", "shards"];
     for key in KEYS {
         if key.show(&Config::default()).is_integer() && !plain.contains(&key.name) {
             let unit =

@@ -1,5 +1,6 @@
 //! `/v1/status`, `/v1/nodes`, `/v1/tasks`: the cluster as this node sees it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -13,6 +14,7 @@ use moim_storage::Figures;
 use super::document::{self, Addresses, Local, Nodes, Status, Task, Tasks};
 use super::failure;
 use super::metrics;
+use super::neighbours;
 use super::problem::{Kind, Refusal};
 use super::query::Query;
 use super::reply::{self, Answer};
@@ -23,14 +25,36 @@ use super::site::Site;
 const TASKS_MAX: usize = 1_000;
 
 /// Answers a request for the cluster at a glance.
-pub(super) async fn status(site: &Site, request: &Parts) -> Answer {
+pub(super) async fn status(site: &Rc<Site>, request: &Parts) -> Answer {
     Query::parse(request.uri.query(), &[])?;
-    let local = local(site, &engine_figures(site).await?);
+    let shards = neighbours::everywhere(site, |site| async move { shard(&site).await }).await;
+    let shards = shards.into_iter().flatten().collect::<Result<Vec<_>, _>>()?;
     let uptime_ms = u64::try_from(site.context.started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut status = site.context.handle.view(glance);
     status.uptime_ms = uptime_ms;
-    status.local = local;
+    let number = site.context.shard.number();
+    if let Some(own) = shards.iter().find(|shard| shard.shard == number) {
+        status.local = own.local.clone();
+    }
+    if let Some(waiting) = shards.iter().find(|shard| !shard.ready).filter(|_| status.ready) {
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        (status.ready, status.reason) = (false, Some(format!("shard {}: {reason}", waiting.shard)));
+    }
+    status.shards = shards;
     Ok(reply::json(&status))
+}
+
+/// What the node of this thread holds and does.
+async fn shard(site: &Site) -> Result<document::Shard, Refusal> {
+    let local = local(site, &engine_figures(site).await?);
+    let readiness = site.context.handle.readiness();
+    Ok(document::Shard {
+        shard: site.context.shard.number(),
+        node: site.context.handle.view(|node| node.info().member.node.to_string()),
+        ready: readiness.is_ok(),
+        reason: readiness.err().map(|failure| failure::waiting(&failure)),
+        local,
+    })
 }
 
 /// The engine's figures; gathering them may block, so it happens on another thread.

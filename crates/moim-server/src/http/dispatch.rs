@@ -13,7 +13,7 @@ use super::query::Query;
 use super::reply::{self, Answer, Reply};
 use super::routes::{self, Page, Route};
 use super::site::Site;
-use super::{batch, cluster, dashboard, health, keys, namespaces, repair, ring, value};
+use super::{batch, cluster, dashboard, health, keys, namespaces, neighbours, repair, ring, value};
 
 /// Answers one request.
 pub(super) async fn answer(site: &Rc<Site>, request: Request<Incoming>) -> Reply {
@@ -110,18 +110,17 @@ async fn handle(
         Page::Batch => batch::answer(site, request, body).await,
         Page::Namespaces => namespaces::all(site, request),
         Page::Namespace => namespaces::one(site, request, path),
-        Page::Status => cluster::status(site, request).await,
-        Page::Nodes => cluster::nodes(site, request),
+        Page::Status | Page::Nodes | Page::Tasks | Page::Repair => {
+            view_anywhere(site, route.page, request).await
+        }
         Page::Ring => ring::table(site, request),
         Page::KeyOwners => ring::key_owners(site, request, path).await,
-        Page::Tasks => cluster::tasks(site, request),
-        Page::Repair => repair::answer(site, request).await,
-        Page::Cut => cut(site, request, true),
-        Page::Heal => cut(site, request, false),
-        Page::SlowDisk => slow_disk(site, request),
+        Page::Cut => cut(site, request, true).await,
+        Page::Heal => cut(site, request, false).await,
+        Page::SlowDisk => slow_disk(site, request).await,
         Page::Metrics => health::figures(site, request).await,
         Page::Health => Ok(health::alive()),
-        Page::Ready => health::ready(site),
+        Page::Ready => health::ready(site).await,
         Page::OpenApi => Ok(dashboard::openapi()),
         Page::Dashboard => Ok(dashboard::page(site)),
         Page::DashboardStyle => Ok(dashboard::style()),
@@ -129,17 +128,48 @@ async fn handle(
     }
 }
 
-fn cut(site: &Site, request: &Parts, away: bool) -> Answer {
+/// A view of one node: of this one, or of the node of this server that is named.
+async fn view_anywhere(site: &Rc<Site>, page: Page, request: &Parts) -> Answer {
+    let Some((number, request)) = neighbours::addressee(site, request)? else {
+        return view(site, page, request).await;
+    };
+    let asked =
+        neighbours::at(site, number, move |site| async move { view(&site, page, &request).await });
+    asked.await.unwrap_or_else(|| Err(neighbours::silent(number)))
+}
+
+async fn view(site: &Rc<Site>, page: Page, request: &Parts) -> Answer {
+    match page {
+        Page::Status => cluster::status(site, request).await,
+        Page::Nodes => cluster::nodes(site, request),
+        Page::Tasks => cluster::tasks(site, request),
+        Page::Repair => repair::answer(site, request).await,
+        _ => Err(no_such_path()),
+    }
+}
+
+/// Cuts all nodes of this server off from those of others, or ends that.
+async fn cut(site: &Rc<Site>, request: &Parts, away: bool) -> Answer {
     assert_eq!(request.method, Method::POST, "the table of routes takes nothing else");
     Query::parse(request.uri.query(), &[])?;
-    let hooks = site.context.experiments.as_ref().ok_or_else(no_such_path)?;
-    (hooks.cut)(away);
+    let cut = neighbours::everywhere(site, move |site| async move {
+        let hooks = site.context.experiments.as_ref().ok_or_else(no_such_path)?;
+        (hooks.cut)(away);
+        Ok::<(), Refusal>(())
+    });
+    cut.await.into_iter().flatten().collect::<Result<Vec<()>, _>>()?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
-fn slow_disk(site: &Site, request: &Parts) -> Answer {
+/// Makes the disks of all nodes of this server slow, or as fast as they are.
+async fn slow_disk(site: &Rc<Site>, request: &Parts) -> Answer {
     let query = Query::parse(request.uri.query(), &["read", "commit"])?;
-    let hooks = site.context.experiments.as_ref().ok_or_else(no_such_path)?;
-    (hooks.slow_disk)(query.delay_ms("read")?, query.delay_ms("commit")?);
+    let (read_ms, commit_ms) = (query.delay_ms("read")?, query.delay_ms("commit")?);
+    let slowed = neighbours::everywhere(site, move |site| async move {
+        let hooks = site.context.experiments.as_ref().ok_or_else(no_such_path)?;
+        (hooks.slow_disk)(read_ms, commit_ms);
+        Ok::<(), Refusal>(())
+    });
+    slowed.await.into_iter().flatten().collect::<Result<Vec<()>, _>>()?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }

@@ -1,5 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`: for those who watch from outside.
 
+use std::rc::Rc;
+
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 use moim_node::Node;
@@ -8,6 +10,8 @@ use moim_node::views::{MemberState, MemberView};
 
 use super::cluster::engine_figures;
 use super::metrics::{self, Metric, MetricKind, Sample, count};
+use super::neighbours;
+use super::problem::Refusal;
 use super::query::Query;
 use super::reply::{self, Answer, Reply};
 use super::site::Site;
@@ -19,21 +23,45 @@ pub(super) fn alive() -> Reply {
     reply::body(StatusCode::OK, TEXT, "alive\n")
 }
 
-/// Whether the node serves. It does not depend on other nodes once the cluster is founded: one bad node must not take
+/// Whether all nodes of this server serve. It does not depend on other nodes once the cluster is founded: one bad node must not take
 /// all the others out of a load balancer.
-pub(super) fn ready(site: &Site) -> Answer {
-    match site.context.handle.readiness() {
-        Ok(()) => Ok(reply::body(StatusCode::OK, TEXT, "ready\n")),
-        Err(failure) => Err(site.refuse(&failure, Intent::Read)),
+pub(super) async fn ready(site: &Rc<Site>) -> Answer {
+    let readiness = neighbours::everywhere(site, |site| async move {
+        let readiness = site.context.handle.readiness();
+        readiness.map_err(|failure| site.refuse(&failure, Intent::Read))
+    });
+    for (number, readiness) in readiness.await.into_iter().enumerate() {
+        readiness.ok_or_else(|| neighbours::silent(number))??;
     }
+    Ok(reply::body(StatusCode::OK, TEXT, "ready\n"))
 }
 
-/// All figures.
-pub(super) async fn figures(site: &Site, request: &Parts) -> Answer {
+/// All figures, of all nodes of this server.
+pub(super) async fn figures(site: &Rc<Site>, request: &Parts) -> Answer {
     Query::parse(request.uri.query(), &[])?;
     let _room = site.gather()?;
+    let mut all = vec![build(), uptime(site)];
+    let several = site.context.shard.count() > 1;
+    let shards = neighbours::everywhere(site, |site| async move { of_shard(&site).await }).await;
+    for (number, metrics) in shards.into_iter().enumerate() {
+        // One that does not run has none.
+        let Some((node, metrics)) = metrics.transpose()? else { continue };
+        let labels = several.then(|| [("shard", number.to_string()), ("node", node)]);
+        metrics::merge(&mut all, metrics, labels.as_ref().map_or(&[], |labels| labels.as_slice()));
+    }
+    all.extend(traffic(site));
+    all.extend(metrics::of_process());
+    Ok(reply::body(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        metrics::print(&all),
+    ))
+}
+
+/// The figures of the node of this thread, and its id.
+async fn of_shard(site: &Site) -> Result<(String, Vec<Metric>), Refusal> {
     let engine = engine_figures(site).await?;
-    let mut all = vec![build(), ready_gauge(site), uptime(site)];
+    let mut all = vec![ready_gauge(site)];
     all.extend(metrics::of_node(&site.context.handle.view(Node::figures)));
     all.extend(metrics::of_freshness(&site.context.handle.view(Node::freshness)));
     all.extend(metrics::of_pace(&site.context.handle.view(Node::pace)));
@@ -43,13 +71,7 @@ pub(super) async fn figures(site: &Site, request: &Parts) -> Answer {
     all.extend(members(site));
     all.extend(metrics::of_engine(&engine));
     all.extend((site.context.front_figures)());
-    all.extend(traffic(site));
-    all.extend(metrics::of_process());
-    Ok(reply::body(
-        StatusCode::OK,
-        "text/plain; version=0.0.4; charset=utf-8",
-        metrics::print(&all),
-    ))
+    Ok((site.context.handle.view(|node| node.info().member.node.to_string()), all))
 }
 
 fn build() -> Metric {

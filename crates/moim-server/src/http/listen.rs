@@ -8,11 +8,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::dispatch;
+use super::neighbours::{self, Errand};
 use super::patience::Patient;
 use super::settings::Settings;
 use super::site::{Context, Site};
@@ -27,18 +28,41 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConn
     {\"type\":\"urn:moim:problem:overloaded\",\"title\":\"The node has too much to do\",\"status\":503,\
     \"detail\":\"the limit of HTTP connections is reached: try again\"}";
 
-/// Serves HTTP on `listener` until `stop` is ready, then lets running requests end for a moment.
+/// Where requests come from.
+pub(crate) struct Requests {
+    /// The port, which the first node of a server has.
+    pub(crate) listener: Option<TcpListener>,
+    /// What it asks the others.
+    pub(crate) errands: mpsc::Receiver<Errand>,
+}
+
+/// Serves HTTP until `stop` is ready, then lets running requests end for a moment.
 ///
 /// Must run inside a [`tokio::task::LocalSet`]: nothing here leaves the thread of its node.
-pub async fn serve(listener: TcpListener, context: Rc<Context>, stop: impl Future<Output = ()>) {
+pub(crate) async fn serve(
+    requests: Requests,
+    context: Rc<Context>,
+    stop: impl Future<Output = ()>,
+) {
     let site = Rc::new(Site::new(context));
     let sampler = sampler(Rc::clone(&site));
     let (stopping, stopped) = watch::channel(false);
+    let Requests { listener, errands } = requests;
+    let accept = async {
+        match listener {
+            Some(listener) => {
+                accept_forever(listener, "HTTP", |stream| admit(&site, stream, stopped.clone()))
+                    .await;
+            }
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         // Whoever stops this has shut the port, which is no reason for a complaint.
         biased;
         () = stop => {}
-        () = accept_forever(listener, "HTTP", |stream| admit(&site, stream, stopped.clone())) => {}
+        () = accept => {}
+        () = neighbours::run(&site, errands) => {}
     }
     drop(stopped);
     sampler.abort();

@@ -7,6 +7,7 @@
 //! | `routes`, `dispatch` | which paths there are, and who answers them |
 //! | `value`, `keys`, `batch` | keys and values |
 //! | `cluster`, `ring`, `namespaces`, `repair` | the cluster's state |
+//! | `neighbours` | what only the other nodes of this server know |
 //! | [`metrics`], `health`, `dashboard` | for machines and people who watch |
 //! | `problem`, `failure` | every error (RFC 9457), and the one table from a node's failures |
 //! | [`document`] | the JSON that travels; the command line reads the same types |
@@ -30,6 +31,7 @@ mod keys;
 mod listen;
 pub mod metrics;
 mod namespaces;
+mod neighbours;
 mod operation;
 mod patience;
 mod percent;
@@ -46,7 +48,8 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use listen::serve;
+pub(crate) use listen::{Requests, serve};
+pub(crate) use neighbours::Errand;
 pub use percent::encode as percent_encode;
 pub use settings::Settings;
 pub use site::{Context, Experiments};

@@ -14,6 +14,7 @@ use super::metrics::{Histogram, Metric, Rates, Totals};
 use super::problem::{Kind, Refusal};
 use super::settings::Settings;
 use crate::NodeHandle;
+use crate::shards::Shard;
 
 /// What the HTTP server works on.
 pub struct Context {
@@ -33,6 +34,8 @@ pub struct Context {
     pub settings: Settings,
     /// Only servers started for experiments have them; without them the paths `/v1/dev/…` do not exist.
     pub experiments: Option<Experiments>,
+    /// Where the other nodes of this server are found.
+    pub(crate) shard: Shard,
 }
 
 /// What goes wrong on request.
@@ -51,7 +54,7 @@ impl std::fmt::Debug for Context {
 }
 
 /// The context, and what the HTTP server remembers.
-pub(super) struct Site {
+pub(crate) struct Site {
     pub(super) context: Rc<Context>,
     pub(super) traffic: Traffic,
     pub(super) rates: RefCell<Rates>,
@@ -127,12 +130,15 @@ impl Site {
         })
     }
 
-    /// HTTP addresses of all members, this one included.
+    /// HTTP addresses of all members, this one included; nodes of one server have the same.
     pub(super) fn http_addresses(&self) -> Vec<String> {
-        self.context.handle.view(|node| {
+        let mut addresses: Vec<String> = self.context.handle.view(|node| {
             let members = node.record().map(|record| record.members.as_slice()).unwrap_or_default();
             let others = members.iter().map(|member| member.http_address.clone());
             others.chain([node.info().http_address.clone()]).collect()
-        })
+        });
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
     }
 }

@@ -26,7 +26,7 @@ const STABLE: Duration = Duration::from_secs(1);
 enum Attempt {
     /// There is a link to this node now, or there was one already.
     Linked(NodeId),
-    /// The address is this node's own.
+    /// The address is this server's own.
     Own,
     Failed(String),
 }
@@ -44,11 +44,17 @@ impl Links {
             wanted
         });
         for (address, peer) in addresses {
-            if !dialers.contains_key(address) && *peer != Some(self.own) {
+            let within = peer.is_some_and(|peer| self.is_within(peer));
+            if !dialers.contains_key(address) && !within {
                 let task = Rc::clone(self).dial_forever(address.clone(), *peer);
                 dialers.insert(address.clone(), tokio::task::spawn_local(task).abort_handle());
             }
         }
+    }
+
+    /// Whether a node is this one or another of its server, which is not dialed.
+    fn is_within(&self, node: NodeId) -> bool {
+        node == self.own || self.neighbour(node).is_some()
     }
 
     async fn dial_forever(self: Rc<Self>, address: String, mut peer: Option<NodeId>) {
@@ -131,7 +137,8 @@ impl Links {
         theirs: Hello,
     ) -> Result<Attempt, hello::HelloError> {
         let node = theirs.info.member.node;
-        if node == self.own && theirs.run == self.run {
+        let own = node == self.own && theirs.run == self.run;
+        if own || self.neighbour(node).is_some() {
             return Ok(Attempt::Own);
         }
         if self.is_cut.get() {

@@ -21,12 +21,13 @@ mod dial;
 mod frames;
 mod hello;
 mod link;
+mod local;
 mod log;
 
 #[cfg(test)]
 mod tests;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -43,9 +44,11 @@ use tracing::{debug, info, warn};
 
 use self::backoff::Random;
 use self::link::{Link, LinkId};
+use self::local::Local;
 use self::log::LogLimit;
 use crate::figures::LinkFigures;
 use crate::inbox::Inbox;
+use crate::shards::Shard;
 
 /// A connection on which nothing arrives for this long is given up. Nodes ping a silent peer every
 /// `ping_interval_ms`, so many pings have then gone unanswered.
@@ -70,6 +73,8 @@ pub(crate) struct Links {
     hello: Box<dyn Fn() -> Hello>,
     inbox: Rc<Inbox>,
     peers: RefCell<BTreeMap<NodeId, Rc<Link>>>,
+    /// The other nodes of this server, if there are any.
+    local: OnceCell<Local>,
     /// Links with something to write at the end of this pass.
     dirty: RefCell<Vec<Rc<Link>>>,
     /// Wakes dialers: a link is gone.
@@ -114,6 +119,7 @@ impl Links {
             hello: Box::new(hello),
             inbox,
             peers: RefCell::default(),
+            local: OnceCell::new(),
             dirty: RefCell::default(),
             lost: Notify::new(),
             refused: RefCell::default(),
@@ -128,8 +134,18 @@ impl Links {
         })
     }
 
+    /// From now on the other nodes of this server are reached within the process. Said before anything is sent.
+    pub(crate) fn share(&self, shard: Shard) {
+        if shard.count() > 1 {
+            self.local.set(Local::new(shard, self.own)).expect("it is said once");
+        }
+    }
+
     /// Puts a message into the out buffer of a peer. Dropped if there is no link: the node has been told.
     pub(crate) fn send(&self, peer: NodeId, message: &Message) {
+        if let Some((local, number)) = self.neighbour(peer) {
+            return local.push(number, message);
+        }
         let Some(link) = self.peers.borrow().get(&peer).cloned() else { return };
         match link.push(message) {
             Ok(true) => self.dirty.borrow_mut().push(link),
@@ -151,13 +167,31 @@ impl Links {
         let mut kept = dirty;
         kept.clear();
         self.dirty.replace(kept);
+        if let Some(local) = self.local.get() {
+            local.flush();
+        }
+    }
+
+    /// Another node of this server, and its number, if this is one.
+    fn neighbour(&self, node: NodeId) -> Option<(&Local, usize)> {
+        let local = self.local.get()?;
+        Some((local, local.find(node)?))
+    }
+
+    /// Links this node with those of its server whose link has ended. Runs for ever.
+    pub(crate) async fn meet_neighbours(self: Rc<Self>) {
+        while let Some(local) = self.local.get() {
+            tokio::time::sleep(local::MEET_EVERY).await;
+            local.shard.connect();
+        }
     }
 
     /// What went over the links.
     pub(crate) fn figures(&self) -> LinkFigures {
         let peers = self.peers.borrow();
         LinkFigures {
-            links: peers.len(),
+            links: peers.len() + self.local.get().map_or(0, Local::links),
+            local_messages: self.local.get().map_or(0, Local::sent),
             connects: self.next_link.get() - 1,
             sent_bytes: self.sent_bytes.get(),
             received_bytes: self.received_bytes.get(),
@@ -172,6 +206,9 @@ impl Links {
 
     /// Dials the members of this record from now on.
     pub(crate) fn adopt(self: &Rc<Self>, record: &Record) {
+        if let Some(local) = self.local.get() {
+            local.shard.introduce((self.hello)());
+        }
         let address = |info: &MemberInfo| (info.peer_address.clone(), Some(info.member.node));
         self.dial(&record.members.iter().map(address).collect::<Vec<_>>());
     }
@@ -181,6 +218,9 @@ impl Links {
         self.refuse(peer);
         if self.log.borrow_mut().admits(&format!("peer {peer}"), why) {
             warn!(%peer, "turned away: {why}");
+        }
+        if let Some((local, number)) = self.neighbour(peer) {
+            return local.shard.refuse(number, why);
         }
         let link = self.peers.borrow().get(&peer).cloned();
         if let Some(link) = link {

@@ -19,6 +19,7 @@ use super::store::Store;
 use super::worker;
 use crate::NodeHandle;
 use crate::memory::Ledger;
+use crate::shards::Shard;
 
 /// Buffers kept for connections that have something to say; idle ones hold none.
 const POOL_BUFFERS_MAX: usize = 64;
@@ -50,6 +51,8 @@ pub struct Front {
     pub(crate) scripts: RefCell<Scripts>,
     /// What the node's parts keep in memory, once the server has said where to look.
     pub(crate) memory: OnceCell<Ledger>,
+    /// Which of the server's nodes this is, once the server has said so; without that, its only one.
+    pub(crate) shard: OnceCell<Shard>,
     pub(crate) started: Instant,
     /// Drawn at the start: tells runs of this process apart in `INFO`.
     pub(crate) run_id: u64,
@@ -79,6 +82,7 @@ impl Front {
             settings,
             scripts: RefCell::default(),
             memory: OnceCell::new(),
+            shard: OnceCell::new(),
             started: Instant::now(),
             run_id: chance,
             connections: RefCell::default(),
@@ -211,12 +215,27 @@ impl Front {
             self.count(|figures| figures.connections_refused += 1);
             return Some(Err(format!("-{refusal}\r\n")));
         }
-        let id = self.last_id.get() + 1;
-        self.last_id.set(id);
+        let id = self.next_id();
         let connection = Connection::new(self, id, port, (peer, local));
         self.connections.borrow_mut().insert(id, Rc::clone(&connection));
         self.count(|figures| figures.connections_accepted += 1);
         Some(Ok(Guest { connection }))
+    }
+
+    /// Ids of connections are those of the server: its nodes take turns with them.
+    fn next_id(&self) -> u64 {
+        let (number, count) = self.place();
+        let id = match self.last_id.get() {
+            0 => number + 1,
+            last => last + count,
+        };
+        self.last_id.set(id);
+        id
+    }
+
+    /// Which of the server's nodes this is, counted from 0, and how many there are.
+    pub(crate) fn place(&self) -> (u64, u64) {
+        self.shard.get().map_or((0, 1), |shard| (shard.number() as u64, shard.count() as u64))
     }
 
     /// A socket that cannot be set so still works, so failures are passed over.

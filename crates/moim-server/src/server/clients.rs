@@ -1,4 +1,8 @@
 //! The doors for clients: two Redis ports, which share a limit of connections, and HTTP.
+//!
+//! Of a server's nodes the first has the port of Redis clients, and deals their connections out, one each in turn. So
+//! that all have the same number, which a socket for each (`SO_REUSEPORT`) leaves to a hash of addresses; and only one
+//! process can have the port. It has the HTTP port as well, and asks the others for what they alone know.
 
 use std::cell::Cell;
 use std::net::{Shutdown, TcpListener};
@@ -6,29 +10,49 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use moim_node::membership::Hello;
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::accept::{self, accept_forever};
 use super::error::ServerError;
+use super::listeners::{Shared, again};
 use super::session::Session;
 use crate::config::Memory;
-use crate::http;
 use crate::http::metrics::{Metric, count};
+use crate::http::{self, Errand, Requests};
+use crate::inbox::Mailbox;
 use crate::memory::Ledger;
 use crate::resp::{Front, Port, RespSettings};
+use crate::shards::{ON_THEIR_WAY_MAX, Seat, Shard};
 
 /// How often it is looked whether all clients have gone.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Open doors.
 pub(super) struct Clients {
-    redis: [Door; 2],
+    redis: Vec<Door>,
     front: Rc<Front>,
     close_http: Rc<Notify>,
-    http: TcpListener,
+    http: Option<TcpListener>,
+}
+
+/// Where what the first node hands over arrives.
+pub(super) struct Desk {
+    clients: mpsc::Receiver<std::net::TcpStream>,
+    errands: mpsc::Receiver<Errand>,
+}
+
+impl Desk {
+    /// A desk, and how others reach it and its node.
+    pub(super) fn new(hello: Hello, mailbox: Arc<Mailbox>) -> (Self, Seat) {
+        let (clients, clients_arrive) = mpsc::channel(ON_THEIR_WAY_MAX);
+        let (errands, errands_arrive) = mpsc::channel(ON_THEIR_WAY_MAX);
+        let desk = Self { clients: clients_arrive, errands: errands_arrive };
+        (desk, Seat { hello, mailbox, clients, errands })
+    }
 }
 
 /// A port of Redis clients.
@@ -53,18 +77,12 @@ fn shut(listener: &TcpListener) {
     drop(SockRef::from(listener).shutdown(Shutdown::Both));
 }
 
-/// Another handle of the same socket.
-fn again(listener: &TcpListener) -> Result<TcpListener, ServerError> {
-    listener.try_clone().map_err(|error| ServerError::System { what: "use an open port", error })
-}
-
 impl Clients {
-    /// Lets clients in.
+    /// Lets clients in: at the node's own port, at those of all nodes if it has them, and over the desk.
     pub(super) fn open(
         session: &Session,
-        redis: TcpListener,
-        cluster: TcpListener,
-        http: TcpListener,
+        (shared, cluster): (Option<Shared>, TcpListener),
+        desk: Desk,
     ) -> Result<Self, ServerError> {
         let front = Front::new(session.handle.clone(), RespSettings::from(&session.config));
         let ledger = Ledger::new(
@@ -74,12 +92,16 @@ impl Clients {
             Rc::clone(&session.links),
         );
         front.memory.set(ledger.clone()).expect("it is said once");
+        front.shard.set(session.shard.clone()).expect("it is said once");
         let max = session.config.node.redis_connections_max;
         let room = Rc::new(Room { taken: Cell::new(0), max });
-        let doors = [
-            open_door(redis, Port::Plain, &front, &room)?,
-            open_door(cluster, Port::Cluster, &front, &room)?,
-        ];
+        let (redis, http) = shared.map(|shared| (shared.redis, shared.http)).unzip();
+        let mut doors = vec![open_door(cluster, "cluster", seated(Port::Cluster, &front, &room))?];
+        let serve = seated(Port::Plain, &front, &room);
+        if let Some(redis) = redis {
+            doors.push(open_door(redis, "redis", dealt_out(session.shard.clone(), serve.clone()))?);
+        }
+        spawn_local(receive(desk.clients, serve));
         let close_http = Rc::<Notify>::default();
         let closed = Rc::clone(&close_http);
         let counted = Rc::downgrade(&front);
@@ -88,8 +110,9 @@ impl Clients {
             ledger.metrics(clients)
         };
         let context = Rc::new(http_context(session, memory));
-        let serving = accept::adopt(again(&http)?)?;
-        spawn_local(http::serve(serving, context, async move { closed.notified().await }));
+        let serving = http.as_ref().map(|http| accept::adopt(again(http)?)).transpose()?;
+        let requests = Requests { listener: serving, errands: desk.errands };
+        spawn_local(http::serve(requests, context, async move { closed.notified().await }));
         Ok(Self { redis: doors, front, close_http, http })
     }
 
@@ -98,6 +121,8 @@ impl Clients {
     /// nothing. HTTP stays open meanwhile, for whoever asks whether this node is ready: it is not.
     pub(super) async fn part(&self, linger: Duration) {
         self.close_doors();
+        // Who was handed over before is let in first.
+        tokio::time::sleep(LOOK).await;
         self.front.part();
         let begun = Instant::now();
         while self.front.connections() > 0 && begun.elapsed() < linger {
@@ -113,12 +138,13 @@ impl Clients {
         self.close_http();
     }
 
-    fn close_doors(&self) {
+    /// Lets no Redis clients in any more.
+    pub(super) fn close_doors(&self) {
         self.redis.iter().for_each(Door::close);
     }
 
     fn close_http(&self) {
-        shut(&self.http);
+        self.http.iter().for_each(shut);
         self.close_http.notify_one();
     }
 }
@@ -130,18 +156,18 @@ struct Room {
 }
 
 /// A place in a room; given back when dropped.
-struct Seat(Rc<Room>);
+struct Place(Rc<Room>);
 
 impl Room {
-    fn seat(self: &Rc<Self>) -> Option<Seat> {
+    fn seat(self: &Rc<Self>) -> Option<Place> {
         (self.taken.get() < self.max).then(|| {
             self.taken.set(self.taken.get() + 1);
-            Seat(Rc::clone(self))
+            Place(Rc::clone(self))
         })
     }
 }
 
-impl Drop for Seat {
+impl Drop for Place {
     fn drop(&mut self) {
         self.0.taken.set(self.0.taken.get() - 1);
     }
@@ -149,17 +175,18 @@ impl Drop for Seat {
 
 fn open_door(
     listener: TcpListener,
-    port: Port,
-    front: &Rc<Front>,
-    room: &Rc<Room>,
+    name: &'static str,
+    serve: impl FnMut(TcpStream) + 'static,
 ) -> Result<Door, ServerError> {
     let accepted = accept::adopt(again(&listener)?)?;
+    let accepting = spawn_local(accept_forever(accepted, name, serve)).abort_handle();
+    Ok(Door { accepting, listener })
+}
+
+/// Serves connections as far as there is room.
+fn seated(port: Port, front: &Rc<Front>, room: &Rc<Room>) -> impl Fn(TcpStream) + Clone + 'static {
     let (front, room) = (Rc::clone(front), Rc::clone(room));
-    let name = match port {
-        Port::Plain => "redis",
-        Port::Cluster => "cluster",
-    };
-    let serve = move |stream: TcpStream| match room.seat() {
+    move |stream| match room.seat() {
         Some(seat) => {
             let front = Rc::clone(&front);
             spawn_local(async move {
@@ -168,9 +195,31 @@ fn open_door(
             });
         }
         None => refuse(stream),
-    };
-    let accepting = spawn_local(accept_forever(accepted, name, serve)).abort_handle();
-    Ok(Door { accepting, listener })
+    }
+}
+
+/// Gives every node of the server a connection in turn. One that cannot be handed over is served here.
+fn dealt_out(shard: Shard, serve: impl Fn(TcpStream)) -> impl Fn(TcpStream) {
+    let next = Cell::new(shard.number());
+    move |stream| {
+        let to = next.replace((next.get() + 1) % shard.count());
+        if to == shard.number() {
+            return serve(stream);
+        }
+        let kept = stream.into_std().and_then(|stream| match shard.hand_over(to, stream) {
+            Ok(()) => Ok(None),
+            Err(stream) => TcpStream::from_std(stream).map(Some),
+        });
+        // A connection that the event loop does not take has ended.
+        kept.ok().flatten().into_iter().for_each(&serve);
+    }
+}
+
+/// Serves what the first node hands over, for ever.
+async fn receive(mut clients: mpsc::Receiver<std::net::TcpStream>, serve: impl Fn(TcpStream)) {
+    while let Some(client) = clients.recv().await {
+        TcpStream::from_std(client).into_iter().for_each(&serve);
+    }
 }
 
 /// Says why, in Redis' words, and closes.
@@ -223,5 +272,6 @@ fn http_context(session: &Session, memory: impl Fn() -> Vec<Metric> + 'static) -
             ..http::Settings::default()
         },
         experiments: node.experiments.then_some(experiments),
+        shard: session.shard.clone(),
     }
 }

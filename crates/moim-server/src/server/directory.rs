@@ -15,9 +15,9 @@ use toml::Table;
 
 use super::error::ServerError;
 
-const LOCK_FILE: &str = "lock";
-const IDENTITY_FILE: &str = "identity.toml";
-const ENGINE_DIRECTORY: &str = "data";
+pub(super) const LOCK_FILE: &str = "lock";
+pub(super) const IDENTITY_FILE: &str = "identity.toml";
+pub(super) const ENGINE_DIRECTORY: &str = "data";
 
 const FORMAT_FILE: &str = "format.toml";
 
@@ -51,6 +51,11 @@ pub(super) struct Directory {
 impl Directory {
     /// Opens a directory, making it and its identity if need be.
     pub(super) fn open(path: &Path) -> Result<Self, ServerError> {
+        Self::open_on(path, None)
+    }
+
+    /// As [`Self::open`], on this machine if an identity is made.
+    pub(super) fn open_on(path: &Path, machine: Option<MachineId>) -> Result<Self, ServerError> {
         make(path)?;
         let lock = lock(&path.join(LOCK_FILE))?;
         let has_data = path.join(ENGINE_DIRECTORY).exists();
@@ -71,7 +76,7 @@ impl Directory {
             }
             Err(_missing) => {
                 is_emptied = false;
-                Identity::draw(path)?
+                Identity::draw(path, machine)?
             }
         };
         check_format(path)?;
@@ -108,11 +113,9 @@ impl Directory {
 }
 
 impl Identity {
-    fn draw(directory: &Path) -> Result<Self, ServerError> {
-        let draw = || {
-            getrandom::u64().map_err(|error| bad(directory, format!("no random identity: {error}")))
-        };
-        let identity = Self { node: NodeId(draw()?), machine: MachineId(draw()?) };
+    fn draw(directory: &Path, machine: Option<MachineId>) -> Result<Self, ServerError> {
+        let machine = machine.map_or_else(|| draw(directory).map(MachineId), Ok)?;
+        let identity = Self { node: NodeId(draw(directory)?), machine };
         write(directory, IDENTITY_FILE, &identity.text())?;
         Ok(identity)
     }
@@ -147,6 +150,11 @@ impl Identity {
     }
 }
 
+/// 64 random bits for an identity.
+pub(super) fn draw(directory: &Path) -> Result<u64, ServerError> {
+    getrandom::u64().map_err(|error| bad(directory, format!("no random identity: {error}")))
+}
+
 /// Refuses data that a newer program has written. Data of programs that wrote no version is of the first one.
 fn check_format(directory: &Path) -> Result<(), ServerError> {
     let path = directory.join(FORMAT_FILE);
@@ -177,7 +185,7 @@ fn check_format(directory: &Path) -> Result<(), ServerError> {
 }
 
 /// Writes a file that is there as a whole or not at all, durably.
-fn write(directory: &Path, name: &str, text: &str) -> Result<(), ServerError> {
+pub(super) fn write(directory: &Path, name: &str, text: &str) -> Result<(), ServerError> {
     let (new, path) = (directory.join(format!("{name}.new")), directory.join(name));
     let write = || {
         let mut file = File::create(&new)?;
@@ -190,7 +198,7 @@ fn write(directory: &Path, name: &str, text: &str) -> Result<(), ServerError> {
 }
 
 /// Makes a directory that only this user can read, durably.
-fn make(path: &Path) -> Result<(), ServerError> {
+pub(super) fn make(path: &Path) -> Result<(), ServerError> {
     let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| fault(path, &error))?;
@@ -200,7 +208,7 @@ fn make(path: &Path) -> Result<(), ServerError> {
     Ok(())
 }
 
-fn lock(path: &Path) -> Result<File, ServerError> {
+pub(super) fn lock(path: &Path) -> Result<File, ServerError> {
     let file = File::options().create(true).truncate(false).write(true).open(path);
     let file = file.map_err(|error| fault(path, &error))?;
     match file.try_lock() {
@@ -218,11 +226,11 @@ fn sync(directory: &Path) -> Result<(), ServerError> {
     File::open(directory).and_then(|file| file.sync_all()).map_err(|error| fault(directory, &error))
 }
 
-fn bad(path: &Path, what: impl Into<String>) -> ServerError {
+pub(super) fn bad(path: &Path, what: impl Into<String>) -> ServerError {
     ServerError::Directory { path: path.to_owned(), what: what.into() }
 }
 
-fn fault(path: &Path, error: &std::io::Error) -> ServerError {
+pub(super) fn fault(path: &Path, error: &std::io::Error) -> ServerError {
     bad(path, error.to_string())
 }
 

@@ -76,7 +76,7 @@ pub(super) fn renew(
 
 /// Whether there are other nodes that hold copies of what this one loses.
 pub(super) fn may_be_filled(config: &Config) -> bool {
-    config.node.found.len() > 1
+    config.node.has_others()
 }
 
 /// Closes an engine once nobody uses it any more; returns whether that is so.

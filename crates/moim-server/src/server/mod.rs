@@ -1,4 +1,4 @@
-//! A server from start to stop: configuration in, one node running on this thread, everything closed in order at the
+//! A server from start to stop: configuration in, its nodes running on a thread each, everything closed in order at the
 //! end.
 //!
 //! Order of starting: ports, data directory, identity, engine, node, peers, clients. Order of stopping: readiness is
@@ -9,65 +9,44 @@ mod clients;
 mod directory;
 mod engine;
 mod error;
+mod home;
 mod listeners;
+mod node;
 mod session;
 mod space;
+mod stopping;
 
 use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
-use moim_core::MachineId;
-use moim_core::ring::Member;
-use moim_node::keyspace::StoredTrees;
-use moim_node::membership::MemberInfo;
-use moim_node::options::Options;
-use moim_node::{Boot, keyspace};
-use moim_storage::{Engine, Family, PageLimit, StorageError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 pub use self::directory::DISK_FORMAT;
-use self::directory::Directory;
 pub use self::error::ServerError;
+use self::home::Home;
 pub use self::listeners::{Addresses, Listeners};
-use crate::config::{Config, Memory, NodeConfig};
+use self::node::ShardServer;
+pub use self::stopping::Stop;
+use self::stopping::{Bond, Stopping};
+use crate::config::Config;
+use crate::shards::Shards;
 
 /// The variable that says how fine the log is.
 const LOG_VARIABLE: &str = "MOIM_LOG";
 
-/// Sums read at once when the node begins: a megabyte or so.
-const TREES_PAGE_ENTRIES: usize = 16_384;
-
 /// A server whose ports and data are open, and which does not serve yet.
 pub struct Server {
-    config: Config,
-    listeners: Listeners,
-    engine: Arc<dyn Engine>,
-    // Dropped last: the lock is held until the engine is closed.
-    directory: Directory,
-}
-
-/// How a server is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// Clients are parted from, for `node.stop_linger_ms`; requests in progress may end, for `node.stop_timeout_ms`.
-    Gently,
-    /// At once, as if the process had been killed (but what was committed is synced).
-    AtOnce,
+    nodes: Vec<ShardServer>,
+    // Dropped last: it holds the lock of what they lie in.
+    _home: Option<std::fs::File>,
 }
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server")
-            .field("directory", &self.directory)
-            .field("listeners", &self.listeners)
-            .finish_non_exhaustive()
+        f.debug_struct("Server").field("addresses", &self.addresses()).finish_non_exhaustive()
     }
 }
 
@@ -156,14 +135,22 @@ impl Server {
 
     /// As [`Self::open`], with ports that are open already.
     pub fn with_listeners(config: Config, listeners: Listeners) -> Result<Self, ServerError> {
-        let mut directory = Directory::open(&config.node.data_dir)?;
-        let engine = engine::open(&config, &mut directory)?;
-        Ok(Self { config, listeners, engine, directory })
+        let Config { cluster, node } = config;
+        let home = Home::open(&node)?;
+        let (mut shared, own, addresses) = listeners.into_parts();
+        let mut nodes = Vec::new();
+        for ((directory, own), (shard, addresses)) in
+            home.directories.into_iter().zip(own).zip((0..).zip(addresses))
+        {
+            let config = Config { cluster: cluster.clone(), node: node.of_shard(shard) };
+            nodes.push(ShardServer::open(config, directory, (shared.take(), own), addresses)?);
+        }
+        Ok(Self { nodes, _home: home.lock })
     }
 
-    /// Where it listens.
+    /// Where its first node listens.
     pub fn addresses(&self) -> Addresses {
-        self.listeners.addresses()
+        self.nodes[0].addresses
     }
 
     /// Serves on a thread of its own.
@@ -177,137 +164,55 @@ impl Server {
         Ok(Running { addresses, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Serves on this thread until `stop` is ready. When its data turns out to be damaged, the node ends and begins
-    /// again with none, at the same addresses and under the same identity.
+    /// Serves until `stop` is ready, with the first node on this thread and each of the others on one of its own. When
+    /// one of them ends, all do.
     pub fn serve(self, stop: impl Future<Output = Stop>) -> Result<(), ServerError> {
-        let Self { config, listeners, mut engine, mut directory } = self;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime =
-            runtime.map_err(|error| ServerError::System { what: "start the event loop", error })?;
-        let mut stop = pin!(stop);
-        let ended = loop {
-            let parts = parts(&config, &listeners, &directory, &engine);
-            let ended = parts.and_then(|parts| {
-                // Tasks hold the disk, whose end waits for the last commit, and then nobody holds the engine.
-                LocalSet::new().block_on(&runtime, session::serve(parts, stop.as_mut()))
-            });
-            let Err(ServerError::Storage(StorageError::Corruption(what))) = ended else {
-                break ended;
-            };
-            if !engine::close(engine) {
-                return Err(ServerError::Crashed("a damaged engine stays in use".to_owned()));
+        let shards = Shards::new(self.nodes.iter().map(ShardServer::id).collect());
+        let stopping = Stopping::new();
+        let ended = std::thread::scope(|scope| {
+            // Whatever goes wrong here, those that run do not wait for ever.
+            let bond = Bond(&stopping);
+            let mut nodes = self.nodes.into_iter().enumerate();
+            let first = nodes.next();
+            let mut threads = Vec::new();
+            for (number, node) in nodes {
+                let (shard, stopping) = (shards.shard(number), &stopping);
+                let serve = move || {
+                    let _bond = Bond(stopping);
+                    node.serve(&shard, stopping, stopping.clone().told())
+                };
+                let thread = std::thread::Builder::new().name(format!("moim-node-{number}"));
+                let thread = thread.spawn_scoped(scope, serve);
+                threads.push(
+                    thread
+                        .map_err(|error| ServerError::System { what: "start a thread", error })?,
+                );
             }
-            engine = engine::renew(&config, &mut directory, what)?;
-        };
-        drop(runtime);
-        if !engine::close(engine) {
-            warn!("the storage engine is still in use and is closed by the end of the process");
-        }
-        drop(directory);
-        info!("stopped");
-        ended
-    }
-}
-
-/// What a session works on.
-fn parts(
-    config: &Config,
-    listeners: &Listeners,
-    directory: &Directory,
-    engine: &Arc<dyn Engine>,
-) -> Result<session::Parts, ServerError> {
-    Ok(session::Parts {
-        boot: boot(config, &listeners.addresses(), directory, &**engine)?,
-        listeners: listeners.duplicate()?,
-        set_aside: directory.set_aside(),
-        config: config.clone(),
-        engine: Arc::clone(engine),
-    })
-}
-
-/// What the node begins with.
-fn boot(
-    config: &Config,
-    addresses: &Addresses,
-    directory: &Directory,
-    engine: &dyn Engine,
-) -> Result<Boot, ServerError> {
-    let random = || {
-        getrandom::u64().map_err(|error| ServerError::System {
-            what: "draw random numbers",
-            error: std::io::Error::other(error.to_string()),
-        })
-    };
-    let namespaces = config.cluster.namespaces();
-    Ok(Boot {
-        info: info(&config.node, addresses, directory),
-        run: random()?,
-        seed: random()?,
-        stored_record: engine.get(Family::Meta, keyspace::META_RECORD)?,
-        stored_clock_bound: engine.get(Family::Meta, keyspace::META_CLOCK_BOUND)?,
-        stored_filling: engine.get(Family::Meta, keyspace::META_FILLING)?,
-        stored_trees: trees(engine)?,
-        stored_generation: engine.get(Family::Meta, keyspace::META_GENERATION)?,
-        stored_batch: engine.get(Family::Meta, keyspace::META_BATCH)?,
-        founding_members: config.node.found.len().max(1),
-        partitions: config.cluster.partitions,
-        namespaces: namespaces.expect("checked when the configuration was read"),
-        options: options(config),
-    })
-}
-
-/// The Merkle trees as the disk kept them, page by page.
-fn trees(engine: &dyn Engine) -> Result<StoredTrees, ServerError> {
-    let limit = PageLimit { entries_max: TREES_PAGE_ENTRIES, bytes_max: usize::MAX };
-    let mut trees = StoredTrees::default();
-    let mut from = Bytes::new();
-    loop {
-        let page = engine.scan(Family::Trees, &from..&keyspace::TREES_END, limit)?;
-        trees.add(&page.entries).map_err(|error| {
-            StorageError::Corruption(format!("the sums of what is stored cannot be read: {error}"))
+            let told = stopping.clone().told();
+            let stop = async {
+                tokio::select! {
+                    how = stop => how,
+                    how = told => how,
+                }
+            };
+            let first =
+                first.map(|(number, node)| node.serve(&shards.shard(number), &stopping, stop));
+            drop(bond);
+            let crashed = || ServerError::Crashed("its thread panicked".to_owned());
+            let others = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|_panic| Err(crashed())));
+            Ok::<Vec<_>, ServerError>(first.into_iter().chain(others).collect())
         })?;
-        let Some((last, _)) = page.entries.last().filter(|_| page.more) else { return Ok(trees) };
-        from = [&last[..], &[0]].concat().into();
+        info!("stopped");
+        outcome(ended)
     }
 }
 
-fn info(node: &NodeConfig, addresses: &Addresses, directory: &Directory) -> MemberInfo {
-    let machine =
-        u64::from_str_radix(&node.machine_id, 16).map_or(directory.identity.machine, MachineId);
-    let member = Member {
-        node: directory.identity.node,
-        machine,
-        zone: node.zone.clone(),
-        dc: node.dc.clone(),
-        weight: node.weight,
-    };
-    let mut info = MemberInfo {
-        member,
-        peer_address: String::new(),
-        redis_address: String::new(),
-        cluster_address: String::new(),
-        http_address: String::new(),
-    };
-    addresses.announce(node, &mut info);
-    info
-}
-
-fn options(config: &Config) -> Options {
-    let node = &config.node;
-    let memory = Memory::of(node);
-    Options {
-        request_timeout_ms: node.request_timeout_ms,
-        read_retry_ms: node.read_retry_ms,
-        ping_interval_ms: node.ping_interval_ms,
-        silence_ms: node.silence_ms,
-        max_clock_skew_ms: config.cluster.max_clock_skew_ms,
-        cache_bytes: memory.objects_bytes,
-        disk_used_percent_max: node.disk_used_percent_max,
-        unsynced_bytes_max: memory.unsynced_bytes,
-        operations_max: usize::try_from(node.operations_max).unwrap_or(usize::MAX),
-        tasks_bytes_max: memory.owed_bytes,
-        hints_bytes_max: node.hints_bytes_max,
-        stand_in_after_ms: node.stand_in_after_ms,
-        ..Options::default()
-    }
+/// The first error stands for all; the others are said.
+fn outcome(ended: Vec<Result<(), ServerError>>) -> Result<(), ServerError> {
+    let mut errors = ended.into_iter().filter_map(Result::err);
+    let first = errors.next();
+    errors.for_each(|other| error!("another node of this server ended badly: {other}"));
+    first.map_or(Ok(()), Err)
 }

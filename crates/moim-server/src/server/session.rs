@@ -1,4 +1,4 @@
-//! The time during which a server serves: everything that runs on the node's thread.
+//! The time during which a node serves: everything that runs on its thread.
 
 use std::future::Future;
 use std::net::TcpListener;
@@ -13,13 +13,13 @@ use tokio::task::{JoinError, JoinHandle, spawn_local};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::Stop;
 use super::accept::{self, accept_forever};
-use super::clients::Clients;
+use super::clients::{Clients, Desk};
 use super::engine;
 use super::error::ServerError;
-use super::listeners::Listeners;
+use super::listeners::{Own, Shared};
 use super::space::{self, Watched};
+use super::stopping::{Stop, Stopping};
 use crate::clock::Clock;
 use crate::config::{Config, DurabilityKind, EngineKind, Memory};
 use crate::disk::{Damage, Disk, Faults, Room, Slowness, Syncing};
@@ -27,6 +27,7 @@ use crate::figures::DiskFigures;
 use crate::handle::NodeHandle;
 use crate::inbox::Inbox;
 use crate::links::Links;
+use crate::shards::Shard;
 use crate::turn::TurnTask;
 
 /// How often it is looked whether the node has become ready, or has nothing more to do.
@@ -44,14 +45,18 @@ const FAREWELLS: Duration = Duration::from_secs(1);
 /// Time for the last answers to leave through the clients' sockets.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
-/// What a server works on.
+/// What a node works on.
 pub(super) struct Parts {
     pub(super) config: Config,
-    pub(super) listeners: Listeners,
+    /// The first node has the ports of all.
+    pub(super) shared: Option<Shared>,
+    pub(super) own: Own,
     pub(super) engine: Arc<dyn Engine>,
     pub(super) boot: Boot,
     /// When data was set aside that is still there, in Unix seconds.
     pub(super) set_aside: Vec<u64>,
+    pub(super) shard: Shard,
+    pub(super) stopping: Stopping,
 }
 
 /// The running node and its surroundings.
@@ -66,6 +71,8 @@ pub(super) struct Session {
     faults: Arc<Faults>,
     pub(super) set_aside: Vec<u64>,
     room: Arc<Room>,
+    pub(super) shard: Shard,
+    stopping: Stopping,
 }
 
 /// Serves until `stop` is ready, the node's loop dies, or the engine is so damaged that it must be replaced.
@@ -73,18 +80,23 @@ pub(super) async fn serve(
     parts: Parts,
     stop: impl Future<Output = Stop>,
 ) -> Result<(), ServerError> {
-    let Parts { config, listeners, engine, boot, set_aside } = parts;
-    let (mut session, mut turning) = Session::begin(config, engine, boot)?;
+    let Parts { config, shared, own, engine, boot, set_aside, shard, stopping } = parts;
+    let (mut session, mut turning) = Session::begin((config, engine), boot, (shard, stopping))?;
     session.set_aside = set_aside;
-    session.open_peers(listeners.peer)?;
+    session.open_peers(own.peer)?;
     session.meet();
-    let clients = Clients::open(&session, listeners.redis, listeners.cluster, listeners.http)?;
+    let (desk, seat) = Desk::new(session.handle.view(Node::hello), session.handle.mailbox());
+    let clients = Clients::open(&session, (shared, own.cluster), desk)?;
+    let _present = session.shard.enter(seat);
     session.start_chores();
     let ended = tokio::select! {
         how = stop => {
             match how {
                 Stop::Gently => session.part(&clients).await,
-                Stop::AtOnce => clients.close(),
+                Stop::AtOnce => {
+                    clients.close();
+                    session.stopping.tell(how);
+                }
             }
             Ok(())
         }
@@ -108,15 +120,16 @@ fn describe(ended: Result<(), JoinError>) -> String {
 impl Session {
     /// Starts the node, its disk and its loop; nobody can reach it yet.
     fn begin(
-        config: Config,
-        engine: Arc<dyn Engine>,
+        (config, engine): (Config, Arc<dyn Engine>),
         boot: Boot,
+        (shard, stopping): (Shard, Stopping),
     ) -> Result<(Self, JoinHandle<()>), ServerError> {
         let (clock, seed) = (Clock::start(), boot.seed);
         let node = Node::new(clock.now(), boot)?;
         let inbox = Rc::<Inbox>::default();
         let handle = NodeHandle::new(node, clock, Rc::clone(&inbox));
         let links = handle.links(seed);
+        links.share(shard.clone());
         let disk = match config.node.engine {
             EngineKind::Memory => Disk::inline(Arc::clone(&engine), inbox),
             EngineKind::Lsm | EngineKind::RocksDb => {
@@ -140,6 +153,8 @@ impl Session {
             faults,
             set_aside: Vec::new(),
             room,
+            shard,
+            stopping,
         };
         Ok((session, turning))
     }
@@ -154,6 +169,7 @@ impl Session {
             spawn_local(Rc::clone(&links).welcome(stream));
         }));
         spawn_local(Rc::clone(&self.links).watch());
+        spawn_local(Rc::clone(&self.links).meet_neighbours());
         Ok(())
     }
 
@@ -162,7 +178,7 @@ impl Session {
         if let Some(record) = self.handle.view(|node| node.record().cloned()) {
             return self.links.adopt(&record);
         }
-        let found = &self.config.node.found;
+        let found = self.config.node.founders().expect("checked when the configuration was read");
         let own = self.handle.view(|node| node.info().peer_address.clone());
         let others = found.iter().filter(|&address| *address != own);
         self.links.dial(&others.map(|address| (address.clone(), None)).collect::<Vec<_>>());
@@ -171,7 +187,7 @@ impl Session {
                 "node.found does not name this node as {own}; it must be in there under some name"
             );
         }
-        if found.len() > 1 {
+        if self.config.node.has_others() {
             info!(nodes = found.len(), "waiting for all nodes that found the cluster");
         }
     }
@@ -205,6 +221,9 @@ impl Session {
     /// Parts from clients, then from peers.
     async fn part(&self, clients: &Clients) {
         self.handle.shared().leaving.set(true);
+        clients.close_doors();
+        // Only now that nobody else can be handed over to them.
+        self.stopping.tell(Stop::Gently);
         clients.part(Duration::from_millis(self.config.node.stop_linger_ms.into())).await;
         self.finish().await;
     }

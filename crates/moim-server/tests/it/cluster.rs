@@ -50,11 +50,18 @@ impl Cluster {
                 *listen = SocketAddr::from(([127, 0, 0, 1], 0));
             }
             adjust(number, &mut config);
-            let listeners = Listeners::open(&config.node).unwrap();
+            let listeners = open(&mut config);
             opened.push((config, listeners));
         }
-        let found: Vec<_> =
-            opened.iter().map(|(_, listeners)| listeners.addresses().peer.to_string()).collect();
+        let shards = |config: &Config| config.node.shards;
+        let mixed = opened.iter().any(|(config, _)| shards(config) != shards(&opened[0].0));
+        let peers = |(config, listeners): &(Config, Listeners)| {
+            let first = listeners.addresses().peer;
+            // Who has more or fewer than others says so.
+            let last = u32::from(first.port()) + shards(config) - 1;
+            if mixed { format!("{first}-{last}") } else { first.to_string() }
+        };
+        let found: Vec<_> = opened.iter().map(peers).collect();
         let start = |(mut config, listeners): (Config, Listeners)| {
             let addresses = listeners.addresses();
             config.node.found.clone_from(&found);
@@ -148,6 +155,27 @@ impl Cluster {
             _ => panic!("{reply:?}"),
         }
     }
+}
+
+/// Opens ports, of several shards at numbers in a row.
+fn open(config: &mut Config) -> Listeners {
+    let node = &mut config.node;
+    if node.shards == 1 {
+        return Listeners::open(node).unwrap();
+    }
+    let mut opened = None;
+    until("ports in a row are free", || {
+        let any = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let count = u16::try_from(node.shards).unwrap();
+        node.listen_cluster.set_port(any.saturating_sub(2 * count));
+        node.listen_peer.set_port(any.saturating_sub(count));
+        opened = match Listeners::open(node) {
+            Err(ServerError::Listen { .. }) => None,
+            other => Some(other.unwrap()),
+        };
+        opened.is_some()
+    });
+    opened.expect("just waited for")
 }
 
 /// Waits until something holds.

@@ -7,4 +7,5 @@ mod damage;
 mod http;
 mod memory;
 mod serving;
+mod shards;
 mod stopping;

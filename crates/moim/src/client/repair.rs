@@ -45,6 +45,8 @@ pub(crate) struct Repair {
 #[derive(Debug)]
 struct Running {
     node: Node,
+    /// Its id, where its server has others.
+    shard: Option<String>,
     id: u64,
     last: Progress,
 }
@@ -53,11 +55,11 @@ impl Repair {
     pub(crate) fn run(self) -> Ended {
         let node = Node::choose(&self.connection)?;
         let json = node.json();
-        let addresses = if self.here { Vec::new() } else { Self::others(&node)? };
-        let mut running = vec![self.begin(node)?];
-        for address in addresses {
+        let others = if self.here { Vec::new() } else { Self::others(&node)? };
+        let mut running = vec![self.begin(node, None)?];
+        for (address, shard) in others {
             let other = running[0].node.beside(address.clone(), PATIENCE);
-            match self.begin(other) {
+            match self.begin(other, shard) {
                 Ok(begun) => running.push(begun),
                 Err(trouble) => print::note(&format!("{address}: {trouble}")),
             }
@@ -91,26 +93,34 @@ impl Repair {
         }
     }
 
-    /// The HTTP addresses of all other nodes that are there.
-    fn others(node: &Node) -> Result<Vec<String>, crate::ending::Trouble> {
-        let nodes: Nodes = node.get("/v1/nodes")?;
-        let there = nodes.nodes.into_iter().filter(|it| !it.own && it.state != "unreachable");
-        Ok(there.map(|it| it.addresses.http).collect())
+    /// The HTTP addresses of all other nodes that are there, and the ids of those whose server has several.
+    fn others(node: &Node) -> Result<Vec<(String, Option<String>)>, crate::ending::Trouble> {
+        let Nodes { nodes } = node.get("/v1/nodes")?;
+        let at = |address: &str| nodes.iter().filter(|it| it.addresses.http == address).count();
+        let there = nodes.iter().filter(|it| !it.own && it.state != "unreachable");
+        let named = there.map(|it| {
+            let several = at(&it.addresses.http) > 1;
+            (it.addresses.http.clone(), several.then(|| it.node.clone()))
+        });
+        Ok(named.collect())
     }
 
-    fn begin(&self, node: Node) -> Result<Running, crate::ending::Trouble> {
+    fn begin(&self, node: Node, shard: Option<String>) -> Result<Running, crate::ending::Trouble> {
         let partition = self.partition.map(|at| at.to_string());
-        let parameters =
-            [("namespace", self.namespace.as_deref()), ("partition", partition.as_deref())];
-        let state: Repairs = node.get("/v1/repair")?;
+        let state: Repairs = node.get(&path(&[b"repair"], &[("node", shard.as_deref())]))?;
         if let Some(same) = state.repairs.into_iter().rev().find(|it| !it.done && self.is(it)) {
-            return Ok(Running { node, id: same.id, last: same });
+            return Ok(Running { node, shard, id: same.id, last: same });
         }
+        let parameters = [
+            ("namespace", self.namespace.as_deref()),
+            ("partition", partition.as_deref()),
+            ("node", shard.as_deref()),
+        ];
         let path = path(&[b"repair"], &parameters);
         let reply = node.call(Call { method: Method::POST, path, ..Call::default() })?;
         let state: Repairs = node.document(&reply)?;
         let last = state.repairs.into_iter().last().unwrap_or_default();
-        Ok(Running { node, id: last.id, last })
+        Ok(Running { node, shard, id: last.id, last })
     }
 
     /// Whether a repair that runs is the one that is asked for: somebody stopped looking at it.
@@ -125,7 +135,8 @@ impl Running {
         if self.last.done {
             return Ok(());
         }
-        let state: Repairs = self.node.get("/v1/repair")?;
+        let path = path(&[b"repair"], &[("node", self.shard.as_deref())]);
+        let state: Repairs = self.node.get(&path)?;
         let found = state.repairs.into_iter().find(|repair| repair.id == self.id);
         // A node that restarted has forgotten it.
         self.last = found.unwrap_or_else(|| Progress { done: true, ..self.last.clone() });

@@ -1,5 +1,6 @@
 //! `moim status` and `moim nodes`: the cluster as one node sees it, with each node's own figures beside.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
@@ -79,29 +80,43 @@ impl Nodes {
     }
 }
 
-/// The members, each with its own figures; a member that does not answer has none.
+/// The members, each with its own figures; a member that does not answer has none. Each server is asked once, for all of
+/// its nodes.
 fn members(asked: &Node, own: &document::Status) -> Result<Vec<Member>, Trouble> {
     let document::Nodes { nodes } = asked.get("/v1/nodes")?;
-    let mut members = Vec::with_capacity(nodes.len());
-    for group in nodes.chunks(NEIGHBOURS_AT_ONCE) {
-        let local = std::thread::scope(|scope| {
+    let mut servers = BTreeMap::new();
+    for node in &nodes {
+        let server = servers.entry(node.addresses.http.as_str()).or_insert(None);
+        if node.own {
+            *server = Some(own.clone());
+        }
+    }
+    let unknown: Vec<_> =
+        servers.iter().filter(|(_, known)| known.is_none()).map(|(&at, _)| at).collect();
+    for group in unknown.chunks(NEIGHBOURS_AT_ONCE) {
+        let answers = std::thread::scope(|scope| {
             let threads: Vec<_> =
-                group.iter().map(|node| scope.spawn(move || figures(asked, own, node))).collect();
+                group.iter().map(|at| scope.spawn(move || status_at(asked, at))).collect();
             threads.into_iter().map(|thread| thread.join().ok().flatten()).collect::<Vec<_>>()
         });
-        members.extend(
-            group.iter().zip(local).map(|(node, local)| Member { node: node.clone(), local }),
-        );
+        servers.extend(group.iter().copied().zip(answers));
     }
-    Ok(members)
+    let figures = |node: &document::Node| {
+        let status = servers.get(node.addresses.http.as_str())?.as_ref()?;
+        local_of(status, &node.node)
+    };
+    Ok(nodes.iter().map(|node| Member { node: node.clone(), local: figures(node) }).collect())
 }
 
-fn figures(asked: &Node, own: &document::Status, node: &document::Node) -> Option<Local> {
-    if node.own {
-        return Some(own.local.clone());
-    }
-    let neighbour = asked.beside(node.addresses.http.clone(), NEIGHBOUR_PATIENCE);
-    neighbour.get::<document::Status>("/v1/status").ok().map(|status| status.local)
+fn status_at(asked: &Node, address: &str) -> Option<document::Status> {
+    asked.beside(address.to_owned(), NEIGHBOUR_PATIENCE).get("/v1/status").ok()
+}
+
+/// What a node of a server holds. A program from before there were several tells of the one that answers.
+fn local_of(status: &document::Status, node: &str) -> Option<Local> {
+    let shard = status.shards.iter().find(|shard| shard.node == node);
+    let own = || (status.node == node).then(|| status.local.clone());
+    shard.map(|shard| shard.local.clone()).or_else(own)
 }
 
 fn summary(status: &document::Status, members: &[Member]) -> String {
@@ -294,6 +309,26 @@ mod tests {
         it.stalled = true;
         it.idle_ms = 61_000;
         assert_eq!(transfer(&it), format!("{words}; ALARM: no progress for 1m 1s"));
+    }
+
+    #[test]
+    fn figures_are_those_of_the_node() {
+        let local = |keys_estimate| Local { keys_estimate, ..Local::default() };
+        let shard = |node: &str, keys| document::Shard {
+            node: node.to_owned(),
+            local: local(keys),
+            ..Default::default()
+        };
+        let mut status = document::Status {
+            node: "a".to_owned(),
+            local: local(1),
+            shards: vec![shard("a", 1), shard("b", 2)],
+            ..Default::default()
+        };
+        let keys = |status: &_, node| local_of(status, node).map(|local| local.keys_estimate);
+        assert_eq!((keys(&status, "b"), keys(&status, "c")), (Some(2), None));
+        status.shards.clear();
+        assert_eq!((keys(&status, "a"), keys(&status, "b")), (Some(1), None));
     }
 
     #[test]

@@ -45,6 +45,10 @@ struct Wishes {
     /// Nodes [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=32))]
     nodes: Option<u16>,
+    /// Nodes in each of them, sharing a process and a machine; each has ports of its own for Redis Cluster clients and
+    /// other nodes, in a row [default: 1]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=16))]
+    shards: Option<u16>,
     /// Spread them over so many zones [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=32))]
     zones: Option<u16>,

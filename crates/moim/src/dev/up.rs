@@ -249,7 +249,7 @@ fn welcome(home: &Home, state: &State, detached: bool) -> String {
             number.to_string(),
             plan.zone(number),
             plan.address("redis", number),
-            plan.address("cluster", number),
+            plan.addresses("cluster", number),
             format!("http://{}/", plan.address("http", number)),
             state
                 .processes

@@ -55,13 +55,19 @@ impl<'a> Cluster<'a> {
         stage: &'a Stage,
         environment: Vec<(&'static str, String)>,
     ) -> Result<Self> {
-        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), NODES, environment)
+        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), (NODES, 1), environment)
     }
 
     /// So many nodes, started and ready.
     pub(super) fn start_with(stage: &'a Stage, count: u16) -> Result<Self> {
         assert!(count <= NODES_MAX, "ports are looked for no further");
-        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), count, Vec::new())
+        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), (count, 1), Vec::new())
+    }
+
+    /// Three servers, each of so many nodes.
+    pub(super) fn start_with_shards(stage: &'a Stage, shards: u16) -> Result<Self> {
+        assert!(NODES * shards <= NODES_MAX, "ports are looked for no further");
+        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), (NODES, shards), Vec::new())
     }
 
     /// Each node on a file system of its own, of so many MiB.
@@ -69,13 +75,13 @@ impl<'a> Cluster<'a> {
         let data = Scratch::new("data")?;
         let mount = |node| SmallDisk::mount(&directory(data.path(), node), mib);
         let disks = (1..=NODES).map(mount).collect::<Result<Vec<_>>>()?;
-        Self::start_on(stage, (data, disks), NODES, Vec::new())
+        Self::start_on(stage, (data, disks), (NODES, 1), Vec::new())
     }
 
     fn start_on(
         stage: &'a Stage,
         (data, disks): (Scratch, Vec<SmallDisk>),
-        count: u16,
+        (count, shards): (u16, u16),
         environment: Vec<(&'static str, String)>,
     ) -> Result<Self> {
         let (moim, base_port) = (stage.moim()?, free_base_port()?);
@@ -86,7 +92,9 @@ impl<'a> Cluster<'a> {
         let nodes = count.to_string();
         let port = cluster.base_port.to_string();
         let engine = if Stage::keeps() { "rocksdb" } else { "memory" };
+        let shards = shards.to_string();
         let words = ["--nodes", &nodes, "--base-port", &port, "--engine", engine, "--detach"];
+        let words = [&words[..], &["--shards", &shards]].concat();
         // Said first: whoever interrupts a scenario can stop its nodes with `moim dev stop --data …`.
         println!("  moim dev {} --data {}", words.join(" "), cluster.data.path().display());
         cluster.greeting = cluster.dev(&words)?.stdout;

@@ -43,6 +43,7 @@ mod partitions;
 mod redis_py;
 mod repair_latency;
 mod ring_key;
+mod shards;
 mod siblings;
 mod simulation;
 mod slow_disk;
@@ -137,6 +138,11 @@ const SCENARIOS: &[Scenario] = &[
         "reads from memory keep their p99 while the disks of all nodes are slow",
     ),
     Scenario::new("ring-key", ring_key::play, "what every replica holds of a key"),
+    Scenario::new(
+        "shards",
+        shards::play,
+        "three servers of two nodes each: one is killed, copies lie apart, and what it costs",
+    ),
     Scenario::new("idle-cpu", idle_cpu::play, "what a cluster costs that nobody uses"),
     Scenario::new("simulation", simulation::play, "sweep, determinism and mutations"),
     Scenario {

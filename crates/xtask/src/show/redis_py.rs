@@ -34,7 +34,8 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     Ok(Verdict::Shown)
 }
 
-fn install(place: &Path) -> Result<()> {
+/// redis-py in a virtual environment at this place.
+pub(super) fn install(place: &Path) -> Result<()> {
     println!("  installing redis-py into a virtual environment");
     let venv = place.join("venv");
     let mut make = Command::new("python3");

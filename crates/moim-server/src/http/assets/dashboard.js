@@ -20,10 +20,17 @@ async function json(url) {
   return (await load(url)).json();
 }
 
-// The other members' own figures; a member that does not answer has none.
+// The members' own figures; a member that does not answer has none. A server answers for all of its nodes.
 async function everybody(nodes, own) {
-  const asked = nodes.map((node) => node.self ? own : json(`http://${node.addresses.http}/v1/status`).catch(() => null));
-  return Promise.all(asked);
+  const servers = new Map(nodes.filter((node) => node.self).map((node) => [node.addresses.http, own]));
+  for (const { addresses: { http } } of nodes) {
+    if (!servers.has(http)) servers.set(http, json(`http://${http}/v1/status`).catch(() => null));
+  }
+  return Promise.all(nodes.map(async (node) => {
+    const status = await servers.get(node.addresses.http);
+    const shard = status?.shards?.find((other) => other.node === node.node);
+    return shard ? { ...status, local: shard.local } : status;
+  }));
 }
 
 function number(value) {
@@ -167,13 +174,14 @@ function row(node, status, at, nodes) {
   ]);
 }
 
-// Metrics as a map from name and labels to value.
+// Metrics as a map from name and labels to value; those of a server's nodes are summed.
 function parse(text) {
   const figures = new Map();
   for (const line of text.split("\n")) {
     const space = line.lastIndexOf(" ");
     if (line.startsWith("#") || space < 0) continue;
-    figures.set(line.slice(0, space), Number(line.slice(space + 1)));
+    const name = line.slice(0, space).replace(/,?shard="\d+",node="[0-9a-f]+"/, "").replace("{}", "");
+    figures.set(name, (figures.get(name) ?? 0) + Number(line.slice(space + 1)));
   }
   return figures;
 }

@@ -87,6 +87,21 @@ pub fn count(value: u64) -> f64 {
     value as f64
 }
 
+/// Adds figures, each with these labels, to those that are there: what has one name stays together.
+pub(super) fn merge(
+    all: &mut Vec<Metric>,
+    metrics: Vec<Metric>,
+    labels: &[(&'static str, String)],
+) {
+    for mut metric in metrics {
+        metric.samples.iter_mut().for_each(|sample| sample.labels.extend_from_slice(labels));
+        match all.iter_mut().find(|known| known.name == metric.name) {
+            Some(known) => known.samples.append(&mut metric.samples),
+            None => all.push(metric),
+        }
+    }
+}
+
 /// The text that Prometheus reads.
 pub(super) fn print(metrics: &[Metric]) -> String {
     let mut text = String::new();
@@ -122,6 +137,20 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_of_several_nodes_are_told_apart_under_one_name() {
+        let mut all = vec![Metric::counter("moim_x_total", "X.", 1)];
+        merge(&mut all, vec![Metric::counter("moim_reads_total", "Reads.", 3)], &[]);
+        for (shard, reads) in [("0", 4), ("1", 5)] {
+            let labels = [("shard", shard.to_owned())];
+            merge(&mut all, vec![Metric::counter("moim_reads_total", "Reads.", reads)], &labels);
+        }
+        let text = print(&all);
+        assert_eq!(text.matches("# TYPE moim_reads_total").count(), 1, "{text}");
+        let samples = "moim_reads_total 3\nmoim_reads_total{shard=\"0\"} 4\nmoim_reads_total{shard=\"1\"} 5\n";
+        assert!(text.ends_with(samples), "{text}");
+    }
 
     #[test]
     fn the_text_is_prometheus_own() {

@@ -16,11 +16,12 @@ use moim_node::options::Options;
 use moim_storage::memory::MemoryEngine;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
 
-use crate::http::{Context, Experiments, Settings, serve};
+use crate::http::{Context, Experiments, Requests, Settings, serve};
+use crate::shards::Shard;
 use crate::{NodeHandle, alone};
 
 /// Nothing in these tests takes longer.
@@ -96,12 +97,15 @@ impl Server {
             started: Instant::now(),
             settings: setup.settings,
             experiments: setup.faults.then_some(experiments),
+            shard: Shard::alone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
+        let (_, errands) = mpsc::channel(1);
+        let requests = Requests { listener: Some(listener), errands };
         let serving =
-            spawn_local(serve(listener, Rc::new(context), async move { drop(stopped.await) }));
+            spawn_local(serve(requests, Rc::new(context), async move { drop(stopped.await) }));
         Self { address, handle, is_cut, slow_disk, stop: Some(stop), serving }
     }
 

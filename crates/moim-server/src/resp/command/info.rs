@@ -87,6 +87,9 @@ fn server(front: &Front, port: Port, lines: &mut Lines) {
     lines.put("config_file", "");
     lines.put("moim_version", env!("CARGO_PKG_VERSION"));
     lines.put("moim_node", own.member.node);
+    let (shard, shards) = front.place();
+    lines.put("moim_shard", shard);
+    lines.put("moim_shards", shards);
 }
 
 fn clients(front: &Front, _port: Port, lines: &mut Lines) {

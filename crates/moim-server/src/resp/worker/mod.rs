@@ -8,26 +8,27 @@
 //! `order`), while replies are not being read, or while too many are in progress. The socket is not read meanwhile:
 //! whoever does not listen is not listened to.
 
+mod ending;
+mod patience;
+
 use std::future::{Future, poll_fn};
-use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::command::{self, Ready, Step, Task, Together};
-use super::connection::{Closing, Connection};
-use super::encode::Reply;
-use super::flow::Turn;
-use super::front::SHARE_BYTES;
-use super::order::{Access, KeyTag};
-use super::parse::{ParseLimits, Parser, Progress, ProtocolError};
-use super::store::WINDOW;
+use crate::resp::command::{self, Ready, Step, Task, Together};
+use crate::resp::connection::{Closing, Connection};
+use crate::resp::encode::Reply;
+use crate::resp::flow::Turn;
+use crate::resp::front::SHARE_BYTES;
+use crate::resp::order::{Access, KeyTag};
+use crate::resp::parse::{ParseLimits, Parser, Progress, ProtocolError};
+use crate::resp::store::WINDOW;
 
 /// Rounds of one poll; then the other connections have their turn.
 const ROUNDS_MAX: usize = 4;
@@ -382,91 +383,6 @@ impl Worker {
         if self.input.capacity() - self.input.len() < READ_BYTES {
             self.input.reserve(READ_BYTES.max(self.input.len()));
         }
-    }
-
-    fn finished(&self) -> bool {
-        let flow = self.connection.flow.borrow();
-        let answered = flow.len() == 0 && self.output.is_empty();
-        match self.connection.closing() {
-            Closing::Now => true,
-            Closing::AfterReplies => answered && self.say_end(),
-            Closing::Open => {
-                answered && (self.ended && self.starved || self.connection.front.is_draining())
-            }
-        }
-    }
-
-    /// Whether this is a good moment to end, on a node that stops: the last reply is about to leave, and nothing else has
-    /// come in.
-    fn may_part(&self) -> bool {
-        let is_last = !self.output.is_empty() && self.begin == self.input.len() && self.starved;
-        is_last
-            && !self.corked
-            && self.connection.front.is_parting()
-            && self.connection.is_between_commands()
-    }
-
-    /// Has the last reply and the end travel in one packet: a client that asks again at once must not be able to do so
-    /// in between.
-    fn cork(&mut self) {
-        self.corked = true;
-        // If it cannot be set, the end comes a moment after the reply.
-        drop(SockRef::from(&self.stream).set_tcp_cork(true));
-        self.connection.close(Closing::AfterReplies);
-    }
-
-    /// Sends the end, with the reply that was held back for it. Says that this is done.
-    fn say_end(&self) -> bool {
-        if self.corked {
-            // The client may have gone first.
-            drop(SockRef::from(&self.stream).shutdown(Shutdown::Write));
-        }
-        true
-    }
-
-    /// Waits for whatever comes next, but not for ever.
-    fn rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.tidy();
-        if self.connection.closing() == Closing::Now {
-            return Poll::Ready(());
-        }
-        let Some(due) = self.due() else { return Poll::Pending };
-        loop {
-            let timer = match &mut self.timer {
-                Some(timer) if timer.deadline().into_std() <= due => timer,
-                other => other.insert(Box::pin(tokio::time::sleep_until(due.into()))),
-            };
-            if timer.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            self.timer = None;
-            if Instant::now() >= due {
-                self.connection.front.count(|figures| figures.connections_timed_out += 1);
-                return Poll::Ready(());
-            }
-        }
-    }
-
-    /// When its patience with this client ends, if ever.
-    fn due(&self) -> Option<Instant> {
-        let settings = &self.connection.front.settings;
-        let after = |since: Instant, limit_ms: u64| {
-            (limit_ms > 0).then(|| since + Duration::from_millis(limit_ms))
-        };
-        let active = self.connection.seen.active.get();
-        let idle_ms = self.connection.front.configuration.borrow().idle_timeout_ms();
-        if !self.output.is_empty() {
-            return after(self.unread_since, settings.unread_timeout_ms);
-        }
-        if !self.connection.session.borrow().admitted {
-            return after(self.connection.created, settings.login_timeout_ms);
-        }
-        if self.connection.flow.borrow().len() > 0 {
-            return None;
-        }
-        let unfinished_ms =
-            if self.begin < self.input.len() { settings.unfinished_timeout_ms } else { 0 };
-        [after(active, unfinished_ms), after(active, idle_ms)].into_iter().flatten().min()
     }
 
     /// Gives buffers back that are not needed, and accounts for the others.
