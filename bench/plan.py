@@ -12,7 +12,7 @@ SIZE = 2048
 KEY_BYTES = 20
 # Ours have room for all of the data in memory, as Redis has, unless a stage says otherwise, and never less than the
 # default of the configuration. Objects get 5/16 of it.
-OBJECT_OVERHEAD_BYTES = 500
+OBJECT_OVERHEAD_BYTES = 1000
 MEMORY_BYTES_MIN = 1 << 30
 
 

@@ -128,6 +128,8 @@ pub struct Found {
     pub context: Option<Context>,
     /// Live versions: none, one, or in a `siblings` namespace several.
     pub versions: Vec<Version>,
+    /// Whether a replica that the answer needed had to wait for its disk.
+    pub from_disk: bool,
 }
 
 /// A page of keys.
@@ -396,6 +398,8 @@ pub enum Input {
     PeerDown(NodeId),
     /// Every batch up to this one is as durable as configured.
     Durable(BatchId),
+    /// Memory does not answer this read of one key: it waits for the disk. Need not be given.
+    Reading(ReadId),
     /// A read from disk has ended.
     Loaded(ReadId, Result<Option<Bytes>, String>),
     /// A page of keys has been read from disk.

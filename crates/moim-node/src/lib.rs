@@ -37,6 +37,7 @@ mod coordinator;
 mod gate;
 pub mod gossip;
 mod hint;
+mod kept;
 pub mod keyspace;
 mod latency;
 mod lease;

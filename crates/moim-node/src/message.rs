@@ -79,6 +79,8 @@ pub enum Message {
         op: OpId,
         /// What it holds.
         result: ReadResult,
+        /// Whether it had to wait for its disk.
+        from_disk: bool,
     },
     /// Coordinate this in my place: you are the key's first reachable owner.
     Forward {

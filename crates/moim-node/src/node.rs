@@ -379,6 +379,7 @@ impl Node {
             tasks: self.tasks.count(),
             tasks_bytes: self.tasks.bytes(),
             tree_cells: self.store.trees().cells() as u64,
+            tree_bytes: self.store.trees().bytes() as u64,
             unfilled_partitions: self.filling.as_ref().map_or(0, |filling| {
                 let view = filling.view();
                 view.partitions - view.filled
@@ -400,6 +401,7 @@ impl Node {
             Input::PeerUp(hello) => self.on_peer_up(&hello),
             Input::PeerDown(node) => self.on_peer_down(node),
             Input::Durable(batch) => self.on_durable(batch),
+            Input::Reading(id) => self.store.note_disk(id),
             Input::Loaded(id, result) => self.on_loaded(id, result),
             Input::Listed(id, page) => self.on_listed(id, page),
             Input::DiskFailed(reason) => self.halt(reason),
@@ -469,7 +471,9 @@ impl Node {
             Message::Read { op, namespace, key, want, budget_ms } => {
                 self.on_read(self.asker(from, op, budget_ms), namespace, &key, want);
             }
-            Message::ReadReply { op, result } => self.on_read_reply(from, op, result),
+            Message::ReadReply { op, result, from_disk } => {
+                self.on_read_reply(from, op, result, from_disk);
+            }
             Message::Forward { op, request, .. } => self.on_forward(from, op, request),
             Message::ForwardReply { op, outcome } => self.on_forward_reply(from, op, outcome),
             Message::Keys { op, namespace, partition, from_hash, limit, budget_ms } => {
@@ -602,7 +606,7 @@ fn refused(reveals: BatchId, outgoing: Outgoing) -> (BatchId, Outgoing) {
         }
         Outgoing::Peer(to, Message::ReadReply { op, .. }) => {
             let result = ReadResult::Refused(Why::Overloaded);
-            (NOTHING, Outgoing::Peer(to, Message::ReadReply { op, result }))
+            (NOTHING, Outgoing::Peer(to, Message::ReadReply { op, result, from_disk: false }))
         }
         other => (reveals, other),
     }

@@ -56,7 +56,7 @@ pub(crate) enum Work {
     /// Join this into it, and give back what it held beside.
     Meet { asker: Asker, target: Target, incoming: Stored },
     /// Tell `from` of it.
-    Tell { asker: Asker, target: Target, want: Want },
+    Tell { asker: Asker, target: Target, want: Want, from_disk: bool },
     /// Make a new version of it.
     Mint(Box<Mint>),
     /// Hand it over to an owner that it was kept for.
@@ -77,6 +77,13 @@ impl Work {
             | Self::Forget { target } => &target.data_key,
             Self::Mint(mint) => &mint.target.data_key,
             Self::HandOff(handoff) => &handoff.target.data_key,
+        }
+    }
+
+    /// Its key had to be read from disk: who asks is told.
+    pub(crate) fn note_disk(&mut self) {
+        if let Self::Tell { from_disk, .. } = self {
+            *from_disk = true;
         }
     }
 
@@ -122,10 +129,10 @@ impl Node {
         };
         match target {
             Ok(target) if !self.is_filled(target.partition) => {
-                self.answer_read(asker.node, asker.op, ReadResult::Refused(Why::NotReady), NOTHING);
+                self.refuse_read(asker, Why::NotReady);
             }
-            Ok(target) => self.work(Work::Tell { asker, target, want }),
-            Err(why) => self.answer_read(asker.node, asker.op, ReadResult::Refused(why), NOTHING),
+            Ok(target) => self.work(Work::Tell { asker, target, want, from_disk: false }),
+            Err(why) => self.refuse_read(asker, why),
         }
     }
 
@@ -162,9 +169,7 @@ impl Node {
         match work {
             Work::Join { asker, .. } => self.refuse_write(asker, why),
             Work::Meet { asker, .. } => self.answer_exchange(asker, Err(why), NOTHING),
-            Work::Tell { asker, .. } => {
-                self.answer_read(asker.node, asker.op, ReadResult::Refused(why), NOTHING);
-            }
+            Work::Tell { asker, .. } => self.refuse_read(asker, why),
             Work::Mint(mint) => self.mint_failed(*mint, why),
             Work::HandOff(handoff) => self.handoff_failed(&handoff),
             Work::Release { target } => self.release_failed(&target),
@@ -200,19 +205,20 @@ impl Node {
                     WriteResult::Stored | WriteResult::Superseded(_) => {
                         let held = self.store.peek(&target.data_key);
                         let more = held.filter(|held| !came.covers(&held.object));
-                        Ok(Answer::Object(more.map(|held| held.encoded.clone())))
+                        Ok(Answer::Object(more.map(|held| held.encoded)))
                     }
                 };
                 self.answer_exchange(asker, answer, reveals);
             }
-            Work::Tell { asker, want, .. } => {
+            Work::Tell { asker, want, from_disk, .. } => {
                 let result = match want {
                     Want::Object | Want::Hinted => {
                         ReadResult::Object(stored.map(|stored| stored.encoded))
                     }
                     Want::Digest => ReadResult::Digest(stored.map(|stored| stored.object.digest())),
                 };
-                self.answer_read(asker.node, asker.op, result, batch);
+                let reply = Message::ReadReply { op: asker.op, result, from_disk };
+                self.send(batch, Outgoing::Peer(asker.node, reply));
             }
             Work::Mint(mint) => self.mint(*mint, stored, batch),
             Work::HandOff(handoff) => self.send_hint(handoff, stored, batch),
@@ -409,7 +415,9 @@ impl Node {
         self.send(reveals, Outgoing::Peer(to, Message::WriteReply { op, result }));
     }
 
-    fn answer_read(&mut self, to: NodeId, op: OpId, result: ReadResult, reveals: BatchId) {
-        self.send(reveals, Outgoing::Peer(to, Message::ReadReply { op, result }));
+    fn refuse_read(&mut self, asker: Asker, why: Why) {
+        let result = ReadResult::Refused(why);
+        let reply = Message::ReadReply { op: asker.op, result, from_disk: false };
+        self.send(NOTHING, Outgoing::Peer(asker.node, reply));
     }
 }

@@ -14,15 +14,18 @@ use moim_core::clock::Hlc;
 use moim_core::codec::DecodeError;
 use moim_core::merkle::Trees;
 use moim_core::object::Object;
+use moim_storage::heap::{SHARED_BYTES, block_bytes};
 use moim_storage::{Batch, Family, Write};
 
 use crate::api::{BatchId, Effect, ReadId};
+use crate::kept::Kept;
 use crate::keyspace::{self, META_BATCH};
 use crate::replica::Work;
 use crate::views::Figures;
 
-/// Bytes that an entry costs beside its key and object.
-const ENTRY_OVERHEAD_BYTES: u64 = 200;
+/// Bytes that an entry costs beside its key and object: its places in the table and under the eviction hand, both of which
+/// are two thirds full.
+const ENTRY_OVERHEAD_BYTES: u64 = 3 * (size_of::<(Bytes, Entry)>() + size_of::<Bytes>()) as u64 / 2;
 
 /// Entries looked at for eviction in one insertion, so that a turn stays short.
 const EVICTION_STEPS_MAX: usize = 64;
@@ -50,7 +53,7 @@ impl Stored {
 /// A key's state in memory.
 #[derive(Debug)]
 struct Entry {
-    stored: Option<Stored>,
+    kept: Kept,
     /// The last batch that touched it: what an answer about it reveals.
     batch: BatchId,
     /// Used since the eviction hand came by.
@@ -89,7 +92,7 @@ pub(crate) struct Store {
     hand: VecDeque<Bytes>,
     bytes: u64,
     bytes_max: u64,
-    loading: Map<VecDeque<Work>>,
+    loading: Map<Loading>,
     /// The key that each reads, and when it began.
     reads: BTreeMap<ReadId, (Bytes, Hlc)>,
     next_read: u64,
@@ -101,6 +104,14 @@ pub(crate) struct Store {
     /// Work that waits for reads, over all keys.
     waiting: usize,
     trees: Trees,
+}
+
+/// A key that is being read.
+#[derive(Debug, Default)]
+struct Loading {
+    waiting: VecDeque<Work>,
+    /// Memory did not answer.
+    from_disk: bool,
 }
 
 /// A batch on its way to the disk.
@@ -139,27 +150,28 @@ impl Store {
             Some(entry) => {
                 entry.used = true;
                 figures.cache_hits += 1;
-                Looked::Ready(entry.stored.clone(), entry.batch)
+                Looked::Ready(entry.kept.stored(), entry.batch)
             }
             None => Looked::Absent,
         }
     }
 
     /// What is in memory of `key`, without counting as use.
-    pub(crate) fn peek(&self, key: &Bytes) -> Option<&Stored> {
-        self.entries.get(key).and_then(|entry| entry.stored.as_ref())
+    pub(crate) fn peek(&self, key: &Bytes) -> Option<Stored> {
+        self.entries.get(key).and_then(|entry| entry.kept.stored())
     }
 
     /// Queues work until `key` has been read; begins to read it if nobody has.
     pub(crate) fn wait(&mut self, key: &Bytes, work: Work, now: Hlc, effects: &mut Vec<Effect>) {
         self.waiting += 1;
-        if let Some(queue) = self.loading.get_mut(key) {
-            queue.push_back(work);
+        if let Some(loading) = self.loading.get_mut(key) {
+            loading.waiting.push_back(work);
             return;
         }
         let id = self.next_read();
         self.reads.insert(id, (key.clone(), now));
-        self.loading.insert(key.clone(), VecDeque::from([work]));
+        let loading = Loading { waiting: VecDeque::from([work]), from_disk: false };
+        self.loading.insert(key.clone(), loading);
         effects.push(Effect::Load(id, Family::Data, key.clone()));
     }
 
@@ -175,11 +187,22 @@ impl Store {
         id
     }
 
+    /// A read waits for the disk.
+    pub(crate) fn note_disk(&mut self, id: ReadId) {
+        let key = self.reads.get(&id).map(|(key, _)| key);
+        if let Some(loading) = key.and_then(|key| self.loading.get_mut(key)) {
+            loading.from_disk = true;
+        }
+    }
+
     /// A read has ended: keeps what it brought and returns what waited for it.
     pub(crate) fn loaded(&mut self, id: ReadId, found: Found) -> VecDeque<Work> {
         let Some((key, _)) = self.reads.remove(&id) else { return VecDeque::new() };
-        let waiting = self.loading.remove(&key).unwrap_or_default();
+        let Loading { mut waiting, from_disk } = self.loading.remove(&key).unwrap_or_default();
         self.waiting -= waiting.len();
+        if from_disk {
+            waiting.iter_mut().for_each(Work::note_disk);
+        }
         if let Found::Read(stored) = found {
             assert!(!self.entries.contains_key(&key), "a key was written while it was being read");
             self.insert(key, stored, BatchId(0));
@@ -195,9 +218,9 @@ impl Store {
         let batch = self.next_batch;
         self.count(key, Some(&stored.object));
         if let Some(entry) = self.entries.get_mut(key) {
-            self.bytes =
-                self.bytes + stored.encoded.len() as u64 - object_bytes(entry.stored.as_ref());
-            *entry = Entry { stored: Some(stored), batch, used: true };
+            let kept = Kept::of(Some(stored));
+            self.bytes = self.bytes + kept.heap_bytes() - entry.kept.heap_bytes();
+            *entry = Entry { kept, batch, used: true };
         } else {
             self.insert(key.clone(), Some(stored), batch);
         }
@@ -212,8 +235,8 @@ impl Store {
         self.write(Write::Delete { family: Family::Data, key: key.clone() });
         let batch = self.next_batch;
         if let Some(entry) = self.entries.get_mut(key) {
-            self.bytes -= object_bytes(entry.stored.as_ref());
-            *entry = Entry { stored: None, batch, used: false };
+            self.bytes -= entry.kept.heap_bytes();
+            *entry = Entry { kept: Kept::Nothing, batch, used: false };
         } else {
             self.insert(key.clone(), None, batch);
         }
@@ -222,9 +245,10 @@ impl Store {
 
     /// Keeps the trees in step with an object that is about to be replaced.
     fn count(&mut self, key: &Bytes, new: Option<&Object>) {
-        let held = self.entries.get(key).and_then(|entry| entry.stored.as_ref());
+        let held = self.peek(key);
         if let Some((place, hash, user_key)) = keyspace::place_of(key) {
-            self.trees.change(place, (&user_key, hash), held.map(|held| &held.object), new);
+            let held = held.as_ref().map(|held| &held.object);
+            self.trees.change(place, (&user_key, hash), held, new);
         }
     }
 
@@ -336,9 +360,10 @@ impl Store {
     }
 
     fn insert(&mut self, key: Bytes, stored: Option<Stored>, batch: BatchId) {
-        self.bytes += entry_bytes(&key, stored.as_ref());
+        let kept = Kept::of(stored);
+        self.bytes += entry_bytes(&key, &kept);
         self.hand.push_back(key.clone());
-        let replaced = self.entries.insert(key, Entry { stored, batch, used: true });
+        let replaced = self.entries.insert(key, Entry { kept, batch, used: true });
         assert!(replaced.is_none(), "the eviction hand would visit a key twice");
     }
 
@@ -355,18 +380,15 @@ impl Store {
                 self.hand.push_back(key);
                 continue;
             }
-            self.bytes -= entry_bytes(&key, entry.stored.as_ref());
+            self.bytes -= entry_bytes(&key, &entry.kept);
             self.entries.remove(&key);
         }
     }
 }
 
-fn object_bytes(stored: Option<&Stored>) -> u64 {
-    stored.map_or(0, |stored| stored.encoded.len() as u64)
-}
-
-fn entry_bytes(key: &Bytes, stored: Option<&Stored>) -> u64 {
-    ENTRY_OVERHEAD_BYTES + key.len() as u64 + object_bytes(stored)
+fn entry_bytes(key: &Bytes, kept: &Kept) -> u64 {
+    let key_bytes = block_bytes(key.len()) + SHARED_BYTES;
+    ENTRY_OVERHEAD_BYTES + key_bytes as u64 + kept.heap_bytes()
 }
 
 #[cfg(test)]

@@ -171,6 +171,8 @@ pub struct Figures {
     pub exchanged_keys: u64,
     /// Cells of the Merkle trees in memory now.
     pub tree_cells: u64,
+    /// Bytes of memory that they take, roughly.
+    pub tree_bytes: u64,
     /// Times that this node had lost its disk, since the start.
     pub fillings: u64,
     /// Partitions that are still to be filled now.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::http::metrics::Metric;
+use crate::latency::Reads;
 
 /// What the loop did since the start.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub(crate) struct LoopFigures {
     pub(crate) turns: Cell<u64>,
     /// Inputs that they took.
     pub(crate) inputs: Cell<u64>,
+    /// How long reads took.
+    pub(crate) reads: Reads,
 }
 
 /// What the committer did since the start.
@@ -57,6 +60,7 @@ impl LoopFigures {
                 "Requests, messages and completions that turns took.",
                 self.inputs.get(),
             ),
+            self.reads.metric(),
         ]
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use moim_node::api::{Failure, NotReady};
 use moim_node::{Input, Node, Now, Outcome, Request, RequestId};
@@ -59,7 +60,7 @@ impl NodeHandle {
     /// Hands a request to the next turn. `reply` runs on the same thread after the turn in which the request ended,
     /// outside of any borrow: it may submit again.
     pub fn submit(&self, request: Request, reply: Box<dyn FnOnce(Outcome)>) {
-        let id = self.shared.waiting.borrow_mut().insert(reply);
+        let id = self.shared.waiting.borrow_mut().insert(reply, Instant::now());
         self.shared.inbox.push(Input::Request(id, request));
     }
 
@@ -107,7 +108,13 @@ pub(crate) struct Waiting {
 #[derive(Default)]
 struct Place {
     uses: u32,
-    reply: Option<ReplyCallback>,
+    waiter: Option<Waiter>,
+}
+
+/// Who waits for a request to end.
+pub(crate) struct Waiter {
+    pub(crate) reply: ReplyCallback,
+    pub(crate) since: Instant,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -122,27 +129,27 @@ impl Waiting {
         self.places.len() - self.free.len()
     }
 
-    fn insert(&mut self, reply: ReplyCallback) -> RequestId {
+    fn insert(&mut self, reply: ReplyCallback, since: Instant) -> RequestId {
         let at = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
             u32::try_from(self.places.len() - 1)
                 .expect("requests in progress fit into memory, so into 32 bits")
         });
         let place = &mut self.places[at as usize];
-        assert!(place.reply.is_none(), "a free place holds no callback");
+        assert!(place.waiter.is_none(), "a free place holds no callback");
         place.uses = place.uses.wrapping_add(1);
-        place.reply = Some(reply);
+        place.waiter = Some(Waiter { reply, since });
         RequestId(u64::from(place.uses) << 32 | u64::from(at))
     }
 
-    /// The callback of a request, once.
-    pub(crate) fn remove(&mut self, id: RequestId) -> Option<ReplyCallback> {
+    /// Who waits for a request, once.
+    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Waiter> {
         let at = u32::try_from(id.0 & u64::from(u32::MAX)).ok()?;
         let place =
             self.places.get_mut(at as usize).filter(|place| u64::from(place.uses) == id.0 >> 32)?;
-        let reply = place.reply.take()?;
+        let waiter = place.waiter.take()?;
         self.free.push(at);
-        Some(reply)
+        Some(waiter)
     }
 }
 
@@ -153,12 +160,12 @@ mod tests {
     #[test]
     fn an_id_finds_its_callback_once_and_is_not_reused() {
         let mut waiting = Waiting::default();
-        let first = waiting.insert(Box::new(|_| {}));
-        let second = waiting.insert(Box::new(|_| {}));
+        let first = waiting.insert(Box::new(|_| {}), Instant::now());
+        let second = waiting.insert(Box::new(|_| {}), Instant::now());
         assert_eq!(waiting.len(), 2);
         assert!(waiting.remove(first).is_some());
         assert!(waiting.remove(first).is_none(), "answered twice");
-        let third = waiting.insert(Box::new(|_| {}));
+        let third = waiting.insert(Box::new(|_| {}), Instant::now());
         assert_ne!(first, third, "the same place, another use");
         assert!(waiting.remove(first).is_none());
         assert!(waiting.remove(second).is_some());

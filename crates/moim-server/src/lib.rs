@@ -27,6 +27,7 @@ mod figures;
 mod handle;
 pub mod http;
 mod inbox;
+mod latency;
 mod links;
 mod memory;
 pub mod resp;

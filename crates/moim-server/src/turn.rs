@@ -125,6 +125,7 @@ impl TurnTask {
 
     /// Does what the node said, in its order.
     fn act(&mut self) {
+        let mut now = None;
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Commit(id, batch) => self.disk.commit(id, batch),
@@ -136,8 +137,14 @@ impl TurnTask {
                 Effect::Disconnect(peer, why) => self.links.disconnect(peer, &why),
                 Effect::Adopted(record) => self.links.adopt(&record),
                 Effect::Reply(id, outcome) => {
-                    let reply = self.handle.shared().waiting.borrow_mut().remove(id);
-                    self.ended.extend(reply.map(|reply| Ended(reply, outcome)));
+                    let shared = self.handle.shared();
+                    let Some(waiter) = shared.waiting.borrow_mut().remove(id) else { continue };
+                    if let Outcome::Found(found) = &outcome {
+                        let now = *now.get_or_insert_with(std::time::Instant::now);
+                        let took = now.saturating_duration_since(waiter.since);
+                        shared.figures.reads.observe(found.from_disk, took);
+                    }
+                    self.ended.push(Ended(waiter.reply, outcome));
                 }
                 Effect::Halted(why) => error!("this node no longer serves: {why}"),
             }

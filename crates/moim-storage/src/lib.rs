@@ -12,6 +12,7 @@
 
 pub mod faulty;
 pub mod files;
+pub mod heap;
 mod log;
 pub mod lsm;
 pub mod memory;
@@ -271,6 +272,11 @@ pub trait Engine: Send + Sync {
 
     /// Bytes that it holds in memory within its budget. Never blocks; 0 if it keeps no account.
     fn memory_bytes(&self) -> u64 {
+        0
+    }
+
+    /// How much of [`Self::memory_bytes`] is values that it shares with whoever wrote them, as long as those hold them.
+    fn shared_bytes(&self) -> u64 {
         0
     }
 }

@@ -241,6 +241,13 @@ impl Trees {
         self.slices.values().sum()
     }
 
+    /// Bytes that they take, roughly: tables and lists are two thirds full.
+    pub fn bytes(&self) -> usize {
+        const CELL_BYTES: usize = size_of::<(u8, Cell)>();
+        const SLICE_BYTES: usize = size_of::<((Place, Slice), Leaves)>() + 2 * size_of::<Slice>();
+        (self.cells() * CELL_BYTES + self.leaves.len() * SLICE_BYTES) * 3 / 2
+    }
+
     fn note(&mut self, id: CellId, cell: Cell) {
         if self.add(id, cell) {
             self.changed.push(id);

@@ -84,6 +84,10 @@ impl State {
 
 /// A read under way.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says another thing, and all may hold at once"
+)]
 pub(crate) struct ReadOp {
     pub(super) job: Job,
     /// In the order in which they are asked.
@@ -95,6 +99,8 @@ pub(crate) struct ReadOp {
     /// When it began, in Unix milliseconds, if it is one of those that are looked at again.
     pub(super) sampled_wall_ms: Option<u64>,
     pub(super) mismatch: bool,
+    /// Somebody who has answered had to wait for its disk.
+    pub(super) from_disk: bool,
     /// Owners that have not answered until now are not counted upon.
     late: bool,
     /// Nobody else may stand in.
@@ -120,8 +126,17 @@ impl ReadOp {
         let holder = |&node: &NodeId| Holder { node, stands_in: false, copy: Copy::Unasked };
         let holders = owners.iter().map(holder).collect();
         let alone = !job.admitted.sloppy;
-        let (asked, hedge, mismatch, late) = (SmallVec::new(), None, false, false);
-        Self { job, holders, asked, hedge, sampled_wall_ms, mismatch, late, alone }
+        Self {
+            job,
+            holders,
+            asked: SmallVec::new(),
+            hedge: None,
+            sampled_wall_ms,
+            mismatch: false,
+            from_disk: false,
+            late: false,
+            alone,
+        }
     }
 
     pub(super) fn begun(&self) -> Hlc {

@@ -360,15 +360,14 @@ impl Node {
     }
 
     /// Gives a read its result: the object, for those that go on from it.
-    pub(crate) fn finish_read(&mut self, origin: Origin, object: Option<Object>) {
+    pub(crate) fn finish_read(&mut self, origin: Origin, object: Option<&Object>, from_disk: bool) {
         match origin {
-            Origin::Serial(key) => self.serial_read(&key, object.as_ref()),
-            Origin::DeleteOfRead(mint) => self.delete_what_was_read(*mint, object.as_ref()),
+            Origin::Serial(key) => self.serial_read(&key, object),
+            Origin::DeleteOfRead(mint) => self.delete_what_was_read(*mint, object),
             origin => {
-                let found = object.map_or_else(Found::default, |object| Found {
-                    context: Some(object.context()),
-                    versions: object.live(self.now.wall_ms).cloned().collect(),
-                });
+                let context = object.map(Object::context);
+                let live = object.into_iter().flat_map(|object| object.live(self.now.wall_ms));
+                let found = Found { context, versions: live.cloned().collect(), from_disk };
                 self.finish(origin, Outcome::Found(found));
             }
         }

@@ -70,9 +70,16 @@ impl Node {
     }
 
     /// A replica has answered a read.
-    pub(crate) fn on_read_reply(&mut self, from: NodeId, id: OpId, result: ReadResult) {
+    pub(crate) fn on_read_reply(
+        &mut self,
+        from: NodeId,
+        id: OpId,
+        result: ReadResult,
+        from_disk: bool,
+    ) {
         match self.operations.get_mut(id) {
             Some(Operation::Read(read)) if read.waits_for(from) => {
+                read.from_disk |= from_disk;
                 if let Some(asked_ms) = read.asked_mono_ms(from) {
                     let took_ms = self.now.mono_ms.saturating_sub(asked_ms);
                     self.hedging.observe(from, self.now.mono_ms, took_ms);
@@ -227,7 +234,11 @@ impl Node {
             holder.copy.state() == State::Unknown || holder.is_empty_handed() || holds(&holder.copy)
         };
         let Some(Held { stored, .. }) = joined.filter(|_| !read.holders.iter().all(agrees)) else {
-            return self.finish_read(read.job.origin, agreed_object(&read.holders));
+            return self.finish_read(
+                read.job.origin,
+                agreed_object(&read.holders).as_ref(),
+                read.from_disk,
+            );
         };
         let holders = u8::try_from(read.count(holds)).expect("at most twice COPIES_MAX");
         // What stand-ins keep they hand over themselves.
@@ -244,7 +255,7 @@ impl Node {
             return self.begin_write_back(read.job, stored, stale, missing);
         }
         let repair = Job { origin: Origin::Nobody, admitted: read.job.admitted.clone() };
-        self.finish_read(read.job.origin, Some(stored.object.clone()));
+        self.finish_read(read.job.origin, Some(&stored.object), read.from_disk);
         self.begin_write_back(repair, stored, stale, 1);
     }
 

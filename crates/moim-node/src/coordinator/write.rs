@@ -274,7 +274,7 @@ impl Node {
             && op.intent == Intent::Read
             && let Some(origin) = op.origin.take()
         {
-            self.finish_read(origin, None);
+            self.finish_read(origin, None, false);
         }
         self.write_vote(id, node, Vote::Failed(why));
     }
@@ -351,7 +351,7 @@ impl Node {
         let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
         if op.intent == Intent::Read && matches!(outcome, Outcome::Written { .. }) {
             let object = op.stored.object.clone();
-            self.finish_read(origin, Some(object));
+            self.finish_read(origin, Some(&object), false);
         } else {
             self.finish(origin, outcome);
         }

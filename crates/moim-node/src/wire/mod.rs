@@ -214,9 +214,9 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
                 Want::Hinted => 2,
             });
         }
-        Message::ReadReply { op, result } => {
+        Message::ReadReply { op, result, from_disk } => {
             put_head(out, kind::READ_REPLY, *op);
-            put_read_result(out, result);
+            put_read_result(out, result, *from_disk);
         }
         Message::Forward { op, request, budget_ms } => {
             put_head(out, kind::FORWARD, *op);
@@ -309,7 +309,10 @@ fn operation(kind: u8, op: OpId, mut reader: Reader) -> Result<Message, DecodeEr
             };
             Ok(Message::Read { op, namespace, key, want, budget_ms })
         }
-        kind::READ_REPLY => Ok(Message::ReadReply { op, result: read_result(reader)? }),
+        kind::READ_REPLY => {
+            let (result, from_disk) = read_result(reader)?;
+            Ok(Message::ReadReply { op, result, from_disk })
+        }
         kind::FORWARD => {
             let budget_ms = reader.u32("budget")?;
             Ok(Message::Forward { op, request: request::take(&mut reader)?, budget_ms })
@@ -382,34 +385,41 @@ fn write_result(reader: &mut Reader) -> Result<WriteResult, DecodeError> {
     }
 }
 
-fn put_read_result(out: &mut Vec<u8>, result: &ReadResult) {
+/// In the first byte of a read's result: the replica had to wait for its disk.
+const FROM_DISK: u8 = 0x80;
+
+fn put_read_result(out: &mut Vec<u8>, result: &ReadResult, from_disk: bool) {
+    let disk = if from_disk { FROM_DISK } else { 0 };
     match result {
-        ReadResult::Object(None) => out.put_u8(0),
+        ReadResult::Object(None) => out.put_u8(disk),
         ReadResult::Object(Some(object)) => {
-            out.put_u8(1);
+            out.put_u8(disk | 1);
             out.put_slice(object);
         }
-        ReadResult::Digest(None) => out.put_u8(2),
+        ReadResult::Digest(None) => out.put_u8(disk | 2),
         ReadResult::Digest(Some(digest)) => {
-            out.put_u8(3);
+            out.put_u8(disk | 3);
             out.put_u128(*digest);
         }
         ReadResult::Refused(why) => {
-            out.put_u8(4);
+            out.put_u8(disk | 4);
             outcome::put_why(out, why);
         }
     }
 }
 
-fn read_result(mut reader: Reader) -> Result<ReadResult, DecodeError> {
-    match reader.u8("read result")? {
-        0 => Ok(ReadResult::Object(None)),
-        1 => Ok(ReadResult::Object(Some(reader.rest()))),
-        2 => Ok(ReadResult::Digest(None)),
-        3 => Ok(ReadResult::Digest(Some(reader.u128("digest")?))),
-        4 => Ok(ReadResult::Refused(outcome::why(&mut reader)?)),
-        _ => Err(DecodeError::Invalid("read result")),
-    }
+/// What a replica holds, and whether it had to wait for its disk.
+fn read_result(mut reader: Reader) -> Result<(ReadResult, bool), DecodeError> {
+    let first = reader.u8("read result")?;
+    let result = match first & !FROM_DISK {
+        0 => ReadResult::Object(None),
+        1 => ReadResult::Object(Some(reader.rest())),
+        2 => ReadResult::Digest(None),
+        3 => ReadResult::Digest(Some(reader.u128("digest")?)),
+        4 => ReadResult::Refused(outcome::why(&mut reader)?),
+        _ => return Err(DecodeError::Invalid("read result")),
+    };
+    Ok((result, first & FROM_DISK != 0))
 }
 
 fn put_exchange_result(out: &mut Vec<u8>, result: &Result<Answer, Why>) {

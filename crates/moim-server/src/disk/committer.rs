@@ -22,7 +22,7 @@ use moim_node::keyspace::META_BATCH;
 use moim_storage::{Batch, Durability, Engine, Family, StorageError, Write};
 use tracing::{error, info, warn};
 
-use super::{Faults, Room, Syncing};
+use super::{Faults, Room, Slowness, Syncing};
 use crate::figures::DiskFigures;
 use crate::inbox::Mailbox;
 
@@ -43,6 +43,7 @@ pub(super) struct Witnesses {
     pub(super) room: Arc<Room>,
     pub(super) faults: Arc<Faults>,
     pub(super) figures: Arc<DiskFigures>,
+    pub(super) slowness: Arc<Slowness>,
 }
 
 /// The loop's side. The queue needs no bound of its own: the node stops writing at `unsynced_bytes_max`.
@@ -242,6 +243,7 @@ impl Worker {
     fn run(&self) {
         while let Some((last, group)) = self.shared.next_group() {
             let begun = Instant::now();
+            self.witnesses.slowness.before_commit();
             let mut applied = self.apply(&group);
             if let Err(StorageError::Full(why)) = &applied {
                 warn!(why, "the disk is full: writes wait for room");

@@ -14,6 +14,7 @@ mod committer;
 mod faults;
 mod readers;
 mod room;
+mod slowness;
 
 #[cfg(test)]
 mod tests;
@@ -30,8 +31,9 @@ use moim_storage::{Batch, Cached, Durability, Engine, Family, PageLimit, Storage
 use self::barrier::Barrier;
 use self::committer::{Committer, Witnesses};
 pub(crate) use self::faults::{Damage, Faults};
-use self::readers::Readers;
+use self::readers::{Readers, Witness as ReadWitness};
 pub(crate) use self::room::Room;
+pub(crate) use self::slowness::Slowness;
 use crate::figures::DiskFigures;
 use crate::inbox::Inbox;
 
@@ -57,6 +59,7 @@ pub(crate) struct Disk {
     room: Arc<Room>,
     faults: Arc<Faults>,
     figures: Arc<DiskFigures>,
+    slowness: Arc<Slowness>,
 }
 
 /// What an engine that may block needs.
@@ -85,8 +88,8 @@ impl Disk {
     /// For an engine that never waits.
     pub(crate) fn inline(engine: Arc<dyn Engine>, inbox: Rc<Inbox>) -> Self {
         let room = Arc::new(Room::new(inbox.mailbox()));
-        let (faults, figures) = (Arc::default(), Arc::default());
-        Self { engine, inbox, threads: None, room, faults, figures }
+        let (faults, figures, slowness) = (Arc::default(), Arc::default(), Arc::default());
+        Self { engine, inbox, threads: None, room, faults, figures, slowness }
     }
 
     /// For an engine that does. Starts the threads; dropping the disk commits what is queued and ends them.
@@ -98,18 +101,21 @@ impl Disk {
         let figures = Arc::<DiskFigures>::default();
         let room = Arc::new(Room::new(inbox.mailbox()));
         let faults = Arc::<Faults>::default();
+        let slowness = Arc::<Slowness>::default();
+        let witness = ReadWitness { faults: Arc::clone(&faults), slowness: Arc::clone(&slowness) };
         let witnesses = Witnesses {
             room: Arc::clone(&room),
             faults: Arc::clone(&faults),
             figures: Arc::clone(&figures),
+            slowness: Arc::clone(&slowness),
         };
         let threads = Threads {
             committer: Committer::start(Arc::clone(&engine), inbox.mailbox(), witnesses, syncing)?,
-            readers: Readers::start(&engine, &inbox.mailbox(), &faults)?,
+            readers: Readers::start(&engine, &inbox.mailbox(), &witness)?,
             barrier: Barrier::default(),
             held: Vec::new(),
         };
-        Ok(Self { engine, inbox, threads: Some(threads), room, faults, figures })
+        Ok(Self { engine, inbox, threads: Some(threads), room, faults, figures, slowness })
     }
 
     /// Counters that outlive the disk.
@@ -120,6 +126,11 @@ impl Disk {
     /// What goes wrong with it; outlives the disk.
     pub(crate) fn faults(&self) -> Arc<Faults> {
         Arc::clone(&self.faults)
+    }
+
+    /// How slow it is made to be; outlives the disk.
+    pub(crate) fn slowness(&self) -> Arc<Slowness> {
+        Arc::clone(&self.slowness)
     }
 
     /// What is known of the room on it; outlives the disk.
@@ -199,7 +210,12 @@ fn at_once(engine: &dyn Engine, faults: &Faults, read: Read) -> Result<Input, Re
 fn deliver(inbox: &Inbox, readers: &Readers, answered: Result<Input, Read>) {
     match answered {
         Ok(input) => inbox.push(input),
-        Err(read) => readers.push(read),
+        Err(read) => {
+            if let Read::Load { id, .. } = read {
+                inbox.push(Input::Reading(id));
+            }
+            readers.push(read);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use moim_node::Input;
 use moim_storage::Engine;
 use tracing::error;
 
-use super::{Faults, Read};
+use super::{Faults, Read, Slowness};
 use crate::inbox::Mailbox;
 
 /// Reads that wait for the disk at once. They sleep in the kernel, so there may be more of them than cores; one long
@@ -33,20 +33,27 @@ struct Queue {
     closing: bool,
 }
 
+/// Whom readers tell what goes wrong, and who makes them wait.
+#[derive(Clone)]
+pub(super) struct Witness {
+    pub(super) faults: Arc<Faults>,
+    pub(super) slowness: Arc<Slowness>,
+}
+
 impl Readers {
     pub(super) fn start(
         engine: &Arc<dyn Engine>,
         mailbox: &Arc<Mailbox>,
-        faults: &Arc<Faults>,
+        witness: &Witness,
     ) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let mut readers = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         for number in 0..READERS {
             let (engine, mailbox) = (Arc::clone(engine), Arc::clone(mailbox));
-            let (faults, shared) = (Arc::clone(faults), Arc::clone(&shared));
+            let (witness, shared) = (witness.clone(), Arc::clone(&shared));
             let thread = std::thread::Builder::new()
                 .name(format!("moim-read-{number}"))
-                .spawn(move || run(&*engine, &mailbox, &faults, &shared))?;
+                .spawn(move || run(&*engine, &mailbox, &witness, &shared))?;
             readers.threads.push(thread);
         }
         Ok(readers)
@@ -93,10 +100,11 @@ impl Shared {
     }
 }
 
-fn run(engine: &dyn Engine, mailbox: &Mailbox, faults: &Faults, shared: &Shared) {
+fn run(engine: &dyn Engine, mailbox: &Mailbox, witness: &Witness, shared: &Shared) {
     let _death = Death(mailbox);
     while let Some(read) = shared.next() {
-        mailbox.push(read.run(engine, faults));
+        witness.slowness.before_read();
+        mailbox.push(read.run(engine, &witness.faults));
     }
 }
 

@@ -93,6 +93,8 @@ fn put(key: &str, value: &str) -> Batch {
 struct Fixture {
     disk: Disk,
     inbox: Rc<Inbox>,
+    /// Reads that memory did not answer.
+    readings: usize,
 }
 
 impl Fixture {
@@ -103,7 +105,8 @@ impl Fixture {
     fn with<E: Engine + 'static>(engine: &Arc<E>, syncing: Syncing) -> Self {
         let inbox = Rc::<Inbox>::default();
         let engine: Arc<dyn Engine> = Arc::<E>::clone(engine);
-        Self { disk: Disk::threaded(engine, Rc::clone(&inbox), syncing).unwrap(), inbox }
+        let disk = Disk::threaded(engine, Rc::clone(&inbox), syncing).unwrap();
+        Self { disk, inbox, readings: 0 }
     }
 
     /// Lets the loop's part run until `done` holds of all inputs so far.
@@ -111,6 +114,9 @@ impl Fixture {
         let mut inputs = Vec::new();
         for _ in 0..5_000 {
             self.inbox.take(&mut inputs);
+            let arrived = inputs.len();
+            inputs.retain(|input| !matches!(input, Input::Reading(_)));
+            self.readings += arrived - inputs.len();
             if done(&inputs) {
                 return inputs;
             }
@@ -186,6 +192,7 @@ fn after_a_failure_nothing_is_applied_and_reads_go_on() {
         "{inputs:?}"
     );
     assert_eq!(engine.applies(), 2, "nothing is tried after the failure");
+    assert_eq!(fixture.readings, 1, "this engine answers nothing from memory");
 }
 
 fn full() -> StorageError {
@@ -327,6 +334,24 @@ fn a_sync_that_fails_in_the_background_stops_the_node() {
     let mut inputs = Vec::new();
     fixture.inbox.take(&mut inputs);
     assert!(inputs.is_empty(), "once is enough: {inputs:?}");
+}
+
+#[test]
+fn a_slow_disk_is_slow_for_reads_of_it_and_commits_alone() {
+    let engine = Arc::new(FaultyEngine::new(MemoryEngine::new(None)));
+    let mut fixture = Fixture::new(&engine);
+    let slowness = fixture.disk.slowness();
+    for (number, read_ms, commit_ms) in [(1, 40, 0), (2, 0, 40)] {
+        slowness.set(read_ms, commit_ms);
+        let begun = std::time::Instant::now();
+        fixture.disk.commit(BatchId(number), put("a", "1"));
+        fixture.disk.load(ReadId(number), Family::Data, Bytes::from_static(b"b"));
+        let inputs = fixture.until(|inputs| inputs.len() == 2);
+        let is_commit_first = matches!(inputs[..], [Input::Durable(_), Input::Loaded(..)]);
+        assert_eq!(is_commit_first, read_ms > 0, "{inputs:?}");
+        assert!(begun.elapsed() >= Duration::from_millis(40));
+    }
+    assert_eq!(fixture.readings, 2);
 }
 
 #[test]

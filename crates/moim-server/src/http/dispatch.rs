@@ -90,7 +90,7 @@ async fn guarded(site: &Site, parts: &Parts) -> Result<Pass, Refusal> {
 
 /// The paths for experiments exist only in servers started for them.
 fn exists(site: &Site, page: Page) -> bool {
-    !matches!(page, Page::Cut | Page::Heal) || site.context.cut.is_some()
+    !matches!(page, Page::Cut | Page::Heal | Page::SlowDisk) || site.context.experiments.is_some()
 }
 
 fn no_such_path() -> Refusal {
@@ -117,6 +117,7 @@ async fn handle(
         Page::KeyOwners => ring::key_owners(site, request, path).await,
         Page::Cut => cut(site, request, true).await,
         Page::Heal => cut(site, request, false).await,
+        Page::SlowDisk => slow_disk(site, request).await,
         Page::Metrics => health::figures(site, request).await,
         Page::Health => Ok(health::alive()),
         Page::Ready => health::ready(site).await,
@@ -152,10 +153,23 @@ async fn cut(site: &Rc<Site>, request: &Parts, away: bool) -> Answer {
     assert_eq!(request.method, Method::POST, "the table of routes takes nothing else");
     Query::parse(request.uri.query(), &[])?;
     let cut = neighbours::everywhere(site, move |site| async move {
-        let hook = site.context.cut.as_ref().ok_or_else(no_such_path)?;
-        hook(away);
+        let hooks = site.context.experiments.as_ref().ok_or_else(no_such_path)?;
+        (hooks.cut)(away);
         Ok::<(), Refusal>(())
     });
     cut.await.into_iter().flatten().collect::<Result<Vec<()>, _>>()?;
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// Makes the disks of all nodes of this server slow, or as fast as they are.
+async fn slow_disk(site: &Rc<Site>, request: &Parts) -> Answer {
+    let query = Query::parse(request.uri.query(), &["read", "commit"])?;
+    let (read_ms, commit_ms) = (query.delay_ms("read")?, query.delay_ms("commit")?);
+    let slowed = neighbours::everywhere(site, move |site| async move {
+        let hooks = site.context.experiments.as_ref().ok_or_else(no_such_path)?;
+        (hooks.slow_disk)(read_ms, commit_ms);
+        Ok::<(), Refusal>(())
+    });
+    slowed.await.into_iter().flatten().collect::<Result<Vec<()>, _>>()?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }

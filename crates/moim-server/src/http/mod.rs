@@ -52,4 +52,4 @@ pub(crate) use listen::{Requests, serve};
 pub(crate) use neighbours::Errand;
 pub use percent::encode as percent_encode;
 pub use settings::Settings;
-pub use site::Context;
+pub use site::{Context, Experiments};

@@ -47,6 +47,12 @@ impl Query {
         self.text(name)?.map(|text| level(name, text)).transpose()
     }
 
+    /// A delay in milliseconds, none if it is not given.
+    pub(super) fn delay_ms(&self, name: &str) -> Result<u64, Refusal> {
+        let Some(text) = self.text(name)? else { return Ok(0) };
+        duration::parse_ms(text).map_err(|error| malformed(name, &error))
+    }
+
     /// How long the client waits, in milliseconds.
     pub(super) fn timeout_ms(&self) -> Result<Option<u32>, Refusal> {
         let Some(text) = self.text("timeout")? else { return Ok(None) };

@@ -32,11 +32,19 @@ pub struct Context {
     pub started: Instant,
     /// Limits.
     pub settings: Settings,
-    /// Cuts this node's links to its peers (`true`) and heals them. Only servers started for experiments have it;
-    /// without it the paths `/v1/dev/…` do not exist.
-    pub cut: Option<Rc<dyn Fn(bool)>>,
+    /// Only servers started for experiments have them; without them the paths `/v1/dev/…` do not exist.
+    pub experiments: Option<Experiments>,
     /// Where the other nodes of this server are found.
     pub(crate) shard: Shard,
+}
+
+/// What goes wrong on request.
+#[derive(Clone)]
+pub struct Experiments {
+    /// Cuts this node's links to its peers (`true`) and heals them.
+    pub cut: Rc<dyn Fn(bool)>,
+    /// Makes each read of the disk, and each commit, take so many milliseconds longer.
+    pub slow_disk: Rc<dyn Fn(u64, u64)>,
 }
 
 impl std::fmt::Debug for Context {

@@ -211,7 +211,7 @@ fn messages_arrive_in_order_and_whole_whatever_their_size() {
         for (op, &bytes) in sizes.iter().enumerate() {
             let value = moim_node::message::ReadResult::Object(Some(vec![7; bytes].into()));
             let op = moim_node::message::OpId(op as u64);
-            a.say(2, &Message::ReadReply { op, result: value });
+            a.say(2, &Message::ReadReply { op, result: value, from_disk: true });
         }
         a.links.flush();
         until("all have arrived", || b.count(1).2 == sizes.len()).await;
@@ -223,6 +223,7 @@ fn messages_arrive_in_order_and_whole_whatever_their_size() {
                 Message::ReadReply {
                     op,
                     result: moim_node::message::ReadResult::Object(Some(value)),
+                    from_disk: true,
                 },
             ) => Some((op.0, value.len())),
             _ => None,
@@ -240,7 +241,8 @@ fn a_peer_that_does_not_read_is_cut_off_before_the_memory_is_full() {
         hello::say_at_once(&stream, &hello(2, 2)).unwrap();
         until("it is linked", || a.linked(2)).await;
         let value = moim_node::message::ReadResult::Object(Some(vec![7; 1 << 20].into()));
-        let message = Message::ReadReply { op: moim_node::message::OpId(1), result: value };
+        let op = moim_node::message::OpId(1);
+        let message = Message::ReadReply { op, result: value, from_disk: false };
         let mut said = 0;
         while a.linked(2) {
             a.say(2, &message);

@@ -16,6 +16,7 @@ use moim_node::{Now, Outcome, Request};
 #[cfg(test)]
 use super::tests::fake::FakeNode;
 use crate::NodeHandle;
+use crate::latency::Reads;
 
 /// Requests of one command that run at once; the rest of them wait for these.
 pub(crate) const WINDOW: usize = 256;
@@ -119,6 +120,15 @@ impl Store {
             Self::Node(handle) => handle.view(moim_node::Node::figures),
             #[cfg(test)]
             Self::Fake(_) => Figures::default(),
+        }
+    }
+
+    /// Looks at how long reads took.
+    pub(crate) fn reads<T>(&self, look: impl FnOnce(&Reads) -> T) -> T {
+        match self {
+            Self::Node(handle) => look(&handle.shared().figures.reads),
+            #[cfg(test)]
+            Self::Fake(_) => look(&Reads::default()),
         }
     }
 

@@ -235,7 +235,11 @@ fn refuse(stream: TcpStream) {
 fn http_context(session: &Session, memory: impl Fn() -> Vec<Metric> + 'static) -> http::Context {
     let node = &session.config.node;
     let links = Rc::clone(&session.links);
-    let cut: Rc<dyn Fn(bool)> = Rc::new(move |cut| links.cut(cut));
+    let slowness = Arc::clone(&session.slowness);
+    let experiments = http::Experiments {
+        cut: Rc::new(move |cut| links.cut(cut)),
+        slow_disk: Rc::new(move |read_ms, commit_ms| slowness.set(read_ms, commit_ms)),
+    };
     let (handle, links) = (session.handle.clone(), Rc::clone(&session.links));
     let (disk, space) = (Arc::clone(&session.disk), session.space.clone());
     let watched = session.space.clone();
@@ -267,7 +271,7 @@ fn http_context(session: &Session, memory: impl Fn() -> Vec<Metric> + 'static) -
             connections_max: node.http_connections_max as usize,
             ..http::Settings::default()
         },
-        cut: node.experiments.then_some(cut),
+        experiments: node.experiments.then_some(experiments),
         shard: session.shard.clone(),
     }
 }

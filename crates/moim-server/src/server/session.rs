@@ -22,7 +22,7 @@ use super::space::{self, Watched};
 use super::stopping::{Stop, Stopping};
 use crate::clock::Clock;
 use crate::config::{Config, DurabilityKind, EngineKind, Memory};
-use crate::disk::{Damage, Disk, Faults, Room, Syncing};
+use crate::disk::{Damage, Disk, Faults, Room, Slowness, Syncing};
 use crate::figures::DiskFigures;
 use crate::handle::NodeHandle;
 use crate::inbox::Inbox;
@@ -67,6 +67,7 @@ pub(super) struct Session {
     pub(super) links: Rc<Links>,
     pub(super) disk: Arc<DiskFigures>,
     pub(super) space: Watched,
+    pub(super) slowness: Arc<Slowness>,
     faults: Arc<Faults>,
     pub(super) set_aside: Vec<u64>,
     room: Arc<Room>,
@@ -138,9 +139,9 @@ impl Session {
             }
         };
         let (figures, room, faults) = (disk.figures(), disk.room(), disk.faults());
+        let slowness = disk.slowness();
         let turning = spawn_local(TurnTask::new(handle.clone(), disk, Rc::clone(&links)).run());
         let space = Watched::default();
-        let set_aside = Vec::new();
         let session = Self {
             config,
             engine,
@@ -148,8 +149,9 @@ impl Session {
             links,
             disk: figures,
             space,
+            slowness,
             faults,
-            set_aside,
+            set_aside: Vec::new(),
             room,
             shard,
             stopping,

@@ -295,7 +295,7 @@ fn answer_of(outcome: Outcome) -> Answer {
     }
 }
 
-fn found_answer(Found { context, versions }: Found) -> Answer {
+fn found_answer(Found { context, versions, .. }: Found) -> Answer {
     let seen = versions.into_iter().map(|version| {
         let bytes = version.value().cloned().unwrap_or_default();
         let (written, expires_ms) = (version.written, version.expires_ms);

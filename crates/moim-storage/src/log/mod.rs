@@ -2,7 +2,8 @@
 //!
 //! The log is a chain of segments of fixed size (`segment`), each with records (`record`), and a small file that says
 //! which of them count (`control`). A segment whose records are all in tables is reused: writing to a file that has its
-//! blocks costs half of writing to a new one, and goes on when the disk is full.
+//! blocks costs half of writing to a new one, and goes on when the disk is full. As many are kept for that as were begun
+//! lately; the others are given back ([`CommitLog::trim`]).
 //!
 //! Rules of replay (`replay`), with what cannot be told apart:
 //! - Records count up to the first that is missing or damaged.
@@ -62,6 +63,8 @@ pub(crate) struct CommitLog<F: Files> {
     is_sealed: bool,
     /// What can be reused.
     free: Vec<Segment<F::File>>,
+    /// Segments begun since the last look at how many are needed.
+    begun: usize,
     /// What a crash has left behind the records that count. The control file still names one of them as the newest, so
     /// they must stay as they are until it names another.
     void: Vec<Segment<F::File>>,
@@ -204,6 +207,25 @@ impl<F: Files> CommitLog<F> {
         Ok(())
     }
 
+    /// Begins to look anew at how many segments are needed, and answers how many that were since the last time.
+    pub(crate) fn take_begun(&mut self) -> usize {
+        std::mem::take(&mut self.begun)
+    }
+
+    /// Gives a free segment back to the disk, if there are more than `keep` and more than one, which lets a full disk's
+    /// log go on. Answers whether it did. One at a time, because that takes milliseconds and writers wait for it.
+    pub(crate) fn trim(&mut self, keep: usize) -> Result<bool, StorageError> {
+        self.check()?;
+        if self.free.len() <= keep.max(1) {
+            return Ok(false);
+        }
+        if let Some(segment) = self.free.last() {
+            self.files.remove(&segment.name)?;
+            self.free.pop();
+        }
+        Ok(true)
+    }
+
     /// Writes the mark of a log that was closed in order.
     pub(crate) fn close(&mut self) -> Result<(), StorageError> {
         self.sync()?;
@@ -295,6 +317,7 @@ impl<F: Files> CommitLog<F> {
         let oldest = self.segments.front().map_or(life, |first| first.life);
         self.set_control(life, oldest)?;
         self.next_life += 1;
+        self.begun += 1;
         self.free_void()?;
         segment.life = life;
         segment.position = HEADER_BLOCK_BYTES as u64;

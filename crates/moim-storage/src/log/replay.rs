@@ -47,6 +47,7 @@ pub(super) fn open<F: Files>(
         segments,
         is_sealed: true,
         free: Vec::new(),
+        begun: 0,
         void,
         next_name,
         next_life,

@@ -18,6 +18,9 @@ use crate::{Batch, StorageError};
 /// Between two tries of a flush that had no room: each may write a table in vain.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
+/// Between two looks at how much room the log needs. Short: what is given back too early is had again in milliseconds.
+const TRIM_EVERY: Duration = Duration::from_secs(2);
+
 /// What the waiting of writers is counted in.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -228,9 +231,21 @@ impl<F: Files, T: Tables> Inner<F, T> {
                     writer.flushing.failure = None;
                 }
             } else {
-                writer = self.turned.wait(writer).unwrap_or_else(PoisonError::into_inner);
+                let woken = self.turned.wait_timeout(writer, TRIM_EVERY);
+                let (guard, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
+                writer = if timeout.timed_out() { self.trim(guard) } else { guard };
             }
         }
+    }
+
+    /// Gives segments of the log back that the last while had no use for. Should that fail, it is tried again.
+    fn trim<'a>(&'a self, mut writer: MutexGuard<'a, Writer<F>>) -> MutexGuard<'a, Writer<F>> {
+        let keep = writer.log.take_begun();
+        while !writer.flushing.is_closing && writer.log.trim(keep).unwrap_or(false) {
+            drop(writer);
+            writer = lock(&self.writer);
+        }
+        writer
     }
 
     /// Flushes the frozen table, and tells how it went.

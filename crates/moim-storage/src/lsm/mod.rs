@@ -302,6 +302,10 @@ impl<F: Files, T: Tables> Engine for LsmEngine<F, T> {
         let own: usize = memtables.layers().map(|table| table.bytes()).sum();
         own as u64 + self.inner.tables.memory_bytes()
     }
+
+    fn shared_bytes(&self) -> u64 {
+        self.inner.read().layers().map(|table| table.shared_bytes() as u64).sum()
+    }
 }
 
 fn lock<L>(mutex: &Mutex<L>) -> MutexGuard<'_, L> {

@@ -19,11 +19,11 @@ pub(crate) use self::ranges::Ranges;
 
 use self::key::{Key, Prefixed, Sought};
 use self::value::{Value, own};
+use crate::heap::block_bytes;
 use crate::{Family, PageLimit, Write};
 
-/// What an entry costs besides its key and value: its place in a tree that is two thirds full, two heads of shared
-/// buffers, and what the allocator adds.
-pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 224;
+/// What an entry costs besides its key and value: its place in a tree that is two thirds full.
+const ENTRY_OVERHEAD_BYTES: usize = 2 * size_of::<(Key, Value)>();
 
 /// What is known of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(crate) enum Found {
 pub(crate) struct Memtable {
     families: [FamilyTable; Family::ALL.len()],
     bytes: usize,
+    /// Of which values that others may hold as well.
+    shared_bytes: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -69,16 +71,18 @@ impl Memtable {
 
     fn set(&mut self, family: Family, key: &Bytes, value: Option<&Bytes>) {
         let value = Value::new(value);
-        let value_bytes = value.len();
+        let new = value.block_bytes();
+        let mut old = (0, 0);
         let entries = &mut self.families[family.index()].entries;
         if let Some(held) = entries.get_mut::<dyn Prefixed>(&Sought::new(key)) {
-            self.bytes -= held.len();
+            old = held.block_bytes();
             *held = value;
         } else {
             entries.insert(Key::new(own(key)), value);
-            self.bytes += key.len() + ENTRY_OVERHEAD_BYTES;
+            self.bytes += key_bytes(key);
         }
-        self.bytes += value_bytes;
+        self.bytes = self.bytes + new.0 - old.0;
+        self.shared_bytes = self.shared_bytes + new.1 - old.1;
     }
 
     fn erase(&mut self, family: Family, (from, to): (&Bytes, &Bytes)) {
@@ -88,11 +92,13 @@ impl Memtable {
         let table = &mut self.families[family.index()];
         let gone: Vec<Key> = within(&table.entries, from, to).map(|(key, _)| key.clone()).collect();
         for key in gone {
-            let value_bytes = table.entries.remove(&key).map_or(0, |value| value.len());
-            self.bytes -= key.bytes.len() + ENTRY_OVERHEAD_BYTES + value_bytes;
+            let (bytes, shared_bytes) =
+                table.entries.remove(&key).map_or((0, 0), |value| value.block_bytes());
+            self.bytes -= key_bytes(&key.bytes) + bytes;
+            self.shared_bytes -= shared_bytes;
         }
         table.erased.add(own(from), own(to));
-        self.bytes += from.len() + to.len() + ENTRY_OVERHEAD_BYTES;
+        self.bytes += key_bytes(from) + block_bytes(to.len());
     }
 
     /// All entries of a family, deletions included.
@@ -118,6 +124,11 @@ impl Memtable {
     /// What it takes in memory, roughly.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How much of [`Self::bytes`] is large values, which whoever wrote them may hold as well.
+    pub(crate) fn shared_bytes(&self) -> usize {
+        self.shared_bytes
     }
 
     fn table(&self, family: Family) -> &FamilyTable {
@@ -176,6 +187,11 @@ fn within<'table>(
     entries.range::<dyn Prefixed, _>(bounds)
 }
 
+/// An entry with this key and no value.
+fn key_bytes(key: &[u8]) -> usize {
+    ENTRY_OVERHEAD_BYTES + block_bytes(key.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,10 +229,12 @@ mod tests {
 
     #[test]
     fn bytes_are_given_back_with_what_took_them() {
-        let mut table = table(&[put("a", "12345"), put("a", "1"), put("b", "2")]);
-        assert_eq!(table.bytes(), 2 * (1 + 1 + ENTRY_OVERHEAD_BYTES));
+        const LONG: &str = "a value that does not fit beside its length";
+        let mut table = table(&[put("a", LONG), put("a", "1"), put("b", "2"), put("c", LONG)]);
+        let values = block_bytes(LONG.len());
+        assert_eq!(table.bytes(), 3 * (16 + ENTRY_OVERHEAD_BYTES) + values, "one is not in place");
         table.apply(&erase("a", "z"));
-        assert_eq!(table.bytes(), 2 + ENTRY_OVERHEAD_BYTES, "the range itself");
+        assert_eq!(table.bytes(), 16 + 16 + ENTRY_OVERHEAD_BYTES, "the range itself");
         assert!(!table.is_empty());
     }
 
@@ -241,5 +259,8 @@ mod tests {
         table.apply(&Write::Put { family: Data, key: "k".into(), value: large.clone() });
         let Found::Known(Some(held)) = table.get(Data, b"k") else { panic!("it was just put") };
         assert_eq!(held.as_ptr(), large.as_ptr());
+        assert_eq!(table.shared_bytes(), 2_048);
+        table.apply(&put("k", "small"));
+        assert_eq!(table.shared_bytes(), 0);
     }
 }

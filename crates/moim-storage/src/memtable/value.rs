@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 
+use crate::heap::block_bytes;
+
 /// A value of this length or more is shared; below it a copy costs less than what it might keep alive.
 const SHARED_BYTES_MIN: usize = 1 << 10;
 
@@ -46,6 +48,17 @@ impl Value {
         match self {
             Self::Long(bytes) => Some(bytes.clone()),
             Self::Short { .. } => self.bytes().map(Bytes::copy_from_slice),
+        }
+    }
+
+    /// What it takes beside its entry, and how much of that is shared.
+    pub(super) fn block_bytes(&self) -> (usize, usize) {
+        match self {
+            Self::Short { .. } => (0, 0),
+            Self::Long(bytes) if bytes.len() >= SHARED_BYTES_MIN => {
+                (block_bytes(bytes.len()), block_bytes(bytes.len()))
+            }
+            Self::Long(bytes) => (block_bytes(bytes.len()), 0),
         }
     }
 

@@ -9,6 +9,7 @@ mod connection;
 mod keys;
 mod reply;
 mod report;
+mod served;
 mod slots;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -25,6 +26,7 @@ use crate::Ended;
 use crate::bench::connection::Plan;
 use crate::bench::keys::Chooser;
 use crate::bench::report::{Report, Tally};
+use crate::bench::served::Served;
 use crate::client::node::Node;
 use crate::ending::{Ending, Trouble};
 use crate::options::{Connection, InNamespace, Output, duration};
@@ -260,8 +262,12 @@ impl Bench {
             let failed = shared.failed.load(Ordering::Relaxed);
             format!("{seconds:.0} s: {per_second:.0} requests/s, {failed} failed")
         };
+        let ask = || served::ask(&plan.addresses, plan.password.as_deref());
+        let before = ask();
         let tally = run_threads(plan, shared, &say, |thread| thread.measure(plan, shared))?;
-        let report = Report::new(plan, &tally, tally.elapsed);
+        let mut report = Report::new(plan, &tally, tally.elapsed);
+        let counts = before.zip(ask());
+        report.served = counts.map(|(before, after)| Served::between(&before, &after));
         match &self.json {
             Some(path) if path.as_os_str() == "-" => print::json(&report),
             Some(path) => {

@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::connection::Plan;
+use super::served::Served;
 use crate::ending::Trouble;
 use crate::print;
 
@@ -109,6 +110,8 @@ pub(crate) struct Report {
     misses: u64,
     wait: u32,
     errors: BTreeMap<String, u64>,
+    /// What the servers say of their reads, if they do; those of the warm-up are among them.
+    pub(crate) served: Option<Served>,
 }
 
 /// Latencies of one kind of request, in milliseconds.
@@ -142,6 +145,7 @@ impl Report {
             misses: tally.misses,
             wait: plan.wait,
             errors: tally.errors.clone(),
+            served: None,
         }
     }
 
@@ -166,6 +170,10 @@ impl Report {
             if latencies.count > 0 {
                 rows.push(latencies.row(name));
             }
+        }
+        if let Some(served) = &self.served {
+            let kinds = [(" from memory", &served.from_memory), (" from disk", &served.from_disk)];
+            rows.extend(kinds.map(|(name, quantiles)| quantiles.row(name)));
         }
         let totals = format!(
             "{:.0} requests/s over {:.1} s, {} connections to {} nodes, pipeline {}, values of {} bytes, {} reads found \

@@ -34,7 +34,7 @@ pub(crate) fn ask(
 ) -> Result<(Vec<SocketAddr>, SlotTable), Trouble> {
     let mut why = String::new();
     for address in addresses {
-        match fetch(*address, password) {
+        match fetch(*address, password, &[b"CLUSTER", b"NODES"]) {
             Ok(text) => {
                 return parse(&text).map_err(|what| Trouble::failed(format!("{address}: {what}")));
             }
@@ -44,15 +44,19 @@ pub(crate) fn ask(
     Err(Trouble::failed(format!("CLUSTER NODES was not answered: {why}")))
 }
 
-/// The text that `CLUSTER NODES` is answered with.
-fn fetch(address: SocketAddr, password: Option<&str>) -> io::Result<String> {
+/// The text that a command is answered with.
+pub(super) fn fetch(
+    address: SocketAddr,
+    password: Option<&str>,
+    command: &[&[u8]],
+) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut out = Vec::new();
     if let Some(password) = password {
         put_command(&mut out, &[b"AUTH", password.as_bytes()]);
     }
-    put_command(&mut out, &[b"CLUSTER", b"NODES"]);
+    put_command(&mut out, command);
     stream.write_all(&out)?;
     let mut bytes = Vec::new();
     let mut piece = [0; 16 * 1024];

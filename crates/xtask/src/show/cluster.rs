@@ -38,6 +38,8 @@ pub(super) struct Cluster<'a> {
     data: Scratch,
     base_port: u16,
     nodes: u16,
+    /// What the nodes' environment says of their configuration.
+    environment: Vec<(&'static str, String)>,
     /// What `moim dev` printed.
     pub(super) greeting: String,
 }
@@ -45,19 +47,27 @@ pub(super) struct Cluster<'a> {
 impl<'a> Cluster<'a> {
     /// Three nodes, started and ready.
     pub(super) fn start(stage: &'a Stage) -> Result<Self> {
-        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), (NODES, 1))
+        Self::start_with(stage, NODES)
+    }
+
+    /// Three nodes whose environment says this, started and ready.
+    pub(super) fn start_as(
+        stage: &'a Stage,
+        environment: Vec<(&'static str, String)>,
+    ) -> Result<Self> {
+        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), (NODES, 1), environment)
     }
 
     /// So many nodes, started and ready.
     pub(super) fn start_with(stage: &'a Stage, count: u16) -> Result<Self> {
         assert!(count <= NODES_MAX, "ports are looked for no further");
-        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), (count, 1))
+        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), (count, 1), Vec::new())
     }
 
     /// Three servers, each of so many nodes.
     pub(super) fn start_with_shards(stage: &'a Stage, shards: u16) -> Result<Self> {
         assert!(NODES * shards <= NODES_MAX, "ports are looked for no further");
-        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), (NODES, shards))
+        Self::start_on(stage, (Scratch::new("data")?, Vec::new()), (NODES, shards), Vec::new())
     }
 
     /// Each node on a file system of its own, of so many MiB.
@@ -65,17 +75,19 @@ impl<'a> Cluster<'a> {
         let data = Scratch::new("data")?;
         let mount = |node| SmallDisk::mount(&directory(data.path(), node), mib);
         let disks = (1..=NODES).map(mount).collect::<Result<Vec<_>>>()?;
-        Self::start_on(stage, (data, disks), (NODES, 1))
+        Self::start_on(stage, (data, disks), (NODES, 1), Vec::new())
     }
 
     fn start_on(
         stage: &'a Stage,
         (data, disks): (Scratch, Vec<SmallDisk>),
         (count, shards): (u16, u16),
+        environment: Vec<(&'static str, String)>,
     ) -> Result<Self> {
         let (moim, base_port) = (stage.moim()?, free_base_port()?);
+        let greeting = String::new();
         let mut cluster =
-            Self { moim, disks, data, base_port, nodes: count, greeting: String::new() };
+            Self { moim, disks, data, base_port, nodes: count, environment, greeting };
         let began = Instant::now();
         let nodes = count.to_string();
         let port = cluster.base_port.to_string();
@@ -192,6 +204,7 @@ impl<'a> Cluster<'a> {
     fn dev(&self, words: &[&str]) -> Result<Finished> {
         let mut command = Command::new(self.moim);
         command.arg("dev").args(words).arg("--data").arg(self.data.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         run(&mut command, COMMAND)
             .and_then(Finished::successful)
             .with_context(|| format!("moim dev {}", words.join(" ")))
@@ -200,6 +213,27 @@ impl<'a> Cluster<'a> {
     /// Runs `moim` with these words.
     pub(super) fn moim(&self, words: &[&str]) -> Result<Finished> {
         run(Command::new(self.moim).args(words), COMMAND)
+    }
+
+    /// Runs `moim bench` on all nodes, over so many keys of 2 KB, and takes the document that it ends with.
+    pub(super) fn bench(&self, keys: u64, words: &[&str], limit: Duration) -> Result<Value> {
+        let node = format!("127.0.0.1:{}", self.http_port(1));
+        let keys = keys.to_string();
+        let usual = ["bench", "--addr", &node, "--keys", &keys, "--json", "-"];
+        let done = run(Command::new(self.moim).args(usual).args(words), limit)?.successful()?;
+        if done.stdout.trim().is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&done.stdout).context("moim bench printed no document")
+    }
+
+    /// A program of `moim bench` on all nodes, in the background.
+    pub(super) fn begin_bench(&self, keys: u64, words: &[&str]) -> Result<Child> {
+        let node = format!("127.0.0.1:{}", self.http_port(1));
+        let mut command = Command::new(self.moim);
+        command.args(["bench", "--addr", &node, "--keys", &keys.to_string()]).args(words);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().context("start moim bench")
     }
 
     /// Resident memory of a node, in kB, as the system counts it.

@@ -36,6 +36,7 @@ mod interrupts;
 mod kill_all;
 mod kill_one;
 mod levels;
+mod more_than_memory;
 mod n5_levels;
 mod one_way;
 mod partitions;
@@ -45,6 +46,7 @@ mod ring_key;
 mod shards;
 mod siblings;
 mod simulation;
+mod slow_disk;
 mod slow_network;
 mod storm;
 mod wiped;
@@ -130,6 +132,11 @@ const SCENARIOS: &[Scenario] = &[
         corrupt_table::play,
         "flipped bytes on the disk of one node, at rest and under its feet",
     ),
+    Scenario::new(
+        "slow-disk",
+        slow_disk::play,
+        "reads from memory keep their p99 while the disks of all nodes are slow",
+    ),
     Scenario::new("ring-key", ring_key::play, "what every replica holds of a key"),
     Scenario::new(
         "shards",
@@ -156,6 +163,14 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         long: true,
+        ..Scenario::new(
+            "more-than-memory",
+            more_than_memory::play,
+            "ten times as much data as memory: reads from memory and from disk, writes while tables are compacted",
+        )
+    },
+    Scenario {
+        long: true,
         ..Scenario::new("storm", storm::play, "forty disturbances in a row while clients write")
     },
     Scenario {
@@ -169,6 +184,7 @@ usage: cargo xtask show NAME…        these scenarios
        cargo xtask show all [--long] all of them; with --long also those marked so
        cargo xtask show --list       what there is
 
+more-than-memory takes KEYS (of 2 KB, 1000000) and MEMORY (bytes of all nodes together, 201326592).
 ENGINE=rocksdb shows Moim with RocksDB alone instead of lsm, ENGINE=memory as built without RocksDB.";
 
 /// Plays what is asked for. The exit code is 0 only if all of it was shown.

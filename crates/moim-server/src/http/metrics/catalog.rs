@@ -50,6 +50,7 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
         exchanges_failed,
         exchanged_keys,
         tree_cells,
+        tree_bytes,
         fillings,
         unfilled_partitions,
         forgotten,
@@ -183,6 +184,7 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
             exchanged_keys,
         ),
         gauge("moim_tree_cells", "Cells of the Merkle trees in memory.", tree_cells),
+        gauge("moim_tree_bytes", "Bytes that the Merkle trees take, roughly.", tree_bytes),
         counter("moim_fillings_total", "Times this node had lost its data.", fillings),
         gauge(
             "moim_unfilled_partitions",

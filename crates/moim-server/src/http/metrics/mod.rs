@@ -14,6 +14,7 @@ pub(super) use background::{of_pace, of_transfers};
 pub(super) use catalog::{of_engine, of_node};
 pub(super) use freshness::of_freshness;
 pub use histogram::Histogram;
+pub(crate) use process::program_bytes;
 pub(super) use process::{memory_bytes, of_process};
 pub(super) use rates::{Rates, Totals};
 

@@ -39,6 +39,12 @@ pub(crate) fn memory_bytes() -> u64 {
         .map_or(0, |status| kilobytes(&status, "VmRSS:") * 1_024)
 }
 
+/// What is mapped of the program and its libraries, and counts as resident; 0 where there is no `/proc`.
+pub(crate) fn program_bytes() -> u64 {
+    std::fs::read_to_string("/proc/self/status")
+        .map_or(0, |status| kilobytes(&status, "RssFile:") * 1_024)
+}
+
 fn kilobytes(status: &str, field: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(field));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)

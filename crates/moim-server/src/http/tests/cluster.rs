@@ -167,6 +167,10 @@ fn links_are_cut_only_where_experiments_are_allowed() {
         assert_eq!(server.ask("POST /v1/dev/heal", "", "").await.status, 204);
         assert!(!server.is_cut.get());
         server.get("/v1/dev/cut").await.problem(405, "method-not-allowed");
+        assert_eq!(server.ask("POST /v1/dev/slow-disk?read=50ms", "", "").await.status, 204);
+        assert_eq!(server.slow_disk.get(), (50, 0));
+        let unclear = server.ask("POST /v1/dev/slow-disk?commit=much", "", "").await;
+        unclear.problem(400, "bad-request");
     });
     with_server(|server| async move {
         server.ask("POST /v1/dev/cut", "", "").await.problem(404, "no-such-path");

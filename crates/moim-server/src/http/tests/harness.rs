@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::timeout;
 
-use crate::http::{Context, Requests, Settings, serve};
+use crate::http::{Context, Experiments, Requests, Settings, serve};
 use crate::shards::Shard;
 use crate::{NodeHandle, alone};
 
@@ -45,6 +45,7 @@ pub(super) struct Server {
     pub(super) address: SocketAddr,
     pub(super) handle: NodeHandle,
     pub(super) is_cut: Rc<Cell<bool>>,
+    pub(super) slow_disk: Rc<Cell<(u64, u64)>>,
     pub(super) stop: Option<oneshot::Sender<()>>,
     pub(super) serving: JoinHandle<()>,
 }
@@ -81,6 +82,12 @@ impl Server {
         }
         let is_cut = Rc::new(Cell::new(false));
         let hook = Rc::clone(&is_cut);
+        let slow_disk = Rc::new(Cell::new((0, 0)));
+        let delays = Rc::clone(&slow_disk);
+        let experiments = Experiments {
+            cut: Rc::new(move |away| hook.set(away)),
+            slow_disk: Rc::new(move |read_ms, commit_ms| delays.set((read_ms, commit_ms))),
+        };
         let context = Context {
             handle: handle.clone(),
             engine,
@@ -89,7 +96,7 @@ impl Server {
             set_aside_s: Vec::new(),
             started: Instant::now(),
             settings: setup.settings,
-            cut: setup.faults.then(|| Rc::new(move |away| hook.set(away)) as Rc<dyn Fn(bool)>),
+            experiments: setup.faults.then_some(experiments),
             shard: Shard::alone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -99,7 +106,7 @@ impl Server {
         let requests = Requests { listener: Some(listener), errands };
         let serving =
             spawn_local(serve(requests, Rc::new(context), async move { drop(stopped.await) }));
-        Self { address, handle, is_cut, stop: Some(stop), serving }
+        Self { address, handle, is_cut, slow_disk, stop: Some(stop), serving }
     }
 
     /// A connection.

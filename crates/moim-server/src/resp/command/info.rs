@@ -120,7 +120,7 @@ fn memory(front: &Front, _port: Port, lines: &mut Lines) {
     lines.put("maxmemory", budget);
     lines.put("maxmemory_human", format_args!("{:.2}M", mebibytes(budget)));
     lines.put("maxmemory_policy", "noeviction");
-    lines.put("mem_allocator", "system");
+    lines.put("mem_allocator", "mimalloc");
     lines.put("moim_cache_objects", figures.cache_objects);
     for (part, bytes) in used.parts() {
         lines.put(&format!("moim_memory_{part}"), bytes);
@@ -174,6 +174,16 @@ fn stats(front: &Front, _port: Port, lines: &mut Lines) {
     lines.put("acl_access_denied_auth", counted.login_failures);
     lines.put("moim_reads", figures.reads);
     lines.put("moim_writes", figures.writes);
+    front.store.reads(|reads| {
+        for (from, latencies) in [("memory", &reads.memory), ("disk", &reads.disk)] {
+            lines.put(&format!("moim_reads_from_{from}"), latencies.count());
+            // Upper bounds in microseconds, and how many reads are in each bucket: two of these lines, the one from the
+            // other, are the reads between.
+            let buckets: Vec<_> =
+                latencies.filled().map(|(bound, count)| format!("{bound}={count}")).collect();
+            lines.put(&format!("moim_reads_from_{from}_us"), buckets.join(","));
+        }
+    });
     lines.put("moim_unavailable", figures.unavailable);
     lines.put("moim_overloaded", figures.overloaded);
     lines.put("moim_timeouts", figures.timeouts);

@@ -221,7 +221,7 @@ impl Work<'_> {
     fn found(&self) -> Found {
         let Some(object) = self.state.objects.get(&self.place()) else { return Found::default() };
         let versions = object.live(self.wall_ms).cloned().collect();
-        Found { context: Some(object.context()), versions }
+        Found { context: Some(object.context()), versions, from_disk: false }
     }
 
     /// A fresh version.
