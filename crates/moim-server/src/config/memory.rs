@@ -149,9 +149,9 @@ mod tests {
         assert_eq!(default.total_bytes, 1 << 30);
         assert_eq!(default.objects_bytes, 320 << 20);
         assert_eq!(default.engine_bytes, 384 << 20);
-        assert_eq!(default.memtable_bytes, 64 << 20);
-        let logged = with(|node| node.engine = EngineKind::Lsm);
-        assert_eq!((logged.engine_bytes, logged.memtable_bytes), (384 << 20, 96 << 20));
+        assert_eq!(default.memtable_bytes, 96 << 20);
+        let rocks = with(|node| node.engine = EngineKind::RocksDb);
+        assert_eq!((rocks.engine_bytes, rocks.memtable_bytes), (384 << 20, 64 << 20));
         let large = with(|node| node.memory_bytes = 64 << 30);
         assert_eq!(large.objects_bytes, 20 << 30);
         let set = with(|node| {
