@@ -88,6 +88,9 @@ pub struct NodeConfig {
     pub unsynced_bytes_max: u64,
     pub tasks_bytes_max: u64,
     pub hints_bytes_max: u64,
+    pub background_bytes_per_second_min: u64,
+    pub background_bytes_per_second_max: u64,
+    pub refill_bytes_per_second_min: u64,
     pub operations_max: u32,
     pub redis_connections_max: u32,
     pub http_connections_max: u32,
@@ -122,7 +125,7 @@ impl Default for NodeConfig {
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
             data_dir: PathBuf::from("moim-data"),
-            engine: EngineKind::RocksDb,
+            engine: EngineKind::Auto,
             durability: DurabilityKind::Sync,
             durability_interval_ms: 1_000,
             listen_redis: loopback(6379),
@@ -148,6 +151,9 @@ impl Default for NodeConfig {
             unsynced_bytes_max: 0,
             tasks_bytes_max: 0,
             hints_bytes_max: options.hints_bytes_max,
+            background_bytes_per_second_min: options.background_bytes_per_second_min,
+            background_bytes_per_second_max: options.background_bytes_per_second_max,
+            refill_bytes_per_second_min: options.refill_bytes_per_second_min,
             operations_max: u32::try_from(options.operations_max).unwrap_or(u32::MAX),
             redis_connections_max: 10_000,
             http_connections_max: 1_000,

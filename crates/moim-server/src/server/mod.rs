@@ -155,9 +155,11 @@ impl Server {
     }
 
     /// As [`Self::open`], with ports that are open already.
-    pub fn with_listeners(config: Config, listeners: Listeners) -> Result<Self, ServerError> {
+    pub fn with_listeners(mut config: Config, listeners: Listeners) -> Result<Self, ServerError> {
         let mut directory = Directory::open(&config.node.data_dir)?;
+        config.node.engine = directory.engine_kind(config.node.engine)?;
         let engine = engine::open(&config, &mut directory)?;
+        directory.note_engine(config.node.engine)?;
         Ok(Self { config, listeners, engine, directory })
     }
 
@@ -307,6 +309,9 @@ fn options(config: &Config) -> Options {
         operations_max: usize::try_from(node.operations_max).unwrap_or(usize::MAX),
         tasks_bytes_max: memory.owed_bytes,
         hints_bytes_max: node.hints_bytes_max,
+        background_bytes_per_second_min: node.background_bytes_per_second_min,
+        background_bytes_per_second_max: node.background_bytes_per_second_max,
+        refill_bytes_per_second_min: node.refill_bytes_per_second_min,
         stand_in_after_ms: node.stand_in_after_ms,
         ..Options::default()
     }
