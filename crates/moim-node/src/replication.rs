@@ -71,6 +71,11 @@ pub(crate) struct Tasks {
 /// Looks for copies that are still worth offering, each at `tasks_in_flight_max` of them, in one turn.
 const OUTLIVED_ROUNDS_MAX: usize = 32;
 
+/// So many times the grace of compaction must have passed before a copy is offered without its expired value: a header
+/// takes the value away from whoever joins it, so a clock that is further ahead than is tolerated must not make one for
+/// others whose clocks are right.
+const OWED_GRACES: u64 = 3;
+
 /// A copy to offer now.
 #[derive(Debug)]
 pub(crate) struct Offer {
@@ -315,9 +320,10 @@ impl Node {
         }
     }
 
-    /// Values that compaction may give back need not be sent first.
+    /// Values that compaction gives back need not be sent first.
     fn without_given_back(&self, encoded: Bytes) -> Bytes {
-        match keyspace::reclaim(&encoded, self.now.wall_ms, self.options.max_clock_skew_ms) {
+        let grace_ms = self.options.max_clock_skew_ms.saturating_mul(OWED_GRACES);
+        match keyspace::reclaim(&encoded, self.now.wall_ms, grace_ms) {
             Reclaim::Replace(header) => header.into(),
             Reclaim::Keep | Reclaim::Remove => encoded,
         }

@@ -204,6 +204,8 @@ pub struct Operation {
     pub answer: Answer,
     /// What clocks showed meanwhile.
     pub clocks: Clocks,
+    /// Owners of the key that served from an old copy of their disk meanwhile, and did not know it.
+    pub old_copies: u8,
 }
 
 impl Operation {

@@ -47,6 +47,24 @@ const FOUND: &[(u64, Profile, &str)] = &[
         "a lost disk was filled without what had expired and was not yet given back",
     ),
     (4710, Profile::Nemesis, "the same"),
+    (
+        6114,
+        Profile::Clocks,
+        "a node whose clock was further ahead than is tolerated offered a copy without its value, and the value was lost \
+         where clocks were right",
+    ),
+    (7428, Profile::Nemesis, "the same"),
+    (9343, Profile::Clocks, "the same"),
+    (
+        8696,
+        Profile::Nemesis,
+        "nobody who remembered could tell an old disk, and it was judged like one that had kept everything",
+    ),
+    (
+        9726,
+        Profile::N5W5R1,
+        "a conditional write that was decided anew was taken for one that had never been written",
+    ),
 ];
 
 #[test]

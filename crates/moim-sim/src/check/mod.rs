@@ -144,7 +144,8 @@ const FORGOTTEN_AFTER_US: u64 = 6_000_000;
 ///
 /// In a strict namespace a read promises to see a write when the two meet in an owner. In a sloppy one it promises
 /// nothing while others stand in, and everything when all has healed and been handed over. An acknowledged write
-/// outlasts the loss of fewer disks than it asked for copies.
+/// outlasts the loss of fewer disks than it asked for copies. An owner that serves from an old copy of its disk because
+/// nobody who remembers could tell it counts for nothing meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Levels {
     /// Copies.
@@ -175,10 +176,12 @@ impl Levels {
         self.forgets && age_us.is_some_and(|age_us| age_us >= FORGOTTEN_AFTER_US)
     }
 
-    /// Whether a request like `later` meets what `copies` replicas held before it, if it asks `asked` of them.
+    /// Whether a request like `later` meets what `copies` replicas held before it, if it asks `asked` of them. One that
+    /// has gone back to an old copy of its disk and does not know it may hold nothing of it any more.
     fn meet(self, later: &Operation, asked: u8, copies: u8) -> bool {
         let left = copies > self.disks_lost;
-        left && ((!self.sloppy && asked + copies > self.n) || later.id >= self.healed_from)
+        let remember = copies.saturating_sub(later.old_copies);
+        left && ((!self.sloppy && asked + remember > self.n) || later.id >= self.healed_from)
     }
 
     /// Whether every read like this meets every acknowledged write like that in a replica (R + W > N).
@@ -284,6 +287,7 @@ pub(crate) mod tests {
                 end: (!unknown).then_some(moment(end)),
                 answer,
                 clocks: Clocks { own: (1_000, 1_000), any: (1_000, 1_000), reclaimed_ms: 0 },
+                old_copies: 0,
             });
             self.operations.last_mut().unwrap()
         }

@@ -19,7 +19,7 @@ use crate::history::{Answer, Call, Operation, Value};
 
 /// Judges one key of its own.
 pub fn check(operations: &[&Operation], levels: Levels, findings: &mut Findings) {
-    check_values(operations, findings);
+    check_values(operations, levels, findings);
     check_versions(operations, levels, findings);
     check_overwritten(operations, levels, findings);
     check_contexts(operations, findings);
@@ -99,35 +99,51 @@ pub(super) fn writer<'a>(operations: &[&'a Operation], value: Value) -> Option<&
 }
 
 /// Values must be somebody's, who asked before the read ended, and was not refused.
-fn check_values(operations: &[&Operation], findings: &mut Findings) {
-    let mut wrong = |what: String, shown: &[&Operation]| {
-        findings.add(true, Property::OnlyWrittenValues, what, shown);
+fn check_values(operations: &[&Operation], levels: Levels, findings: &mut Findings) {
+    let mut wrong = |promised: bool, what: String, shown: &[&Operation]| {
+        findings.add(promised, Property::OnlyWrittenValues, what, shown);
     };
     for &read in operations {
         if let Answer::Read { seen, .. } = &read.answer {
             if seen.len() > 1 {
-                wrong(format!("{} values where one is kept", seen.len()), &[read]);
+                wrong(true, format!("{} values where one is kept", seen.len()), &[read]);
             }
             if let Some(torn) = seen.iter().find(|seen| seen.value.is_none()) {
-                wrong(format!("nobody wrote {:?}", torn.bytes), &[read]);
+                wrong(true, format!("nobody wrote {:?}", torn.bytes), &[read]);
             }
         }
         let Observed::Value(value) = Observed::by(read) else { continue };
         match writer(operations, value) {
-            None => wrong(format!("nobody wrote {value} to this key"), &[read]),
+            None => wrong(true, format!("nobody wrote {value} to this key"), &[read]),
             Some(write) if write.is_void() => {
-                wrong(format!("the write of {value} was refused"), &[write, read]);
+                if let Some(promised) = must_not_see(write, read, levels) {
+                    wrong(promised, format!("the write of {value} was refused"), &[write, read]);
+                }
             }
             Some(write) if read.before(write) => {
-                wrong(format!("{value} was read before it was written"), &[read, write]);
+                wrong(true, format!("{value} was read before it was written"), &[read, write]);
             }
             Some(write) => {
                 if let Some(what) = altered(write, read) {
-                    wrong(format!("{value} {what}"), &[write, read]);
+                    wrong(true, format!("{value} {what}"), &[write, read]);
                 }
             }
         }
     }
+}
+
+/// Whether it is wrong that `read` sees what `write`, which changed nothing, was to write: `None` if it is not, otherwise
+/// whether that is promised.
+///
+/// A conditional write is decided anew when a concurrent write outranks it before W owners have it, and may then find
+/// its condition false. Its first round is a write without a quorum like any other: who reads meanwhile may see it. Once
+/// it is answered, what it found instead outranks that round wherever a later read meets it.
+fn must_not_see(write: &Operation, read: &Operation, levels: Levels) -> Option<bool> {
+    let was_decided = matches!(write.answer, Answer::Set { .. });
+    if !was_decided || read.before(write) {
+        return Some(true);
+    }
+    write.before(read).then(|| levels.rereads(read, write))
 }
 
 /// What a read says of a value that its writer did not.
@@ -278,6 +294,27 @@ mod tests {
     }
 
     #[test]
+    fn a_conditional_write_that_is_refused_may_be_seen_until_it_is_answered() {
+        let seen_at = |times: (u64, u64), r: u8| {
+            let mut story = Story::default();
+            let refused = Answer::Set { applied: false, previous: Some(Value(2)) };
+            story.tell((10, 20), Call::PutIfMissing { value: Value(1) }, refused);
+            story.put((12, 14), 2, 30);
+            story.read(times, 1, 25).r = r;
+            let check = |operations: &[&Operation], levels: Levels, findings: &mut Findings| {
+                check_values(operations, levels, findings);
+            };
+            story.judge(check)
+        };
+        let wrong = vec![Property::OnlyWrittenValues];
+        assert_eq!(seen_at((11, 13), 2), (vec![], vec![]));
+        assert_eq!(seen_at((19, 23), 2), (vec![], vec![]), "it began before the answer");
+        assert_eq!(seen_at((21, 23), 2), (wrong.clone(), vec![]));
+        assert_eq!(seen_at((21, 23), 1), (vec![], wrong.clone()), "it need not meet what won");
+        assert_eq!(seen_at((3, 5), 2), (wrong, vec![]), "nobody had asked for it");
+    }
+
+    #[test]
     fn a_value_keeps_its_version_and_deadline() {
         let later_version = judge(|story| {
             story.put((0, 1), 1, 10);
@@ -331,6 +368,22 @@ mod tests {
         };
         assert_eq!(seen_by(0, 20), []);
         assert!(seen_by(1, 10).contains(&Property::ReadsSeeWrites));
+    }
+
+    #[test]
+    fn an_owner_that_went_back_to_an_old_disk_unnoticed_is_one_fewer_to_meet() {
+        let judged = |old_copies: u8, r: u8| {
+            let mut story = Story::default();
+            story.put((0, 1), 1, 10);
+            story.put((2, 3), 2, 20);
+            let read = story.read((4, 5), 1, 10);
+            (read.old_copies, read.r) = (old_copies, r);
+            story.judge(check)
+        };
+        let stale = Property::ReadsSeeWrites;
+        assert_eq!(judged(0, 2), (vec![stale; 2], vec![]));
+        assert_eq!(judged(1, 2), (vec![], vec![stale]));
+        assert_eq!(judged(1, 3), (vec![stale; 2], vec![]), "all copies meet the one that is left");
     }
 
     #[test]

@@ -102,6 +102,7 @@ impl World {
             end: None,
             answer: Answer::None,
             clocks: Clocks::default(),
+            old_copies: 0,
         });
         let at_us = self.now_us + self.chance.clients.delay(100, 2_000);
         self.queue.plan(at_us, Event::Ask { operation: id, request: Box::new(request) });
@@ -164,9 +165,10 @@ impl World {
             return;
         };
         let (client, clocks) = (entry.client, self.clocks_during(entry));
+        let old_copies = self.old_copies(entry);
         let at = usize::try_from(operation).unwrap_or(usize::MAX);
         let entry = &mut self.history[at];
-        entry.clocks = clocks;
+        (entry.clocks, entry.old_copies) = (clocks, old_copies);
         entry.end = (!matches!(answer, Answer::Unknown(_))).then_some(moment);
         entry.answer = answer;
         self.trace.line(moment.at_us, format_args!("{entry}"));

@@ -59,6 +59,7 @@ impl World {
             self.trace.line(self.now_us, format_args!("n{node} > {effect:?}"));
             self.carry_out(node, effect);
         }
+        self.watch_old_disk(node);
         self.begin_sync(node);
         self.plan_wake(node);
     }

@@ -25,6 +25,7 @@ mod faults;
 mod holders;
 mod logged;
 mod network;
+mod old_disks;
 mod queue;
 #[cfg(test)]
 mod scenarios;
@@ -50,6 +51,7 @@ use crate::workload::Client;
 use clock::Clock;
 use faults::Sequel;
 use network::{Connection, Link, Manners, Network};
+use old_disks::OldDisks;
 use queue::Queue;
 use server::{Common, Server};
 use watch::Watch;
@@ -127,6 +129,7 @@ pub(crate) struct World {
     power_cut_armed: bool,
     /// Nodes whose disks were lost or replaced, and that may not yet hold again what they held.
     failed_copies: std::collections::BTreeSet<usize>,
+    old_disks: OldDisks,
     /// Deadlines up to here were past by more than the grace period when some disk compacted, in Unix milliseconds.
     reclaimed_ms: u64,
     /// Requests outside of the history so far, and the answer to the last.
@@ -193,6 +196,7 @@ impl World {
             faults_on: false,
             power_cut_armed: false,
             failed_copies: std::collections::BTreeSet::new(),
+            old_disks: OldDisks::default(),
             reclaimed_ms: 0,
             looks: 0,
             looked: None,

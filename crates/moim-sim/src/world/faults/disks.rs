@@ -96,11 +96,16 @@ impl World {
     /// Takes a disk away for good, and the node down with it; it starts again with nothing but its name, or with an old
     /// copy of its disk. Not if more copies would be gone than acknowledged writes can bear.
     pub(super) fn lose_disk(&mut self, node: usize, lasts_us: u64, by_old: bool) {
-        let servers = &self.servers;
-        self.failed_copies.retain(|&failed| !servers[failed].is_whole());
-        self.failed_copies.insert(node);
-        if self.failed_copies.len() > usize::from(self.plan.disks_lost_max()) {
-            self.failed_copies.remove(&node);
+        let is_back = |of: usize| self.servers[of].is_whole() && !self.has_unnoticed_disk(of);
+        let mut failed = self.failed_copies.clone();
+        failed.retain(|&failed| !is_back(failed));
+        failed.insert(node);
+        let is_borne = failed.len() <= usize::from(self.plan.disks_lost_max());
+        if !is_borne {
+            failed.remove(&node);
+        }
+        self.failed_copies = failed;
+        if !is_borne {
             return;
         }
         if self.servers[node].is_up() {
@@ -108,7 +113,9 @@ impl World {
         }
         self.count_fault(if by_old { "old disks restored" } else { "disks lost" });
         let backup = if by_old { self.servers[node].backup.copy() } else { Disk::default() };
+        let durable = self.durable_batch(node);
         self.servers[node].disk.replace(backup);
+        self.disk_was_replaced(node, durable);
         self.disk_lost_us = Some(self.now_us);
         self.plan_sequel(lasts_us, Sequel::Start(node));
     }
