@@ -128,7 +128,7 @@ pub struct Found {
     pub context: Option<Context>,
     /// Live versions: none, one, or in a `siblings` namespace several.
     pub versions: Vec<Version>,
-    /// Whether a replica that the answer needed had to wait for its disk.
+    /// Whether a replica that the answer needed had to wait for its disk, or was so late that another was asked instead.
     pub from_disk: bool,
 }
 

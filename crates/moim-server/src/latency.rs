@@ -1,7 +1,8 @@
 //! How long reads took that memory answered, and how long those that waited for a disk: on one average nobody sees
 //! either.
 //!
-//! A read is one of the second kind if any replica that its answer needed said that it had to wait. Time counts from the
+//! A read is one of the second kind if any replica that its answer needed said that it had to wait, or one was so late that
+//! another answered in its place. Time counts from the
 //! moment a request is handed to the node, queueing included, until its outcome is known.
 
 use std::cell::Cell;

@@ -214,6 +214,8 @@ impl Node {
         let Some(Operation::Read(read)) = self.operations.remove(id) else { return };
         self.observe_latency(&read.job.origin, read.job.admitted.started_mono_ms);
         self.figures.read_hedges_won += u64::from(read.hedge_won());
+        // What held up the one that is still silent nobody knows; memory does not.
+        let from_disk = read.from_disk || read.hedge_won();
         self.observe_late(&read);
         let joined = match self.options.mutation {
             Some(Mutation::RepairResurrects) => self.resurrected(&read).or_else(|| read.joined()),
@@ -237,7 +239,7 @@ impl Node {
             return self.finish_read(
                 read.job.origin,
                 agreed_object(&read.holders).as_ref(),
-                read.from_disk,
+                from_disk,
             );
         };
         let holders = u8::try_from(read.count(holds)).expect("at most twice COPIES_MAX");
@@ -255,7 +257,7 @@ impl Node {
             return self.begin_write_back(read.job, stored, stale, missing);
         }
         let repair = Job { origin: Origin::Nobody, admitted: read.job.admitted.clone() };
-        self.finish_read(read.job.origin, Some(&stored.object), read.from_disk);
+        self.finish_read(read.job.origin, Some(&stored.object), from_disk);
         self.begin_write_back(repair, stored, stale, 1);
     }
 

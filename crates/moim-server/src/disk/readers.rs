@@ -13,7 +13,7 @@ use crate::inbox::Mailbox;
 
 /// Reads that wait for the disk at once. They sleep in the kernel, so there may be more of them than cores; one long
 /// list then leaves the others to single keys.
-const READERS: usize = 4;
+const READERS: usize = 8;
 
 /// The loop's side. The queue needs no bound of its own: a node asks for one read a request, and bounds requests.
 pub(super) struct Readers {

@@ -13,6 +13,9 @@ use crate::ending::Trouble;
 /// Memory of each server, modest: they share one machine. Of several shards, each wants half of that.
 const MODEST_BYTES: u64 = 256 << 20;
 
+/// What a server reads its memory from unless its command line says it.
+const MEMORY_VARIABLE: &str = "MOIM_NODE_MEMORY_BYTES";
+
 /// Distances of a node's ports from its base, by what listens there.
 const PORTS: [(&str, u16); 4] = [("redis", 0), ("cluster", 100), ("http", 1_000), ("peer", 2_000)];
 
@@ -151,8 +154,11 @@ impl Plan {
         for namespace in &self.namespaces {
             add("--namespace", namespace.clone());
         }
-        let memory_bytes = MODEST_BYTES.max(MODEST_BYTES / 2 * u64::from(self.shards));
-        add("--set", format!("node.memory_bytes={memory_bytes}"));
+        // Whoever sets the variable wants more or less than what is modest.
+        if std::env::var_os(MEMORY_VARIABLE).is_none() {
+            let memory_bytes = MODEST_BYTES.max(MODEST_BYTES / 2 * u64::from(self.shards));
+            add("--set", format!("node.memory_bytes={memory_bytes}"));
+        }
         arguments.push("--dev-faults".into());
         arguments
     }

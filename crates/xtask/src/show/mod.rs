@@ -166,7 +166,7 @@ const SCENARIOS: &[Scenario] = &[
         ..Scenario::new(
             "more-than-memory",
             more_than_memory::play,
-            "ten times as much data as memory: reads from memory and from disk, writes while tables are compacted",
+            "eight times as much data as memory: reads from memory and from disk, writes while tables are compacted",
         )
     },
     Scenario {
@@ -184,7 +184,7 @@ usage: cargo xtask show NAME…        these scenarios
        cargo xtask show all [--long] all of them; with --long also those marked so
        cargo xtask show --list       what there is
 
-more-than-memory takes KEYS (of 2 KB, 1000000) and MEMORY (bytes of all nodes together, 201326592).
+more-than-memory takes KEYS (of 2 KB, 1000000) and MEMORY (bytes of all nodes together, 805306368).
 ENGINE=rocksdb shows Moim with RocksDB alone instead of lsm, ENGINE=memory as built without RocksDB.";
 
 /// Plays what is asked for. The exit code is 0 only if all of it was shown.

@@ -19,12 +19,12 @@ use super::process::run;
 use super::stage::Stage;
 
 const KEYS: u64 = 1_000_000;
-const MEMORY_BYTES: u64 = 192 << 20;
+const MEMORY_BYTES: u64 = 768 << 20;
 /// Of each node, the least that may be configured.
 const NODE_MEMORY_BYTES_MIN: u64 = 64 << 20;
 /// What a copy of a key takes on disk at the most, while tables are being compacted: twice 1.1 KB, and its log.
 const COPY_BYTES: u64 = 2_600;
-/// What a process may take beyond its budget.
+/// What a process may take beyond a budget of 256 MiB or more. Of less, flushes and compactions take a larger part.
 const BEYOND_BYTES_MAX: u64 = 48 << 20;
 const STALL_MS_MAX: f64 = 1_000.0;
 /// A fill of so many keys a second is slow already.
@@ -89,7 +89,7 @@ fn free_bytes() -> Result<u64> {
 
 fn fill(cluster: &Cluster<'_>, keys: u64) -> Result<()> {
     let began = Instant::now();
-    let words = ["--fill", "--duration", "0s", "--connections", "24", "--compressible", "50"];
+    let words = ["--fill", "--duration", "0s", "--connections", "16", "--compressible", "50"];
     let mut filling = cluster.begin_bench(keys, &words)?;
     let limit = Duration::from_secs(60 + keys / FILL_PER_SECOND_MIN);
     let mut said = Instant::now();

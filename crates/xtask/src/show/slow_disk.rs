@@ -14,8 +14,8 @@ use super::http;
 use super::stage::Stage;
 
 const KEYS: u64 = 60_000;
-/// Of each node: the least that may be configured. Less than a quarter of its copies fits.
-const MEMORY_BYTES: u64 = 64 << 20;
+/// Of each node: a fifth of its copies fits.
+const MEMORY_BYTES: u64 = 96 << 20;
 const PAIRS: usize = 3;
 const READS: &[&str] =
     &["--rate", "400", "--connections", "64", "--duration", "6s", "--writes", "0"];
@@ -44,41 +44,39 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     }
     let memory = ("MOIM_NODE_MEMORY_BYTES", MEMORY_BYTES.to_string());
     let cluster = Cluster::start_as(stage, vec![memory])?;
-    cluster.bench(KEYS, &["--fill", "--duration", "0s", "--connections", "24"], LIMIT)?;
+    cluster.bench(KEYS, &["--fill", "--duration", "0s", "--connections", "8"], LIMIT)?;
     window(&cluster)?;
     println!("  {KEYS} keys of 2 KB are filled, {} MiB of memory each node", MEMORY_BYTES >> 20);
-    let (mut quick, mut slow) = (Sums::default(), Sums::default());
+    let (mut quick, mut slow) = (Figures::default(), Figures::default());
     for _ in 0..PAIRS {
         quick.add("quick disks", &window(&cluster)?)?;
         set_delay(&cluster, &format!("read={DELAY_MS}ms&commit={DELAY_MS}ms"))?;
         slow.add("slow disks ", &window(&cluster)?)?;
         set_delay(&cluster, "")?;
     }
-    ensure!(quick.hits > 0.0 && slow.misses > 0.0, "there were no reads of both kinds");
-    let (before, after) = (quick.hit_p99, slow.hit_p99);
-    println!("  sums of p99 of reads from memory: {before:.2} ms, with slow disks {after:.2} ms");
-    let misses = slow.miss_p50 / sum_of(PAIRS);
+    let (before, after) = (median(&mut quick.hit_p99), median(&mut slow.hit_p99));
+    println!("  median p99 of reads from memory: {before:.2} ms, with slow disks {after:.2} ms");
+    let misses = median(&mut slow.miss_p50);
     ensure!(misses >= DELAY_MS, "half of the reads from slow disks took less than {misses:.1} ms");
-    let most = GROWTH_MAX * before + GROWTH_MS_MAX * sum_of(PAIRS);
+    let most = GROWTH_MAX * before + GROWTH_MS_MAX;
     ensure!(after <= most, "reads from memory wait for the disk: {after:.2} ms, {most:.2} allowed");
     Ok(Verdict::Shown)
 }
 
-/// A count of windows as a factor.
-fn sum_of(windows: usize) -> f64 {
-    u32::try_from(windows).map_or(f64::MAX, f64::from)
+/// Of an odd number of windows: one in which the machine was busy with something else says nothing.
+fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Over all windows of a kind, in milliseconds.
+/// Of the windows of a kind, in milliseconds.
 #[derive(Default)]
-struct Sums {
-    hits: f64,
-    hit_p99: f64,
-    misses: f64,
-    miss_p50: f64,
+struct Figures {
+    hit_p99: Vec<f64>,
+    miss_p50: Vec<f64>,
 }
 
-impl Sums {
+impl Figures {
     fn add(&mut self, name: &str, report: &Value) -> Result<()> {
         let figure = |kind: &str, name: &str| {
             let figure = report["served"][kind][name].as_f64();
@@ -93,10 +91,9 @@ impl Sums {
             figure("from_disk", "p99_ms")?,
         );
         ensure!(report["errors"].as_object().is_some_and(serde_json::Map::is_empty), "{report}");
-        self.hits += hits;
-        self.hit_p99 += hit_p99;
-        self.misses += misses;
-        self.miss_p50 += miss_p50;
+        ensure!(hits > 0.0 && misses > 0.0, "there are no reads of both kinds: {report}");
+        self.hit_p99.push(hit_p99);
+        self.miss_p50.push(miss_p50);
         Ok(())
     }
 }
