@@ -1,10 +1,11 @@
 # `make help` lists what there is. Variables:
 #
+#   ENGINE=rocksdb   RocksDB alone, without a commit log and memory tables of our own (lsm, the default)
 #   ENGINE=memory    without RocksDB and so without C++; a node then keeps nothing when it stops
 #   ARGS="…"         more arguments for `moim dev` and `make bench`
 #   SIMULATION="…"   another command to run the simulator with
 
-ENGINE ?= rocksdb
+ENGINE ?= lsm
 ARGS ?=
 CARGO ?= cargo
 BINARIES := $(or $(CARGO_TARGET_DIR),target)
@@ -14,12 +15,12 @@ OPERATIONS ?= 2000
 CASES ?= 20000
 SIMULATION ?= $(CARGO) run --release --quiet -p moim-sim -- sweep --seeds $(SEEDS) --operations $(OPERATIONS)
 
-ifeq ($(ENGINE),rocksdb)
+ifneq ($(filter $(ENGINE),lsm rocksdb),)
 FEATURES :=
 else ifeq ($(ENGINE),memory)
 FEATURES := --no-default-features
 else
-$(error ENGINE is rocksdb or memory, not $(ENGINE))
+$(error ENGINE is lsm, rocksdb or memory, not $(ENGINE))
 endif
 
 export ENGINE
@@ -72,6 +73,6 @@ bootstrap:
 
 # Once per machine; afterwards it only checks that the library is there and whole.
 rocksdb: bootstrap
-ifeq ($(ENGINE),rocksdb)
+ifneq ($(ENGINE),memory)
 	@$(CARGO) xtask rocksdb
 endif

@@ -43,7 +43,7 @@ def parse(arguments):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--binary", default=os.path.join(ROOT, "target/release/moim"))
-    add("--engine", default="rocksdb")
+    add("--engine", default="lsm")
     add("--full", action="store_true", help="five rounds of ten seconds, and every sweep")
     add("--rounds", type=int)
     add("--seconds", type=float, help="of each run")

@@ -422,6 +422,7 @@ impl Node {
             Timer::PeerTick => self.on_peer_tick(),
             Timer::ExchangeTick => self.on_exchange_tick(),
             Timer::ExchangePage(peer, exchange) => self.on_page_due(peer, exchange),
+            Timer::Give(number) => self.on_give_due(number),
             Timer::Gossip => self.on_gossip_tick(),
             Timer::Settle => self.on_settle_tick(),
             Timer::TaskRetry(node) => {

@@ -6,7 +6,9 @@
 //! which it never falls (additive increase, multiplicative decrease, as TCP does and as Cassandra's and Riak's fixed
 //! throttles cannot). Where no client asks anything there is nothing to yield to, and the rate rises fast.
 //!
-//! Refill has a floor of its own, far above: while one copy of everything is missing, what clients feel of its return
+//! A node that is being filled serves nobody and sees no latencies: those who give to it are paced as well, by their own.
+//!
+//! Refill has a floor of its own, above: while one copy of everything is missing, what clients feel of its return
 //! is the lesser evil.
 //!
 //! Invariants: with a grant refused, another follows within [`WAIT_MS_MAX`] (progress); what is granted in any second

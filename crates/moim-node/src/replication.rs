@@ -3,13 +3,19 @@
 //! Each is a task with an id, a key, a target, its age and its attempts, offered again with back-off until the owner
 //! has it. Bounded in bytes: beyond it the oldest are given up and counted, and read repair brings them. Tasks live in
 //! memory: a coordinator that restarts forgets them, and again read repair brings them.
+//!
+//! What nobody needs any more is not sent: a version that this node's own replica has seen outranked (whoever coordinated
+//! the newer one owes that), and a version that has fallen out of every replica's Merkle trees because it expired. Should
+//! the owner hold an older one that still lives, the trees differ there, and comparing brings it what outranks that; so
+//! what may be forgotten (`settled`) does not depend on copies owed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use moim_core::NodeId;
 use moim_core::clock::Hlc;
-use moim_core::object::Joined;
+use moim_core::merkle::Slice;
+use moim_core::object::{Joined, Object};
 use moim_storage::Reclaim;
 
 use crate::coordinator::Operation;
@@ -113,6 +119,26 @@ impl Tasks {
         };
         owed.tasks.insert(id, task);
         self.by_begun.insert((begun, node, id));
+    }
+
+    /// This node's own replica holds `object` now: older versions of an `lww` key are owed no more.
+    fn outrank(&mut self, data_key: &Bytes, object: &Object, figures: &mut Figures) {
+        if self.count == 0 {
+            return;
+        }
+        let Object::Lww(newer) = object else { return };
+        let is_older = |task: &Task| match &task.stored.object {
+            Object::Lww(owed) => (owed.written, owed.dot) < (newer.written, newer.dot),
+            Object::Siblings(_) => false,
+        };
+        let older = self.owed.iter().filter_map(|(&node, owed)| {
+            let id = *owed.by_key.get(data_key)?;
+            owed.tasks.get(&id).filter(|task| is_older(task)).map(|_| (node, id))
+        });
+        for (node, id) in older.collect::<Vec<_>>() {
+            self.remove(node, id);
+            figures.tasks_outranked += 1;
+        }
     }
 
     /// When the oldest request began of which a copy is owed.
@@ -258,6 +284,11 @@ impl Node {
         self.offer_later(node, self.options.task_retry_ms);
     }
 
+    /// The own replica has stored an object.
+    pub(crate) fn outrank_owed(&mut self, data_key: &Bytes, object: &Object) {
+        self.tasks.outrank(data_key, object, &mut self.figures);
+    }
+
     fn offer_later(&mut self, node: NodeId, wait_ms: u32) {
         let at = self.now.mono_ms + u64::from(wait_ms);
         if self.tasks.arm(node, at) {
@@ -292,8 +323,9 @@ impl Node {
         }
     }
 
-    /// The next copies to offer. What has outlived every value of its namespace is owed no more: to an owner that was away
-    /// for long, most of what is owed has, and sending it would make of each expiry a message.
+    /// The next copies to offer. What is in no comparison any more, and what has outlived every value of its namespace, is
+    /// owed no more: to an owner that was away for long, most of what is owed has, and sending it would make of each expiry
+    /// a message.
     fn offers_that_matter(&mut self, node: NodeId) -> Vec<Offer> {
         let mut offers = Vec::new();
         for _ in 0..OUTLIVED_ROUNDS_MAX {
@@ -301,6 +333,7 @@ impl Node {
             let (outlived, kept): (Vec<_>, Vec<_>) = next.into_iter().partition(|offer| {
                 let written = moim_core::object::hlc_of(&offer.encoded);
                 self.is_outlived(offer.target.namespace, written)
+                    || self.is_in_no_tree(&offer.encoded)
             });
             offers.extend(kept);
             if outlived.is_empty() {
@@ -312,6 +345,15 @@ impl Node {
         }
         self.offer_later(node, 1);
         offers
+    }
+
+    /// Whether it is a version in `lww` that has expired, in a slice that has passed on every clock.
+    fn is_in_no_tree(&self, encoded: &Bytes) -> bool {
+        let passed_ms = self.now.wall_ms.saturating_sub(self.options.max_clock_skew_ms);
+        match Object::decode(encoded.clone()) {
+            Ok(Object::Lww(version)) => Slice::of(&version).has_passed(passed_ms),
+            Ok(Object::Siblings(_)) | Err(_) => false,
+        }
     }
 
     pub(crate) fn task_delivered(&mut self, node: NodeId, task: TaskId) {

@@ -27,6 +27,8 @@ pub(crate) enum Timer {
     ExchangeTick,
     /// The pace lets an exchange with this peer, of this number, go on.
     ExchangePage(NodeId, u64),
+    /// The pace lets this question of a peer that fills its disk be answered.
+    Give(u64),
     /// Offer again what is kept for an owner.
     HandOff(NodeId),
     /// A request has waited long enough for owners: others stand in.

@@ -159,8 +159,10 @@ pub struct Figures {
     pub tasks_bytes: u64,
     /// Copies owed that were given up for lack of room; read repair brings them.
     pub tasks_dropped: u64,
-    /// Copies owed that arrived.
+    /// Copies owed that arrived, or that the owner needs no more because they have expired.
     pub tasks_done: u64,
+    /// Copies owed that were given up because this node's own replica holds a newer version.
+    pub tasks_outranked: u64,
     /// Comparisons with other owners that this node asked in and that came to an end.
     pub exchanges: u64,
     /// Comparisons that ended early; they are tried again.

@@ -53,7 +53,7 @@ pub(crate) struct Arguments {
     /// Define a namespace, as carts:conflict=siblings,sloppy=false; may be repeated; the same on every node.
     #[arg(long, value_name = "NAME:KEY=VALUE,…")]
     namespace: Vec<String>,
-    /// Where data is kept: lsm or rocksdb, on disk; or memory, nowhere.
+    /// Where data is kept: lsm or rocksdb, on disk; memory, nowhere; or auto, what the data was made with, lsm if it is new.
     #[arg(long, value_name = "ENGINE")]
     engine: Option<String>,
     /// A file with the password that clients must give.

@@ -11,7 +11,7 @@
 //! disk, a page a question; then the trees agree but for what was written meanwhile. Objects with siblings always come
 //! whole, live ones too: a context without the values that it covers would delete them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use moim_core::NodeId;
@@ -28,10 +28,27 @@ use crate::api::{Effect, ListedPage, Why};
 use crate::coordinator::Listing;
 use crate::keyspace;
 use crate::node::Node;
+use crate::pace::{Grant, Reason};
 use crate::replica::Asker;
+use crate::timer::Timer;
 
-/// Entries read for one answer where most of them are sent.
+/// Entries read for one answer where most of them are sent: as many as make a page, by the size that objects have here
+/// on average, within these bounds.
+const WHOLE_ENTRIES_MIN: usize = 16;
 const WHOLE_ENTRIES_MAX: usize = 256;
+
+/// Questions of peers that wait until the pace of this node lets them be answered; beyond it they are refused.
+const DEFERRED_MAX: usize = 16;
+
+/// What this node gives to peers that fill their disks. It yields to clients as well: the node that is filled serves
+/// none, and does not see what they feel.
+#[derive(Debug, Default)]
+pub(super) struct Giving {
+    /// Bytes of answers that the pace has not granted yet: how many they are is known only after reading.
+    unpaid_bytes: u64,
+    deferred: BTreeMap<u64, (Asker, Box<(Terms, PageOfRest)>)>,
+    next: u64,
+}
 
 /// What is still to be taken of a peer's rest.
 #[derive(Debug)]
@@ -110,12 +127,38 @@ impl Node {
         }
     }
 
-    /// A peer that fills its disk wants this node's rest.
+    /// A peer that fills its disk wants this node's rest: now, or when the pace allows.
     pub(super) fn begin_asked_rest(&mut self, asker: Asker, terms: &Terms, page: PageOfRest) {
+        let bytes = self.exchanges.giving.unpaid_bytes;
+        let Grant::Wait(wait_ms) = self.pace.grant(self.now.mono_ms, Reason::Refill, bytes) else {
+            self.exchanges.giving.unpaid_bytes -= bytes;
+            return self.read_asked_rest(asker, terms, page);
+        };
+        if self.exchanges.giving.deferred.len() >= DEFERRED_MAX {
+            return self.answer_exchange(asker, Err(Why::Overloaded), crate::gate::NOTHING);
+        }
+        let number = self.exchanges.giving.next;
+        self.exchanges.giving.next += 1;
+        self.exchanges.giving.deferred.insert(number, (asker, Box::new((*terms, page))));
+        self.timers.set(self.now.mono_ms + u64::from(wait_ms), Timer::Give(number));
+    }
+
+    /// The pace said to wait, and the time is over.
+    pub(crate) fn on_give_due(&mut self, number: u64) {
+        let Some((asker, question)) = self.exchanges.giving.deferred.remove(&number) else {
+            return;
+        };
+        if asker.until_mono_ms > self.now.mono_ms {
+            let (terms, page) = *question;
+            self.begin_asked_rest(asker, &terms, page);
+        }
+    }
+
+    fn read_asked_rest(&mut self, asker: Asker, terms: &Terms, page: PageOfRest) {
         let (_, to) = keyspace::partitions_range(page.last, page.last);
         let from = page.from.clone();
         // What is sent whole soon fills an answer, and what does not fit has been read in vain.
-        let limit = if page.empty == [0; 4] { PAGE_ENTRIES_MAX } else { WHOLE_ENTRIES_MAX };
+        let limit = if page.empty == [0; 4] { PAGE_ENTRIES_MAX } else { self.whole_entries() };
         if from >= to {
             let answer = Answer::Rest { objects: Vec::new(), next: None };
             return self.answer_exchange(asker, Ok(answer), self.store.last_batch());
@@ -129,6 +172,13 @@ impl Node {
         self.effects.push(Effect::List { id, family, from, to, limit });
     }
 
+    /// Entries that make a page, if they are like those in memory.
+    fn whole_entries(&self) -> usize {
+        let each = self.store.bytes().checked_div(self.store.objects()).unwrap_or(0);
+        let each = usize::try_from(each).unwrap_or(usize::MAX).max(1);
+        (PAGE_BYTES_MAX / each).clamp(WHOLE_ENTRIES_MIN, WHOLE_ENTRIES_MAX)
+    }
+
     /// A page of this node's data has been read for a peer that wants the rest.
     pub(crate) fn on_asked_rest(
         &mut self,
@@ -140,6 +190,7 @@ impl Node {
             Ok(page) => Ok(self.rest_of(asker.node, question, page)),
             Err(_) => Err(Why::Disk),
         };
+        self.exchanges.giving.unpaid_bytes += result.as_ref().map_or(0, Answer::bytes);
         let reveals = self.store.last_batch();
         self.answer_exchange(asker, result, reveals);
     }

@@ -6,7 +6,7 @@ use moim_core::clock::Hlc;
 use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
 
-use super::rest::Rest;
+use super::rest::{Giving, Rest};
 use super::{Ask, EXCHANGES_MAX, Exchange, FILLS_MAX, Question, RUN_PARTITIONS, Terms};
 use crate::coordinator::Operation;
 use crate::keyspace;
@@ -51,6 +51,8 @@ pub(crate) struct Exchanges {
     /// Up to when slices have passed at a peer whose clock is ahead, in Unix milliseconds.
     passed_there_ms: BTreeMap<NodeId, u64>,
     demands: VecDeque<Demand>,
+    /// What peers that fill their disks are given.
+    pub(super) giving: Giving,
     drawn: u64,
 }
 

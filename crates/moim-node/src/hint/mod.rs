@@ -95,6 +95,7 @@ impl Node {
         if !self.owns(target) {
             self.oblige(target, &stored, stands_for);
         }
+        self.outrank_owed(&target.data_key, &stored.object);
         self.store.put(&target.data_key, stored)
     }
 

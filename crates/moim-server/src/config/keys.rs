@@ -119,7 +119,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     ),
     key!(
         node.engine,
-        "Where data is kept: 'rocksdb' on disk, 'memory' nowhere (for trying things out)."
+        "Where data is kept: 'lsm' on disk, in a commit log of our own above RocksDB's tables; 'rocksdb' on disk, in RocksDB alone; 'memory' nowhere (for trying things out). 'auto': what data_dir was made with, 'lsm' if it is new."
     ),
     key!(
         node.durability,
@@ -202,6 +202,18 @@ pub(super) const KEYS: &[Key<Config>] = &[
     key!(
         node.hints_bytes_max,
         "What this node keeps for other nodes that are away; beyond it new hints are refused as overload, none is dropped."
+    ),
+    key!(
+        node.background_bytes_per_second_min,
+        "What hints, repair, refill and sweeps may send together whatever clients feel of it, so that they get on. Above that they yield: the p99 of clients' requests is watched."
+    ),
+    key!(
+        node.background_bytes_per_second_max,
+        "What hints, repair, refill and sweeps send together at the most."
+    ),
+    key!(
+        node.refill_bytes_per_second_min,
+        "As background_bytes_per_second_min, for filling a node that lost its disk: one copy of everything is missing meanwhile."
     ),
     key!(
         node.operations_max,

@@ -11,6 +11,8 @@ use toml::Value;
 /// Which storage engine keeps the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineKind {
+    /// On disk: what the data directory was made with; [`Self::Lsm`] for a new one.
+    Auto,
     /// On disk: a commit log and memory tables of our own above RocksDB's tables.
     Lsm,
     /// On disk: RocksDB alone.
@@ -159,7 +161,7 @@ macro_rules! words {
     };
 }
 
-words!(EngineKind { "lsm" => Lsm, "rocksdb" => RocksDb, "memory" => Memory });
+words!(EngineKind { "auto" => Auto, "lsm" => Lsm, "rocksdb" => RocksDb, "memory" => Memory });
 words!(Conflict { "lww" => Lww, "siblings" => Siblings });
 
 impl Setting for DurabilityKind {

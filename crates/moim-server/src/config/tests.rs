@@ -128,7 +128,7 @@ fn wrong_values_say_what_is_expected() {
         ),
         (
             "[node]\nengine = 'disk'",
-            "engine = \"disk\": one of 'lsm' 'rocksdb' 'memory' is expected",
+            "engine = \"disk\": one of 'auto' 'lsm' 'rocksdb' 'memory' is expected",
         ),
         (
             "[cluster]\npartitions = 300",
@@ -225,8 +225,8 @@ fn every_number_has_its_unit_in_its_name() {
     let plain = ["partitions", "n", "weight", "shards"];
     for key in KEYS {
         if key.show(&Config::default()).is_integer() && !plain.contains(&key.name) {
-            let unit =
-                ["_ms", "_bytes", "_bytes_max", "_max"].iter().any(|unit| key.name.ends_with(unit));
+            let units = ["_ms", "_bytes", "_bytes_max", "_bytes_per_second_min", "_max"];
+            let unit = units.iter().any(|unit| key.name.ends_with(unit));
             assert!(unit, "{}", key.path());
         }
         assert!(!key.comment.is_empty() && key.comment.ends_with(['.', ')']), "{}", key.path());

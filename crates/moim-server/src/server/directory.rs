@@ -14,10 +14,14 @@ use moim_core::{MachineId, NodeId};
 use toml::Table;
 
 use super::error::ServerError;
+use crate::config::EngineKind;
 
 pub(super) const LOCK_FILE: &str = "lock";
 pub(super) const IDENTITY_FILE: &str = "identity.toml";
 pub(super) const ENGINE_DIRECTORY: &str = "data";
+
+/// Where the engine `lsm` keeps its log, in the engine's directory.
+const LOG_DIRECTORY: &str = "commit-log";
 
 const FORMAT_FILE: &str = "format.toml";
 
@@ -79,13 +83,42 @@ impl Directory {
                 Identity::draw(path, machine)?
             }
         };
-        check_format(path)?;
+        if Format::read(path)?.is_none() {
+            Format::default().write(path)?;
+        }
         Ok(Self { path: path.to_owned(), identity, is_emptied, _lock: lock })
     }
 
     /// Where the engine keeps its files.
     pub(super) fn engine(&self) -> PathBuf {
         self.path.join(ENGINE_DIRECTORY)
+    }
+
+    /// Which engine to open: the one that is `wanted`, or if that is left open the one that the data was made with, and
+    /// for a new directory the one with a log of our own.
+    pub(super) fn engine_kind(&self, wanted: EngineKind) -> Result<EngineKind, ServerError> {
+        if wanted != EngineKind::Auto {
+            return Ok(wanted);
+        }
+        let made_with = Format::read(&self.path)?.and_then(|format| format.engine);
+        Ok(match made_with {
+            Some(kind) => kind,
+            // Programs before wrote no name. The log of our own has a directory beside the tables.
+            None if self.engine().exists() && !self.engine().join(LOG_DIRECTORY).exists() => {
+                EngineKind::RocksDb
+            }
+            None => EngineKind::Lsm,
+        })
+    }
+
+    /// Remembers which engine the data was opened with.
+    pub(super) fn note_engine(&self, kind: EngineKind) -> Result<(), ServerError> {
+        let is_kept = matches!(kind, EngineKind::Lsm | EngineKind::RocksDb);
+        let engine = Some(kind).filter(|_| is_kept);
+        match Format::read(&self.path)? {
+            Some(format) if engine.is_none() || format.engine == engine => Ok(()),
+            _ => Format { engine }.write(&self.path),
+        }
     }
 
     /// Moves the engine's files out of the way, to a directory named after the time, and says where to.
@@ -155,32 +188,56 @@ pub(super) fn draw(directory: &Path) -> Result<u64, ServerError> {
     getrandom::u64().map_err(|error| bad(directory, format!("no random identity: {error}")))
 }
 
-/// Refuses data that a newer program has written. Data of programs that wrote no version is of the first one.
-fn check_format(directory: &Path) -> Result<(), ServerError> {
-    let path = directory.join(FORMAT_FILE);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let text = format!(
-                "# The version of what is in the directory data. Written by the program; never edit it.\n\
-                 disk_format = {DISK_FORMAT}\n"
-            );
-            return write(directory, FORMAT_FILE, &text);
+/// What is in the engine's directory; its version is [`DISK_FORMAT`], anything else is refused.
+#[derive(Clone, Copy, Debug, Default)]
+struct Format {
+    /// Which engine made it; `None` before any did, and where a program wrote it that knew of no names.
+    engine: Option<EngineKind>,
+}
+
+impl Format {
+    /// Refuses data that a newer program has written. Data of programs that wrote no version is of the first one: `None`.
+    fn read(directory: &Path) -> Result<Option<Self>, ServerError> {
+        let path = directory.join(FORMAT_FILE);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(fault(&path, &error)),
+        };
+        let table: Table =
+            text.parse().map_err(|error: toml::de::Error| bad(&path, error.to_string()))?;
+        match table.get("disk_format").and_then(toml::Value::as_integer) {
+            Some(format) if format == i64::from(DISK_FORMAT) => {}
+            Some(format) => {
+                return Err(bad(
+                    &path,
+                    format!(
+                        "the data is of disk format {format}, and this program reads {DISK_FORMAT} (`moim version`): \
+                         start the version that wrote it"
+                    ),
+                ));
+            }
+            None => return Err(bad(&path, "has no disk_format: bring the file back from a copy")),
         }
-        Err(error) => return Err(fault(&path, &error)),
-    };
-    let table: Table =
-        text.parse().map_err(|error: toml::de::Error| bad(&path, error.to_string()))?;
-    match table.get("disk_format").and_then(toml::Value::as_integer) {
-        Some(format) if format == i64::from(DISK_FORMAT) => Ok(()),
-        Some(format) => Err(bad(
-            &path,
-            format!(
-                "the data is of disk format {format}, and this program reads {DISK_FORMAT} (`moim version`): start the \
-                 version that wrote it"
-            ),
-        )),
-        None => Err(bad(&path, "has no disk_format: bring the file back from a copy")),
+        let engine = table.get("engine").map(|name| match name.as_str() {
+            Some("lsm") => Ok(EngineKind::Lsm),
+            Some("rocksdb") => Ok(EngineKind::RocksDb),
+            _ => Err(bad(&path, format!("the data was made by the engine {name}, not known here"))),
+        });
+        Ok(Some(Self { engine: engine.transpose()? }))
+    }
+
+    fn write(self, directory: &Path) -> Result<(), ServerError> {
+        let mut text = format!(
+            "# What is in the directory data. Written by the program; never edit it.\n\
+             disk_format = {DISK_FORMAT}\n"
+        );
+        match self.engine {
+            Some(EngineKind::Lsm) => text.push_str("engine = \"lsm\"\n"),
+            Some(EngineKind::RocksDb) => text.push_str("engine = \"rocksdb\"\n"),
+            Some(EngineKind::Auto | EngineKind::Memory) | None => {}
+        }
+        write(directory, FORMAT_FILE, &text)
     }
 }
 
@@ -271,6 +328,7 @@ mod tests {
         assert!(text.ends_with("disk_format = 1\n"), "{text}");
         for (text, error) in [
             ("disk_format = 2", "the data is of disk format 2, and this program reads 1"),
+            ("disk_format = 1\nengine = 'x'", "was made by the engine \"x\", not known here"),
             ("", "has no disk_format"),
             ("disk", "format.toml"),
         ] {
@@ -281,6 +339,29 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         drop(Directory::open(path).unwrap());
         assert!(file.exists());
+    }
+
+    #[test]
+    fn an_engine_that_is_not_named_is_the_one_that_made_the_data() {
+        use EngineKind::{Auto, Lsm, Memory, RocksDb};
+        let parent = tempfile::tempdir().unwrap();
+        let mut directory = Directory::open(parent.path()).unwrap();
+        assert_eq!(directory.engine_kind(Auto).unwrap(), Lsm, "a new one");
+        directory.note_engine(Memory).unwrap();
+        assert_eq!(directory.engine_kind(Auto).unwrap(), Lsm, "memory leaves nothing behind");
+        // Made by programs that wrote no names.
+        std::fs::create_dir(directory.engine()).unwrap();
+        assert_eq!(directory.engine_kind(Auto).unwrap(), RocksDb);
+        std::fs::create_dir(directory.engine().join(LOG_DIRECTORY)).unwrap();
+        assert_eq!(directory.engine_kind(Auto).unwrap(), Lsm);
+        for kind in [RocksDb, Lsm] {
+            directory.note_engine(kind).unwrap();
+            directory.note_engine(Memory).unwrap();
+            assert_eq!(directory.engine_kind(Auto).unwrap(), kind);
+            assert_eq!(directory.engine_kind(Memory).unwrap(), Memory, "what is named holds");
+        }
+        assert!(directory.set_engine_aside(1_000).is_ok());
+        assert_eq!(directory.engine_kind(Auto).unwrap(), Lsm, "also for what begins empty");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn open(
             warn!("engine = \"memory\": nothing is kept when this server stops");
             Ok(Arc::new(MemoryEngine::new(Some(rule(config)))))
         }
-        EngineKind::Lsm | EngineKind::RocksDb => {
+        EngineKind::Auto | EngineKind::Lsm | EngineKind::RocksDb => {
             if directory.is_emptied {
                 warn!("this node has lived before, and its data is gone: it begins empty");
             }
@@ -110,7 +110,7 @@ fn open_on_disk(config: &Config, directory: &Directory) -> Result<Arc<dyn Engine
     let (path, rule) = (directory.engine(), Some(rule(config)));
     let all_bytes = bytes(memory.engine_bytes);
     Ok(match config.node.engine {
-        EngineKind::Lsm => {
+        EngineKind::Lsm | EngineKind::Auto => {
             // What its memory tables take, one written to and one being written out, is not RocksDB's to use.
             let cache_bytes = all_bytes.saturating_sub(2 * memtable_bytes);
             let rocks = RocksOptions { cache_bytes, ..RocksOptions::default() };

@@ -42,12 +42,14 @@ pub(super) struct ShardServer {
 impl ShardServer {
     /// Opens its data. `shared` are the ports of all nodes, if it is the first.
     pub(super) fn open(
-        config: Config,
+        mut config: Config,
         mut directory: Directory,
         (shared, own): (Option<Shared>, Own),
         addresses: Addresses,
     ) -> Result<Self, ServerError> {
+        config.node.engine = directory.engine_kind(config.node.engine)?;
         let engine = engine::open(&config, &mut directory)?;
+        directory.note_engine(config.node.engine)?;
         Ok(Self { config, shared, own, addresses, engine, directory })
     }
 
@@ -186,6 +188,9 @@ fn options(config: &Config) -> Options {
         operations_max: usize::try_from(node.operations_max).unwrap_or(usize::MAX),
         tasks_bytes_max: memory.owed_bytes,
         hints_bytes_max: node.hints_bytes_max,
+        background_bytes_per_second_min: node.background_bytes_per_second_min,
+        background_bytes_per_second_max: node.background_bytes_per_second_max,
+        refill_bytes_per_second_min: node.refill_bytes_per_second_min,
         stand_in_after_ms: node.stand_in_after_ms,
         ..Options::default()
     }

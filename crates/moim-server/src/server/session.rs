@@ -131,7 +131,7 @@ impl Session {
         links.share(shard.clone());
         let disk = match config.node.engine {
             EngineKind::Memory => Disk::inline(Arc::clone(&engine), inbox),
-            EngineKind::Lsm | EngineKind::RocksDb => {
+            EngineKind::Auto | EngineKind::Lsm | EngineKind::RocksDb => {
                 Disk::threaded(Arc::clone(&engine), inbox, syncing(&config)).map_err(|error| {
                     ServerError::System { what: "start the disk's threads", error }
                 })?
@@ -206,7 +206,7 @@ impl Session {
         );
         match node.engine {
             EngineKind::Memory => drop(spawn_local(reclaim(Arc::clone(&self.engine)))),
-            EngineKind::Lsm | EngineKind::RocksDb => {
+            EngineKind::Auto | EngineKind::Lsm | EngineKind::RocksDb => {
                 let (room, watched) = (Arc::clone(&self.room), self.space.clone());
                 let watch =
                     space::watch(node.data_dir.clone(), node.disk_used_percent_max, room, watched);

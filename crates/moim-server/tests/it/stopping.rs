@@ -93,10 +93,20 @@ fn a_cluster_comes_back_with_what_it_had() {
         cluster.put(number % 3, &format!("k{number}"), &format!("v{number}"));
     }
     for number in 0..3 {
-        if number == 1 { cluster.kill(number) } else { cluster.stop(number) }
+        if number == 1 {
+            cluster.kill(number);
+        } else {
+            cluster.stop(number);
+        }
+        // Nobody says which engine: the directory does.
+        cluster.adjust(number, |config| config.node.engine = EngineKind::Auto);
     }
     for number in 0..3 {
         cluster.restart(number);
+        let directory = &cluster.config(number).node.data_dir;
+        let format = std::fs::read_to_string(directory.join("format.toml")).unwrap();
+        assert!(format.ends_with("engine = \"rocksdb\"\n"), "{format}");
+        assert!(!directory.join("data/commit-log").exists(), "it was taken over");
     }
     for number in 0..3 {
         cluster.until_ready(number);

@@ -59,7 +59,7 @@ struct Wishes {
     /// Define a namespace; may be repeated [default: carts:conflict=siblings,sloppy=false]
     #[arg(long, value_name = "NAME:KEY=VALUE,…")]
     namespace: Vec<String>,
-    /// Where data is kept: on disk, or nowhere [default: rocksdb, if this program was built with it]
+    /// Where data is kept: on disk, or nowhere [default: lsm, if this program was built with RocksDB]
     #[arg(long, value_name = "ENGINE", value_parser = ["lsm", "rocksdb", "memory"])]
     engine: Option<String>,
 }

@@ -43,7 +43,7 @@ impl Default for Plan {
             base_port: 7_000,
             namespaces: vec!["carts:conflict=siblings,sloppy=false".to_owned()],
             // A build without RocksDB can only keep nothing.
-            engine: if cfg!(feature = "rocksdb") { "rocksdb" } else { "memory" }.to_owned(),
+            engine: if cfg!(feature = "rocksdb") { "lsm" } else { "memory" }.to_owned(),
         }
     }
 }

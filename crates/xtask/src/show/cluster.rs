@@ -79,9 +79,9 @@ impl<'a> Cluster<'a> {
         let began = Instant::now();
         let nodes = count.to_string();
         let port = cluster.base_port.to_string();
-        let engine = if Stage::keeps() { "rocksdb" } else { "memory" };
+        let engine = Stage::engine();
         let shards = shards.to_string();
-        let words = ["--nodes", &nodes, "--base-port", &port, "--engine", engine, "--detach"];
+        let words = ["--nodes", &nodes, "--base-port", &port, "--engine", &engine, "--detach"];
         let words = [&words[..], &["--shards", &shards]].concat();
         // Said first: whoever interrupts a scenario can stop its nodes with `moim dev stop --data …`.
         println!("  moim dev {} --data {}", words.join(" "), cluster.data.path().display());
@@ -148,10 +148,11 @@ impl<'a> Cluster<'a> {
         self.play("pause", &[node])
     }
 
-    /// Starts a node that was killed, without waiting until it serves.
-    pub(super) fn begin(&self, node: u16) -> Result<Child> {
+    /// Starts a node that was killed, with these variables, without waiting until it serves.
+    pub(super) fn begin(&self, node: u16, variables: &[(&str, &str)]) -> Result<Child> {
         let mut command = Command::new(self.moim);
         command.args(["dev", "start", &node.to_string(), "--data"]).arg(self.data.path());
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         println!("  moim dev start {node}");
         command.spawn().context("start moim dev")

@@ -169,7 +169,7 @@ usage: cargo xtask show NAME…        these scenarios
        cargo xtask show all [--long] all of them; with --long also those marked so
        cargo xtask show --list       what there is
 
-ENGINE=memory shows Moim as built without RocksDB.";
+ENGINE=rocksdb shows Moim with RocksDB alone instead of lsm, ENGINE=memory as built without RocksDB.";
 
 /// Plays what is asked for. The exit code is 0 only if all of it was shown.
 pub(crate) fn run(checkout: &Path, arguments: &[&str]) -> Result<ExitCode> {

@@ -1,8 +1,13 @@
 //! What clients notice while a node that lost its disk is filled: the p99.9 of requests at a fixed rate, in windows by
-//! turns with and without a refill, and how fast the refill is, with clients and alone.
+//! turns in which the node is filled and in which it is as empty and not filled, and how fast filling is alone.
+//!
+//! In both kinds of windows one of three copies is away: only what the repair itself does differs. Whatever else runs on
+//! the machine falls on both kinds, in pairs whose order alternates, and the median of each kind is compared; how far
+//! windows of one kind are apart is shown beside it.
 
 use std::fs;
 use std::process::Child;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,59 +23,75 @@ use super::stage::Stage;
 const KEYS: &str = "60000";
 /// Bytes of one copy of all of them.
 const COPY_BYTES: f64 = 60_000.0 * 2_048.0;
-const WINDOW: &str = "5s";
-const PAIRS: usize = 4;
+const WINDOW: &str = "4s";
+const PAIRS: usize = 9;
+/// Connections stand again after this, and the node is known not to be ready.
+const SETTLED: Duration = Duration::from_secs(1);
 /// The part of what the cluster can do that clients ask for.
 const LOAD: f64 = 0.3;
-/// By how much the sum of p99.9 may grow.
+/// By how much the median of p99.9 may grow.
 const GROWTH_MAX: f64 = 1.1;
 const WIPED: u16 = 3;
 /// How long filling may take.
 const FILL: Duration = Duration::from_mins(3);
+/// With these a node asks for next to nothing.
+const PAUSED: [(&str, &str); 3] = [
+    ("MOIM_NODE_BACKGROUND_BYTES_PER_SECOND_MIN", "1"),
+    ("MOIM_NODE_BACKGROUND_BYTES_PER_SECOND_MAX", "1"),
+    ("MOIM_NODE_REFILL_BYTES_PER_SECOND_MIN", "1"),
+];
 
 pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     if !Stage::keeps() {
-        return Ok(Verdict::NotBuilt("an engine that keeps (ENGINE=rocksdb)".to_owned()));
+        return Ok(Verdict::NotBuilt("an engine that keeps".to_owned()));
     }
     let cluster = Cluster::start(stage)?;
     let capacity = bench(&cluster, &["--fill", "--duration", WINDOW])?.per_second;
     let rate = format!("{:.0}", (capacity * LOAD).max(1.0));
     println!("  {capacity:.0} requests/s at the most; clients ask for {rate}");
     let window = ["--rate", rate.as_str(), "--duration", WINDOW];
-    let (mut quiet, mut filling) = (Sums::default(), Sums::default());
-    for _ in 0..PAIRS {
-        quiet.add(&bench(&cluster, &window)?);
-        let (began, mut starting) = wipe(&cluster)?;
-        filling.add(&bench(&cluster, &window)?);
-        let seen = began.elapsed();
-        let left = unfilled(&cluster)?;
-        cluster.await_ready(WIPED)?;
-        starting.wait()?;
-        let took = if left > 0.0 { began.elapsed() } else { seen };
-        println!(
-            "    filled within {:.1} s, {left:.0} partitions were left after the window",
-            took.as_secs_f64()
-        );
+    let (mut paused, mut filling) = (Windows::default(), Windows::default());
+    for pair in 0..PAIRS {
+        for is_paused in [pair % 2 == 0, pair % 2 != 0] {
+            let (_, mut starting) = wipe(&cluster, if is_paused { &PAUSED } else { &[] })?;
+            thread::sleep(SETTLED);
+            let before = unfilled(&cluster)?;
+            let seen = bench(&cluster, &window)?;
+            let done = before - unfilled(&cluster)?;
+            let kind = if is_paused { "paused " } else { "filling" };
+            println!("    {kind}: {seen}, {done:.0} of {before:.0} partitions filled");
+            ensure!(is_paused || done > 0.0, "nothing was filled in the window");
+            if is_paused { &mut paused } else { &mut filling }.0.push(seen);
+            // It waits for a node that is taken away again.
+            starting.kill()?;
+            starting.wait()?;
+        }
     }
-    let (began, mut starting) = wipe(&cluster)?;
-    let before = processor_seconds(&cluster)?;
-    cluster.await_ready(WIPED)?;
-    starting.wait()?;
-    let processor = processor_seconds(&cluster)? - before;
-    let seconds = began.elapsed().as_secs_f64();
-    let rate = COPY_BYTES / seconds / 1e6;
-    println!(
-        "  without clients {:.0} MB are filled in {seconds:.1} s: {rate:.1} MB/s, {:.1} ms of processor time a MB at all \
-         three nodes together",
-        COPY_BYTES / 1e6,
-        processor * 1e9 / COPY_BYTES
-    );
-    println!("  quiet:   {quiet}");
+    alone(&cluster)?;
+    println!("  paused:  {paused}");
     println!("  filling: {filling}");
-    let growth = filling.p999 / quiet.p999;
-    println!("  sum of p99.9 while a node is filled: {growth:.2} times that of the quiet windows");
+    let growth = filling.median(|window| window.p999) / paused.median(|window| window.p999);
+    println!("  median p99.9 while a node is filled: {growth:.2} times that while it is not");
     ensure!(growth <= GROWTH_MAX, "clients notice: p99.9 grows {growth:.2} times");
     Ok(Verdict::Shown)
+}
+
+/// How fast filling is when nobody asks for anything.
+fn alone(cluster: &Cluster<'_>) -> Result<()> {
+    let (began, mut starting) = wipe(cluster, &[])?;
+    let before = processor_seconds(cluster)?;
+    await_true(FILL, "the node is not filled", || Ok(unfilled(cluster)? < 1.0))?;
+    starting.wait()?;
+    let processor = processor_seconds(cluster)? - before;
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "  without clients {:.0} MB are filled in {seconds:.1} s: {:.1} MB/s, {:.1} ms of processor time a MB at all three \
+         nodes together",
+        COPY_BYTES / 1e6,
+        COPY_BYTES / seconds / 1e6,
+        processor * 1e9 / COPY_BYTES
+    );
+    Ok(())
 }
 
 /// What a window showed, in milliseconds.
@@ -81,28 +102,43 @@ struct Window {
     p999: f64,
 }
 
-/// Over all windows of a kind.
-#[derive(Default)]
-struct Sums {
-    p50: f64,
-    p99: f64,
-    p999: f64,
-}
-
-impl Sums {
-    fn add(&mut self, window: &Window) {
-        let Window { p50, p99, p999, .. } = window;
-        println!("    p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms");
-        self.p50 += p50;
-        self.p99 += p99;
-        self.p999 += p999;
+impl std::fmt::Display for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { p50, p99, p999, .. } = self;
+        write!(f, "p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms")
     }
 }
 
-impl std::fmt::Display for Sums {
+/// All windows of a kind.
+#[derive(Default)]
+struct Windows(Vec<Window>);
+
+impl Windows {
+    /// The median of a figure; of an even number the lower one in the middle.
+    fn median(&self, figure: impl Fn(&Window) -> f64) -> f64 {
+        self.ranked(figure, |count| (count - 1) / 2)
+    }
+
+    /// A figure of the window at a rank among its likes.
+    fn ranked(&self, figure: impl Fn(&Window) -> f64, rank: impl Fn(usize) -> usize) -> f64 {
+        let mut figures: Vec<f64> = self.0.iter().map(figure).collect();
+        figures.sort_unstable_by(f64::total_cmp);
+        figures[rank(figures.len())]
+    }
+}
+
+impl std::fmt::Display for Windows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { p50, p99, p999 } = self;
-        write!(f, "sums of p50 {p50:.1} ms, of p99 {p99:.1} ms, of p99.9 {p999:.1} ms")
+        let p999 = |window: &Window| window.p999;
+        write!(
+            f,
+            "median p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms (half of the windows {:.2} to {:.2})",
+            self.median(|window| window.p50),
+            self.median(|window| window.p99),
+            self.median(p999),
+            self.ranked(p999, |count| count / 4),
+            self.ranked(p999, |count| count - 1 - count / 4),
+        )
     }
 }
 
@@ -139,11 +175,12 @@ fn bench(cluster: &Cluster<'_>, more: &[&str]) -> Result<Window> {
     Ok(Window { per_second, p50: worst("p50_ms")?, p99: worst("p99_ms")?, p999: worst("p999_ms")? })
 }
 
-/// Takes a node's data away; returns when it serves again, empty, and the program that waits until it is filled.
-fn wipe(cluster: &Cluster<'_>) -> Result<(Instant, Child)> {
+/// Takes a node's data away and starts it with these variables; returns when it begins to be filled, and the program that
+/// waits until it is.
+fn wipe(cluster: &Cluster<'_>, variables: &[(&str, &str)]) -> Result<(Instant, Child)> {
     cluster.kill(&[WIPED])?;
     fs::remove_dir_all(cluster.data(WIPED))?;
-    let starting = cluster.begin(WIPED)?;
+    let starting = cluster.begin(WIPED, variables)?;
     let began = Instant::now();
     await_true(FILL, "the wiped node does not begin to be filled", || {
         Ok(unfilled(cluster).is_ok_and(|left| left > 0.0))

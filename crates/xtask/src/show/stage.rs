@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::rocksdb;
 
+/// What the product takes if nobody says.
+const ENGINE_DEFAULT: &str = "lsm";
+
 /// Where scenarios are played.
 pub(super) struct Stage {
     checkout: PathBuf,
@@ -26,9 +29,14 @@ impl Stage {
         &self.checkout
     }
 
+    /// The storage engine of the nodes: `ENGINE`, as for `make`.
+    pub(super) fn engine() -> String {
+        env::var("ENGINE").unwrap_or_else(|_| ENGINE_DEFAULT.to_owned())
+    }
+
     /// Whether nodes keep what they are told when they stop.
     pub(super) fn keeps() -> bool {
-        env::var_os("ENGINE").is_none_or(|engine| engine != "memory")
+        Self::engine() != "memory"
     }
 
     /// The `moim` binary of this checkout, as users build it.

@@ -36,6 +36,7 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
         tasks_bytes,
         tasks_dropped,
         tasks_done,
+        tasks_outranked,
         hints,
         hints_bytes,
         hints_oldest_ms,
@@ -123,7 +124,16 @@ pub(crate) fn of_node(figures: &Figures) -> Vec<Metric> {
             "Copies owed that were given up for lack of room; read repair brings them.",
             tasks_dropped,
         ),
-        counter("moim_tasks_done_total", "Copies owed that arrived.", tasks_done),
+        counter(
+            "moim_tasks_done_total",
+            "Copies owed that arrived, or that their owner needs no more.",
+            tasks_done,
+        ),
+        counter(
+            "moim_tasks_outranked_total",
+            "Copies owed that were given up because a newer version is known.",
+            tasks_outranked,
+        ),
         gauge("moim_hints", "Objects kept for owners that are away.", hints),
         gauge(
             "moim_hints_bytes",

@@ -85,7 +85,7 @@ pub(super) fn play(
         return Ok(Verdict::NotBuilt(missing));
     }
     if !Stage::keeps() {
-        return Ok(Verdict::NotBuilt("an engine that keeps (ENGINE=rocksdb)".to_owned()));
+        return Ok(Verdict::NotBuilt("an engine that keeps".to_owned()));
     }
     let lab = Lab::start(stage, plan)?;
     let outcome = scenario(&lab);
@@ -152,6 +152,7 @@ impl<'a> Lab<'a> {
         let mut words = vec!["server".to_owned()];
         let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
         add("--data", self.directory(node).display().to_string());
+        add("--engine", Stage::engine());
         for (what, port) in [("redis", REDIS), ("cluster", CLUSTER), ("http", HTTP), ("peer", PEER)]
         {
             add(&format!("--listen-{what}"), self.at(node, port).to_string());
