@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use moim_core::NodeId;
+use moim_core::{MachineId, NodeId};
 
 use crate::membership::MemberInfo;
 use crate::options::Options;
@@ -130,6 +130,11 @@ impl Peers {
     /// How it looks from here. Strangers are unreachable.
     pub(crate) fn state(&self, node: NodeId) -> PeerState {
         self.by_id.get(&node).map_or(PeerState::Unreachable, |peer| peer.state)
+    }
+
+    /// Whether a peer is on this machine.
+    pub(crate) fn is_on(&self, node: NodeId, machine: MachineId) -> bool {
+        self.by_id.get(&node).is_some_and(|peer| peer.info.member.machine == machine)
     }
 
     /// Whether messages to it are worth sending.

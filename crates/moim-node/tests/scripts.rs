@@ -53,16 +53,18 @@ struct World {
     /// Old copies of disks.
     backups: BTreeMap<u64, MemoryEngine>,
     options: Options,
+    /// Nodes on each machine, by their numbers.
+    shards: u64,
     trace: bool,
     /// Bytes of comparisons on the wire.
     exchanged_bytes: usize,
     out: String,
 }
 
-fn info(node: u64) -> MemberInfo {
+fn info(node: u64, machine: u64) -> MemberInfo {
     let member = Member {
         node: NodeId(node),
-        machine: MachineId(node),
+        machine: MachineId(machine),
         zone: "z".to_owned(),
         dc: "dc".to_owned(),
         weight: 1,
@@ -84,7 +86,9 @@ fn namespaces() -> Namespaces {
 }
 
 impl World {
-    fn new(count: u64, options: Options) -> Self {
+    /// So many machines, each of so many nodes.
+    fn new((machines, shards): (u64, u64), options: Options) -> Self {
+        let count = machines * shards;
         let mut world = Self {
             machines: BTreeMap::new(),
             time_ms: START_MS,
@@ -95,6 +99,7 @@ impl World {
             contexts: BTreeMap::new(),
             backups: BTreeMap::new(),
             options,
+            shards,
             trace: false,
             exchanged_bytes: 0,
             out: String::new(),
@@ -135,7 +140,7 @@ impl World {
         let page = machine.disk.scan(Family::Trees, &b""[..]..&TREES_END, everything);
         stored_trees.add(&page.expect("memory does not fail").entries).expect("well formed");
         let boot = Boot {
-            info: info(id),
+            info: info(id, (id - 1) / self.shards + 1),
             run: id * 0x10 + machine.starts,
             seed: id,
             stored_record: stored(moim_node::keyspace::META_RECORD),
@@ -629,7 +634,10 @@ fn run(script: &str) -> String {
                 options.hints_bytes_max = bytes.parse().expect("a number");
             }
             let count = count.unwrap_or_else(|| &command["nodes ".len()..]);
-            world = Some(World::new(count.parse().expect("a number"), options));
+            // Three machines of two nodes are `3x2`.
+            let (machines, shards) = count.split_once('x').unwrap_or((count, "1"));
+            let number = |text: &str| text.parse().expect("a number");
+            world = Some(World::new((number(machines), number(shards)), options));
             continue;
         }
         let world = world.as_mut().expect("a script begins with 'nodes'");

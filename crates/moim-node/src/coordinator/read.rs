@@ -53,16 +53,18 @@ impl Node {
         }
     }
 
-    /// This node first, then those that talk, then the silent, then those that have been slow of late. Who cannot be reached is not asked.
+    /// This node first, then one of its machine, which costs no network, then others that talk, then the silent, then those
+    /// that have been slow of late. Who cannot be reached is not asked.
     fn read_order(&self, owners: &[NodeId]) -> Owners {
         let own = self.info.member.node;
         let distance = |node: NodeId| match self.peers.state(node) {
-            _ if self.hedging.is_slow(node, self.now.mono_ms, &self.options) => 3,
+            _ if self.hedging.is_slow(node, self.now.mono_ms, &self.options) => 4,
             _ if node == own => 0,
-            PeerState::Up => 1,
-            PeerState::Silent => 2,
-            PeerState::Skipped => 4,
-            PeerState::Unreachable => 5,
+            PeerState::Up if self.peers.is_on(node, self.info.member.machine) => 1,
+            PeerState::Up => 2,
+            PeerState::Silent => 3,
+            PeerState::Skipped => 5,
+            PeerState::Unreachable => 6,
         };
         let mut order = Owners::from_slice(owners);
         order.sort_by_key(|&node| distance(node));

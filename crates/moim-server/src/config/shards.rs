@@ -33,6 +33,9 @@ impl NodeConfig {
             unsynced_bytes_max: bytes(self.unsynced_bytes_max),
             tasks_bytes_max: bytes(self.tasks_bytes_max),
             hints_bytes_max: bytes(self.hints_bytes_max),
+            background_bytes_per_second_min: bytes(self.background_bytes_per_second_min),
+            background_bytes_per_second_max: bytes(self.background_bytes_per_second_max),
+            refill_bytes_per_second_min: bytes(self.refill_bytes_per_second_min),
             operations_max: of(self.operations_max),
             redis_connections_max: of(self.redis_connections_max),
             ..self.clone()
