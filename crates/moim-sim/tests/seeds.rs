@@ -60,6 +60,7 @@ const FOUND: &[(u64, Profile, &str)] = &[
         Profile::Nemesis,
         "nobody who remembered could tell an old disk, and it was judged like one that had kept everything",
     ),
+    (39, Profile::LostDisks, "the same, where the old copy came after an empty disk"),
     (
         9726,
         Profile::N5W5R1,

@@ -20,6 +20,8 @@ use crate::history::Operation;
 pub(super) struct OldDisks {
     /// Nodes whose disks lack batches that were durable, and that have not noticed; since when they serve nevertheless.
     unnoticed: BTreeMap<usize, Option<u64>>,
+    /// The highest batch that was ever durable on a disk that its node has lost: an old copy may come after an empty one.
+    lost: BTreeMap<usize, u64>,
     /// Nodes that served unnoticed, from when to when, until they noticed or lost that disk as well.
     served: Vec<(usize, u64, u64)>,
 }
@@ -42,8 +44,10 @@ impl World {
     /// A node's disk was replaced; before, it had `before` as its last durable batch. An empty one is noticed at once.
     pub(super) fn disk_was_replaced(&mut self, node: usize, before: Option<u64>) {
         self.old_disks.end(node, self.now_us);
-        let now = self.durable_batch(node);
-        if now.is_some() && now < before {
+        let lost = self.old_disks.lost.entry(node).or_default();
+        *lost = before.unwrap_or(0).max(*lost);
+        let lost = *lost;
+        if self.durable_batch(node).is_some_and(|now| now < lost) {
             self.old_disks.unnoticed.insert(node, None);
         }
     }
@@ -69,7 +73,7 @@ impl World {
     /// How many owners of a request's key served at any time since it began from old disks, and did not know it.
     pub(super) fn old_copies(&self, entry: &Operation) -> u8 {
         let begun_us = entry.start.at_us;
-        let OldDisks { unnoticed, served } = &self.old_disks;
+        let OldDisks { unnoticed, served, .. } = &self.old_disks;
         let serving = unnoticed.iter().filter(|(_, since_us)| since_us.is_some());
         let ended = served.iter().filter(|&&(.., until_us)| until_us >= begun_us);
         let mut nodes: Vec<usize> =
