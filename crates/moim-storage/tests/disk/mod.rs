@@ -1,8 +1,10 @@
 #![allow(dead_code, reason = "shared by tests; none uses all of it")]
 //! The engine on disk and its files.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use moim_storage::lsm::{DiskLsm, LsmOptions};
 use moim_storage::rocks::{RocksEngine, RocksOptions};
@@ -59,11 +61,39 @@ impl std::ops::Deref for Disk {
     }
 }
 
-/// A copy of a directory and what is beneath it.
+/// A copy of a directory and what is beneath it as it is at one moment, which is what a crash leaves: taken again if a
+/// flush or a compaction has changed anything meanwhile. (A list of tables that is newer than the tables beside it is
+/// nothing that a disk could hold.)
 pub(crate) fn copy(home: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    copy_into(home, copy.path());
-    copy
+    for _ in 0..COPIES_MAX {
+        let before = state(home);
+        let copy = tempfile::tempdir().unwrap();
+        copy_into(home, copy.path());
+        if state(home) == before {
+            return copy;
+        }
+    }
+    panic!("{} does not rest for the time of a copy", home.display());
+}
+
+const COPIES_MAX: usize = 500;
+
+/// Length and time of every file that matters.
+fn state(directory: &Path) -> BTreeMap<PathBuf, (u64, Option<SystemTime>)> {
+    let mut state = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        // What RocksDB tells people is no part of the data.
+        if path.file_name().is_some_and(|name| name == "LOG") {
+            continue;
+        }
+        match fs::metadata(&path) {
+            Ok(about) if about.is_dir() => state.extend(self::state(&path)),
+            Ok(about) => drop(state.insert(path, (about.len(), about.modified().ok()))),
+            Err(_gone) => {}
+        }
+    }
+    state
 }
 
 fn copy_into(from: &Path, to: &Path) {
