@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use moim_core::{MachineId, NodeId};
 
-use crate::membership::MemberInfo;
+use crate::membership::{Hello, MemberInfo};
 use crate::options::Options;
 use crate::views::PeerState;
 
@@ -16,6 +16,8 @@ use crate::views::PeerState;
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) info: MemberInfo,
+    /// What it speaks on this connection; 0 before it was met.
+    protocol: u16,
     connected: bool,
     heard_mono_ms: u64,
     /// When the first ping went out that has not been answered.
@@ -38,6 +40,7 @@ impl Peers {
     pub(crate) fn know(&mut self, info: &MemberInfo, mono_ms: u64) {
         self.by_id.entry(info.member.node).or_insert_with(|| Peer {
             info: info.clone(),
+            protocol: 0,
             connected: false,
             heard_mono_ms: mono_ms,
             pinged_mono_ms: None,
@@ -49,10 +52,12 @@ impl Peers {
     }
 
     /// A connection stands.
-    pub(crate) fn up(&mut self, info: &MemberInfo, mono_ms: u64, options: &Options) {
+    pub(crate) fn up(&mut self, hello: &Hello, mono_ms: u64, options: &Options) {
+        let info = &hello.info;
         self.know(info, mono_ms);
         if let Some(peer) = self.by_id.get_mut(&info.member.node) {
             peer.info = info.clone();
+            peer.protocol = hello.protocol;
             peer.connected = true;
             peer.heard_mono_ms = mono_ms;
             peer.pinged_mono_ms = None;
@@ -135,6 +140,11 @@ impl Peers {
     /// Whether a peer is on this machine.
     pub(crate) fn is_on(&self, node: NodeId, machine: MachineId) -> bool {
         self.by_id.get(&node).is_some_and(|peer| peer.info.member.machine == machine)
+    }
+
+    /// Whether it understands what came with this version of the protocol.
+    pub(crate) fn speaks(&self, node: NodeId, protocol: u16) -> bool {
+        self.by_id.get(&node).is_some_and(|peer| peer.protocol >= protocol)
     }
 
     /// Whether messages to it are worth sending.

@@ -14,6 +14,7 @@ use crate::coordinator::Mint;
 use crate::gate::{NOTHING, Outgoing};
 use crate::hint::Handoff;
 use crate::keyspace;
+use crate::membership::TELLS_DISK;
 use crate::message::{Message, OpId, ReadResult, Want, WriteResult};
 use crate::namespace::Conflict;
 use crate::node::Node;
@@ -155,6 +156,11 @@ impl Node {
         }
     }
 
+    /// Whether a node understands that the disk had to be asked; one that does not would take the reply for damaged.
+    fn tells_disk(&self, node: NodeId) -> bool {
+        node == self.info.member.node || self.peers.speaks(node, TELLS_DISK)
+    }
+
     /// Drops work that comes too late. Who asked has given up by its own clock and needs no answer.
     fn expire(&mut self, work: Work) {
         self.figures.expired += 1;
@@ -217,6 +223,7 @@ impl Node {
                     }
                     Want::Digest => ReadResult::Digest(stored.map(|stored| stored.object.digest())),
                 };
+                let from_disk = from_disk && self.tells_disk(asker.node);
                 let reply = Message::ReadReply { op: asker.op, result, from_disk };
                 self.send(batch, Outgoing::Peer(asker.node, reply));
             }

@@ -26,7 +26,7 @@ impl Node {
         }
         self.was_member |= self.record.is_none() && hello.cluster.is_some();
         self.forget_completeness_of(node);
-        self.peers.up(&hello.info, self.now.mono_ms, &self.options);
+        self.peers.up(hello, self.now.mono_ms, &self.options);
         if let Some(founding) = &mut self.founding {
             let step = founding.meet(&hello.info);
             self.founding_step(step);

@@ -13,7 +13,9 @@ use crate::api::{
     Action, BatchId, Expiry, Failure, Intent, NotReady, Outcome, Queue, Request, Why,
 };
 use crate::gossip::word::{Heartbeat, Line, Suspicion, Word};
-use crate::membership::{Founding, FoundingStep, MemberInfo, PROTOCOL};
+use crate::membership::{Founding, FoundingStep, MemberInfo, PROTOCOL, TELLS_DISK};
+use crate::options::Options;
+use crate::peers::Peers;
 use crate::update::{Condition, ExpiryCondition, Reply, Update, UpdateError};
 
 fn info(node: u64) -> MemberInfo {
@@ -264,6 +266,17 @@ fn every_message_round_trips() {
         let length = u32::from_be_bytes(frame[..LENGTH_BYTES].try_into().unwrap());
         assert_eq!(length as usize, frame.len() - LENGTH_BYTES);
         assert_eq!(decode(body(&frame)), Ok(message));
+    }
+}
+
+#[test]
+fn what_came_later_is_not_said_to_older_peers() {
+    let mut peers = Peers::default();
+    let hello = |protocol| Hello { protocol, cluster: None, settings: 1, run: 2, info: info(3) };
+    assert!(!peers.speaks(NodeId(3), TELLS_DISK), "nobody has met it");
+    for protocol in [TELLS_DISK - 1, TELLS_DISK, TELLS_DISK - 1, PROTOCOL] {
+        peers.up(&hello(protocol), 0, &Options::default());
+        assert_eq!(peers.speaks(NodeId(3), TELLS_DISK), protocol >= TELLS_DISK);
     }
 }
 
