@@ -33,6 +33,7 @@
 
 pub mod anti_entropy;
 pub mod api;
+mod boot;
 mod coordinator;
 mod gate;
 pub mod gossip;
@@ -62,4 +63,5 @@ pub mod views;
 pub mod wire;
 
 pub use api::{Effect, Input, Now, Outcome, Request, RequestId};
-pub use node::{Boot, BootError, Node};
+pub use boot::{Boot, BootError};
+pub use node::Node;

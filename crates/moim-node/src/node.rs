@@ -12,20 +12,18 @@ use moim_core::ring::PartitionCount;
 
 use crate::anti_entropy::{Comparisons, Exchanges, Filling, Recall};
 use crate::api::{BatchId, DiskRoom, Effect, Failure, Input, NotReady, Now, ReadId, Why};
-use crate::coordinator::{
-    Forwarded, Freshness, FreshnessView, Hedging, Listing, Operation, Operations, Serial,
-};
+use crate::boot::{Boot, BootError};
+use crate::coordinator::{Forwarded, Freshness, Hedging, Listing, Operation, Operations, Serial};
 use crate::gate::{Gate, NOTHING, Outgoing};
 use crate::gossip::{Gossip, first_generation};
 use crate::hint::{Ledger, Wish};
-use crate::keyspace::StoredTrees;
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
 use crate::message::{Message, OpId, ReadResult, WriteResult};
 use crate::namespace::Namespaces;
 use crate::options::{Mutation, Options};
 use crate::overload::Shedding;
-use crate::pace::{Pace, PaceView};
+use crate::pace::Pace;
 use crate::parting::Parting;
 use crate::peers::Peers;
 use crate::replica::Asker;
@@ -34,51 +32,7 @@ use crate::settled::Settling;
 use crate::store::{Found, Store, Stored};
 use crate::timer::{Timer, Timers};
 use crate::transfers::Transfers;
-use crate::views::{Figures, PeerView, TaskView};
-use crate::wire;
-
-/// Everything a node needs to begin: identity, chance, and what the disk kept.
-#[derive(Clone, Debug)]
-pub struct Boot {
-    /// Who this node is and where it listens.
-    pub info: MemberInfo,
-    /// 64 random bits, fresh at every start: names the epochs of this run (INV-3).
-    pub run: u64,
-    /// Seeds everything else that chance decides: retry jitter, hash maps.
-    pub seed: u64,
-    /// The value of [`crate::keyspace::META_RECORD`] on disk.
-    pub stored_record: Option<Bytes>,
-    /// The value of [`crate::keyspace::META_CLOCK_BOUND`] on disk.
-    pub stored_clock_bound: Option<Bytes>,
-    /// The value of [`crate::keyspace::META_FILLING`] on disk.
-    pub stored_filling: Option<Bytes>,
-    /// All of [`moim_storage::Family::Trees`] on disk.
-    pub stored_trees: StoredTrees,
-    /// The value of [`crate::keyspace::META_GENERATION`] on disk.
-    pub stored_generation: Option<Bytes>,
-    /// The value of [`crate::keyspace::META_BATCH`] on disk.
-    pub stored_batch: Option<Bytes>,
-    /// How many members found the cluster, this one included, when there is no record.
-    pub founding_members: usize,
-    /// Partitions of a cluster to be founded.
-    pub partitions: PartitionCount,
-    /// Policies.
-    pub namespaces: Namespaces,
-    /// Limits.
-    pub options: Options,
-}
-
-/// Why a node cannot begin with what its disk kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BootError(pub String);
-
-impl std::fmt::Display for BootError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BootError {}
+use crate::views::Figures;
 
 /// One node: one loop, one member of the ring.
 #[derive(Debug)]
@@ -146,17 +100,15 @@ pub struct Node {
 impl Node {
     /// Begins from what the disk kept.
     pub fn new(now: Now, boot: Boot) -> Result<Self, BootError> {
-        let mut record = stored_record(&boot)?;
+        let mut record = boot.record()?;
         // It may have been started at other addresses than those that the record was made with.
         for member in record.iter_mut().flat_map(|record| &mut record.members) {
             if member.member.node == boot.info.member.node {
                 member.take_addresses(&boot.info);
             }
         }
-        let bound_ms = stored_number(boot.stored_clock_bound.as_ref(), "clock bound")?;
-        let stored_generation = stored_number(boot.stored_generation.as_ref(), "generation")?;
-        let stored_batch = BatchId(stored_number(boot.stored_batch.as_ref(), "batch number")?);
-        let generation = first_generation(stored_generation, now.wall_ms);
+        let (bound_ms, stored_batch) = (boot.clock_bound_ms()?, boot.batch()?);
+        let generation = first_generation(boot.generation()?, now.wall_ms);
         let gossip = Gossip::new(boot.info.clone(), generation, boot.run, boot.seed, &boot.options)
             .with_durable(stored_batch);
         let copies = boot.namespaces.all().map(|namespace| namespace.n).max().unwrap_or(1);
@@ -322,75 +274,6 @@ impl Node {
                 let (met, expected) = (count(Founding::met), count(Founding::expected));
                 Err(Failure::NotReady(NotReady::Founding { met, expected }))
             }
-        }
-    }
-
-    /// How much room its disk has, as it was told last.
-    pub fn disk_room(&self) -> DiskRoom {
-        self.disk_room
-    }
-
-    /// Policies.
-    pub fn namespaces(&self) -> &Namespaces {
-        &self.namespaces
-    }
-
-    /// Limits.
-    pub fn options(&self) -> &Options {
-        &self.options
-    }
-
-    /// Peers as seen from here.
-    pub fn peers(&self) -> Vec<PeerView> {
-        let view = |(node, peer): (NodeId, &crate::peers::Peer)| PeerView {
-            info: peer.info.clone(),
-            state: peer.state(),
-            since_mono_ms: peer.since_mono_ms,
-            tasks: self.tasks.count_for(node),
-            hints: self.hints.count_for(node),
-        };
-        self.peers.iter().map(view).collect()
-    }
-
-    /// Copies owed to owners: the first `limit`, oldest first.
-    pub fn tasks(&self, limit: usize) -> Vec<TaskView> {
-        self.tasks.views(limit)
-    }
-
-    /// How background work yields to clients.
-    pub fn pace(&self) -> PaceView {
-        self.pace.view()
-    }
-
-    /// How stale reads were.
-    pub fn freshness(&self) -> FreshnessView {
-        self.freshness.view
-    }
-
-    /// Counters and levels.
-    pub fn figures(&self) -> Figures {
-        Figures {
-            cache_bytes: self.store.bytes(),
-            cache_objects: self.store.objects(),
-            shed_per_mille: u64::from(self.shedding.share()),
-            unsynced_bytes: self.store.unsynced_bytes(),
-            operations: self.operations.len() as u64,
-            settled_lag_ms: self.settled_view().lag_ms,
-            tasks: self.tasks.count(),
-            tasks_bytes: self.tasks.bytes(),
-            tree_cells: self.store.trees().cells() as u64,
-            tree_bytes: self.store.trees().bytes() as u64,
-            unfilled_partitions: self.filling.as_ref().map_or(0, |filling| {
-                let view = filling.view();
-                view.partitions - view.filled
-            }),
-            hints: self.hints.count(),
-            hints_bytes: self.hints.bytes(),
-            hints_oldest_ms: self
-                .hints
-                .oldest_ms()
-                .map_or(0, |created_ms| self.now.wall_ms.saturating_sub(created_ms)),
-            ..self.figures
         }
     }
 
@@ -610,26 +493,6 @@ fn refused(reveals: BatchId, outgoing: Outgoing) -> (BatchId, Outgoing) {
         }
         other => (reveals, other),
     }
-}
-
-fn stored_record(boot: &Boot) -> Result<Option<Record>, BootError> {
-    let Some(bytes) = boot.stored_record.clone() else { return Ok(None) };
-    let record = wire::decode_record(bytes)
-        .map_err(|error| BootError(format!("the stored cluster record cannot be read: {error}")))?;
-    let own = boot.info.member.node;
-    if record.member(own).is_none() {
-        return Err(BootError(format!(
-            "node {own} is no member of the stored cluster record: the data directory and the identity file belong to different nodes"
-        )));
-    }
-    Ok(Some(record))
-}
-
-fn stored_number(stored: Option<&Bytes>, what: &str) -> Result<u64, BootError> {
-    let Some(bytes) = stored else { return Ok(0) };
-    <[u8; 8]>::try_from(bytes.as_ref()).map(u64::from_be_bytes).map_err(|_length| {
-        BootError(format!("the stored {what} has {} bytes instead of 8", bytes.len()))
-    })
 }
 
 /// Whether the fault is planted that tells what is not yet durable.

@@ -4,9 +4,14 @@ use bytes::Bytes;
 use moim_core::clock::Hlc;
 use moim_core::{NamespaceId, NodeId};
 
-use crate::api::BatchId;
+use crate::api::{BatchId, DiskRoom};
 pub use crate::coordinator::{FreshnessView, LAG_BOUNDS_MS};
 use crate::membership::MemberInfo;
+use crate::namespace::Namespaces;
+use crate::node::Node;
+use crate::options::Options;
+use crate::pace::PaceView;
+use crate::peers::Peer;
 
 /// How a peer looks from here. Local and quick; nothing moves because of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -344,4 +349,75 @@ pub struct FillingView {
     pub partitions: u64,
     /// Those that are served again.
     pub filled: u64,
+}
+
+impl Node {
+    /// How much room its disk has, as it was told last.
+    pub fn disk_room(&self) -> DiskRoom {
+        self.disk_room
+    }
+
+    /// Policies.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// Limits.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Peers as seen from here.
+    pub fn peers(&self) -> Vec<PeerView> {
+        let view = |(node, peer): (NodeId, &Peer)| PeerView {
+            info: peer.info.clone(),
+            state: peer.state(),
+            since_mono_ms: peer.since_mono_ms,
+            tasks: self.tasks.count_for(node),
+            hints: self.hints.count_for(node),
+        };
+        self.peers.iter().map(view).collect()
+    }
+
+    /// Copies owed to owners: the first `limit`, oldest first.
+    pub fn tasks(&self, limit: usize) -> Vec<TaskView> {
+        self.tasks.views(limit)
+    }
+
+    /// How background work yields to clients.
+    pub fn pace(&self) -> PaceView {
+        self.pace.view()
+    }
+
+    /// How stale reads were.
+    pub fn freshness(&self) -> FreshnessView {
+        self.freshness.view
+    }
+
+    /// Counters and levels.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            cache_bytes: self.store.bytes(),
+            cache_objects: self.store.objects(),
+            shed_per_mille: u64::from(self.shedding.share()),
+            unsynced_bytes: self.store.unsynced_bytes(),
+            operations: self.operations.len() as u64,
+            settled_lag_ms: self.settled_view().lag_ms,
+            tasks: self.tasks.count(),
+            tasks_bytes: self.tasks.bytes(),
+            tree_cells: self.store.trees().cells() as u64,
+            tree_bytes: self.store.trees().bytes() as u64,
+            unfilled_partitions: self.filling.as_ref().map_or(0, |filling| {
+                let view = filling.view();
+                view.partitions - view.filled
+            }),
+            hints: self.hints.count(),
+            hints_bytes: self.hints.bytes(),
+            hints_oldest_ms: self
+                .hints
+                .oldest_ms()
+                .map_or(0, |created_ms| self.now.wall_ms.saturating_sub(created_ms)),
+            ..self.figures
+        }
+    }
 }

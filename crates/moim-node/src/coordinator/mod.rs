@@ -11,6 +11,7 @@
 //! | `slots`, `stand_in` | who has voted; who stands in for owners |
 //! | `read` | value from one, digests from the rest, join, write back, repair |
 //! | `holders` | who may hold what is read, what they have said, what to do next |
+//! | `operations` | what is under way, by id |
 //! | `hedge` | when a read asks one more replica, and how often reads may |
 //! | `freshness` | how stale reads are: a few are looked at again |
 //! | `mint` | a new version of a `siblings` object, at a replica |
@@ -24,6 +25,7 @@ mod hedge;
 mod holders;
 mod listing;
 mod mint;
+mod operations;
 mod read;
 mod serial;
 mod slots;
@@ -36,29 +38,25 @@ pub use freshness::{FreshnessView, LAG_BOUNDS_MS};
 pub(crate) use hedge::Hedging;
 pub(crate) use listing::{Listing, last_whole_hash};
 pub(crate) use mint::Mint;
+pub(crate) use operations::{Operation, Operations};
 pub(crate) use serial::Serial;
 
 use bytes::Bytes;
-use foldhash::fast::FixedState;
 use moim_core::NodeId;
 use moim_core::clock::Hlc;
 use moim_core::object::{Content, Context, Object};
 use moim_core::quorum::Level;
 use smallvec::SmallVec;
 
-use crate::anti_entropy::Question;
 use crate::api::{
     Action, DiskRoom, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId,
     Why,
 };
 use crate::gate::{NOTHING, Outgoing};
-use crate::hint::Handoff;
 use crate::message::{Message, OpId};
 use crate::namespace::{Conflict, Namespace};
 use crate::node::Node;
 use crate::replica::Target;
-use crate::replication::TaskId;
-use crate::store::Stored;
 use crate::timer::Timer;
 
 /// Who gets the outcome of an operation.
@@ -78,105 +76,6 @@ pub(crate) enum Origin {
 
 /// The owners of a key, in the order of preference: most namespaces have no more than fit here without an allocation.
 pub(crate) type Owners = SmallVec<[NodeId; 4]>;
-
-/// Something under way that waits for other replicas. The usual ones are boxed, so that they move cheaply.
-#[derive(Debug)]
-pub(crate) enum Operation {
-    Write(Box<write::WriteOp>),
-    Read(Box<holders::ReadOp>),
-    Forward(forward::ForwardOp),
-    Listing(listing::ListingOp),
-    Inspect(listing::InspectOp),
-    Freshness(freshness::FreshnessOp),
-    /// An owed copy on its way.
-    Task(NodeId, TaskId),
-    /// A comparison with another owner.
-    Exchange(Question),
-    /// Something that was kept for an owner, on its way to it.
-    Handoff(Handoff),
-}
-
-impl Operation {
-    /// What it writes, and where, if it is a write.
-    pub(crate) fn written(&self) -> Option<(&Target, &Stored)> {
-        match self {
-            Self::Write(write) => Some((&write.admitted.target, &write.stored)),
-            _ => None,
-        }
-    }
-
-    /// When it began, if it may send objects. Owed copies and hints are counted where they are kept.
-    fn begun(&self) -> Option<Hlc> {
-        match self {
-            Self::Write(write) => Some(write.begun()),
-            Self::Read(read) => Some(read.begun()),
-            Self::Exchange(question) => question.begun,
-            Self::Forward(_)
-            | Self::Listing(_)
-            | Self::Inspect(_)
-            | Self::Freshness(_)
-            | Self::Task(..)
-            | Self::Handoff(_) => None,
-        }
-    }
-}
-
-#[expect(
-    clippy::disallowed_types,
-    reason = "the hasher is seeded by an argument; whoever iterates sorts"
-)]
-type Map = std::collections::HashMap<OpId, Operation, FixedState>;
-
-/// Operations under way, by id.
-#[derive(Debug)]
-pub(crate) struct Operations {
-    by_id: Map,
-    next: u64,
-}
-
-impl Operations {
-    pub(crate) fn new(seed: u64, first: u64) -> Self {
-        Self { by_id: Map::with_hasher(FixedState::with_seed(seed)), next: first }
-    }
-
-    pub(crate) fn next_id(&mut self) -> OpId {
-        self.next = self.next.wrapping_add(1);
-        OpId(self.next)
-    }
-
-    pub(crate) fn insert(&mut self, id: OpId, operation: Operation) {
-        let replaced = self.by_id.insert(id, operation);
-        assert!(replaced.is_none(), "an operation id was used twice");
-    }
-
-    pub(crate) fn remove(&mut self, id: OpId) -> Option<Operation> {
-        self.by_id.remove(&id)
-    }
-
-    pub(crate) fn get(&self, id: OpId) -> Option<&Operation> {
-        self.by_id.get(&id)
-    }
-
-    pub(crate) fn get_mut(&mut self, id: OpId) -> Option<&mut Operation> {
-        self.by_id.get_mut(&id)
-    }
-
-    /// When the oldest request began that may still send objects.
-    pub(crate) fn oldest(&self) -> Option<Hlc> {
-        self.by_id.values().filter_map(Operation::begun).min()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
-    /// All ids, in order.
-    pub(crate) fn ids(&self) -> Vec<OpId> {
-        let mut ids: Vec<_> = self.by_id.keys().copied().collect();
-        ids.sort_unstable();
-        ids
-    }
-}
 
 /// A request that was let in: its place, policy, levels and deadline.
 #[derive(Clone, Debug)]
