@@ -34,7 +34,9 @@
 pub mod anti_entropy;
 pub mod api;
 mod boot;
+mod cache;
 mod coordinator;
+mod foresight;
 mod gate;
 pub mod gossip;
 mod hint;

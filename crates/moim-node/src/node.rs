@@ -14,6 +14,7 @@ use crate::anti_entropy::{Comparisons, Exchanges, Filling, Recall};
 use crate::api::{BatchId, DiskRoom, Effect, Failure, Input, NotReady, Now, ReadId, Why};
 use crate::boot::{Boot, BootError};
 use crate::coordinator::{Forwarded, Freshness, Hedging, Listing, Operation, Operations, Serial};
+use crate::foresight::Foresight;
 use crate::gate::{Gate, NOTHING, Outgoing};
 use crate::gossip::{Gossip, first_generation};
 use crate::hint::{Ledger, Wish};
@@ -87,6 +88,7 @@ pub struct Node {
     pub(crate) settling: Settling,
     pub(crate) figures: Figures,
 
+    pub(crate) foresight: Foresight,
     /// Messages to this node's own replica and coordinator, within a turn.
     local: VecDeque<Message>,
     /// Room for what the gate lets go.
@@ -148,6 +150,7 @@ impl Node {
             copies_max: copies,
             settling: Settling::default(),
             figures: Figures::default(),
+            foresight: Foresight::default(),
             local: VecDeque::new(),
             leaving: Vec::new(),
             effects: Vec::new(),
@@ -196,7 +199,9 @@ impl Node {
         self.shedding.observe(now.mono_ms, self.queued_ms, &self.options);
         self.notice_lost_batches();
         self.end_recall();
+        self.foresee(inputs);
         for input in inputs.drain(..) {
+            self.foresee_next();
             self.on_input(input);
             self.run_local();
         }

@@ -369,14 +369,13 @@ impl Node {
     }
 
     /// The key's place, if this node serves it.
-    fn local_target(&self, namespace: NamespaceId, key: &[u8]) -> Result<Target, Why> {
+    fn local_target(&mut self, namespace: NamespaceId, key: &[u8]) -> Result<Target, Why> {
         if self.halted.is_some() {
             return Err(Why::Disk);
         }
-        let record = self.record.as_ref().ok_or(Why::NotReady)?;
-        let partition = record.ring.partition_of(key);
-        self.check_served(namespace, partition)?;
-        Ok(Target::new(namespace, key, partition))
+        let target = self.target(namespace, key).ok_or(Why::NotReady)?;
+        self.check_served(namespace, target.partition)?;
+        Ok(target)
     }
 
     fn check_served(&self, namespace: NamespaceId, partition: Partition) -> Result<(), Why> {

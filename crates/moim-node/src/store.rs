@@ -12,20 +12,16 @@ use bytes::Bytes;
 use foldhash::fast::FixedState;
 use moim_core::clock::Hlc;
 use moim_core::codec::DecodeError;
-use moim_core::merkle::Trees;
+use moim_core::merkle::{Place, Slice, Trees};
 use moim_core::object::Object;
-use moim_storage::heap::{SHARED_BYTES, block_bytes};
 use moim_storage::{Batch, Family, Write};
 
 use crate::api::{BatchId, Effect, ReadId};
+use crate::cache::Cache;
 use crate::kept::Kept;
 use crate::keyspace::{self, META_BATCH};
-use crate::replica::Work;
+use crate::replica::{Target, Work};
 use crate::views::Figures;
-
-/// Bytes that an entry costs beside its key and object: its places in the table and under the eviction hand, both of which
-/// are two thirds full.
-const ENTRY_OVERHEAD_BYTES: u64 = 3 * (size_of::<(Bytes, Entry)>() + size_of::<Bytes>()) as u64 / 2;
 
 /// Entries looked at for eviction in one insertion, so that a turn stays short.
 const EVICTION_STEPS_MAX: usize = 64;
@@ -48,16 +44,6 @@ impl Stored {
     pub(crate) fn decode(encoded: Bytes) -> Result<Self, DecodeError> {
         Object::decode(encoded.clone()).map(|object| Self { object, encoded })
     }
-}
-
-/// A key's state in memory.
-#[derive(Debug)]
-struct Entry {
-    kept: Kept,
-    /// The last batch that touched it: what an answer about it reveals.
-    batch: BatchId,
-    /// Used since the eviction hand came by.
-    used: bool,
 }
 
 /// What is known of a key.
@@ -87,9 +73,7 @@ type Map<V> = std::collections::HashMap<Bytes, V, FixedState>;
 /// Memory of one node's replica.
 #[derive(Debug)]
 pub(crate) struct Store {
-    entries: Map<Entry>,
-    /// Keys in the order in which the eviction hand visits them.
-    hand: VecDeque<Bytes>,
+    cache: Cache,
     bytes: u64,
     bytes_max: u64,
     loading: Map<Loading>,
@@ -127,8 +111,7 @@ impl Store {
     pub(crate) fn new(seed: u64, bytes_max: u64, stored: BatchId) -> Self {
         let hasher = FixedState::with_seed(seed);
         Self {
-            entries: Map::with_hasher(hasher.clone()),
-            hand: VecDeque::new(),
+            cache: Cache::new(seed),
             bytes: 0,
             bytes_max,
             loading: Map::with_hasher(hasher),
@@ -146,19 +129,16 @@ impl Store {
 
     /// What is known of `key` without the disk. `Absent` also while it is being read.
     pub(crate) fn look(&mut self, key: &Bytes, figures: &mut Figures) -> Looked {
-        match self.entries.get_mut(key) {
-            Some(entry) => {
-                entry.used = true;
-                figures.cache_hits += 1;
-                Looked::Ready(entry.kept.stored(), entry.batch)
-            }
-            None => Looked::Absent,
-        }
+        let Some(at) = self.cache.find(key) else { return Looked::Absent };
+        figures.cache_hits += 1;
+        let entry = self.cache.get_mut(at);
+        entry.used = true;
+        Looked::Ready(entry.kept.stored(), entry.batch)
     }
 
     /// What is in memory of `key`, without counting as use.
     pub(crate) fn peek(&self, key: &Bytes) -> Option<Stored> {
-        self.entries.get(key).and_then(|entry| entry.kept.stored())
+        self.cache.find(key).and_then(|at| self.cache.get(at).kept.stored())
     }
 
     /// Queues work until `key` has been read; begins to read it if nobody has.
@@ -204,8 +184,8 @@ impl Store {
             waiting.iter_mut().for_each(Work::note_disk);
         }
         if let Found::Read(stored) = found {
-            assert!(!self.entries.contains_key(&key), "a key was written while it was being read");
-            self.insert(key, stored, BatchId(0));
+            assert!(self.cache.find(&key).is_none(), "a key was written while it was being read");
+            self.insert(&key, Kept::of(stored), BatchId(0));
         }
         waiting
     }
@@ -215,41 +195,33 @@ impl Store {
     pub(crate) fn put(&mut self, key: &Bytes, stored: Stored) -> BatchId {
         let value = stored.encoded.clone();
         self.write(Write::Put { family: Family::Data, key: key.clone(), value });
-        let batch = self.next_batch;
-        self.count(key, Some(&stored.object));
-        if let Some(entry) = self.entries.get_mut(key) {
-            let kept = Kept::of(Some(stored));
-            self.bytes = self.bytes + kept.heap_bytes() - entry.kept.heap_bytes();
-            *entry = Entry { kept, batch, used: true };
-        } else {
-            self.insert(key.clone(), Some(stored), batch);
-        }
+        self.replace(key, Some(stored));
         self.evict();
-        batch
+        self.next_batch
     }
 
     /// Removes a key, which must have been looked up in this turn, from memory and with this turn's batch. Returns the
     /// batch.
     pub(crate) fn remove(&mut self, key: &Bytes) -> BatchId {
-        self.count(key, None);
         self.write(Write::Delete { family: Family::Data, key: key.clone() });
-        let batch = self.next_batch;
-        if let Some(entry) = self.entries.get_mut(key) {
-            self.bytes -= entry.kept.heap_bytes();
-            *entry = Entry { kept: Kept::Nothing, batch, used: false };
-        } else {
-            self.insert(key.clone(), None, batch);
-        }
-        batch
+        self.replace(key, None);
+        self.next_batch
     }
 
-    /// Keeps the trees in step with an object that is about to be replaced.
-    fn count(&mut self, key: &Bytes, new: Option<&Object>) {
-        let held = self.peek(key);
+    /// Puts what is known of a key from this turn on in the place of what was, and keeps the trees in step.
+    fn replace(&mut self, key: &Bytes, stored: Option<Stored>) {
+        let at = self.cache.find(key);
+        let held = at.and_then(|at| self.cache.get(at).kept.stored());
         if let Some((place, hash, user_key)) = keyspace::place_of(key) {
-            let held = held.as_ref().map(|held| &held.object);
+            let (held, new) = (held.as_ref(), stored.as_ref());
+            let (held, new) = (held.map(|held| &held.object), new.map(|new| &new.object));
             self.trees.change(place, (&user_key, hash), held, new);
         }
+        let (used, kept, batch) = (stored.is_some(), Kept::of(stored), self.next_batch);
+        let Some(at) = at else { return self.insert(key, kept, batch) };
+        let entry = self.cache.get_mut(at);
+        self.bytes = self.bytes + kept.heap_bytes() - entry.kept.heap_bytes();
+        (entry.kept, entry.batch, entry.used) = (kept, batch, used);
     }
 
     /// Adds to this turn's batch. Returns the batch.
@@ -356,39 +328,36 @@ impl Store {
     }
 
     pub(crate) fn objects(&self) -> u64 {
-        self.entries.len() as u64
+        self.cache.len() as u64
     }
 
-    fn insert(&mut self, key: Bytes, stored: Option<Stored>, batch: BatchId) {
-        let kept = Kept::of(stored);
-        self.bytes += entry_bytes(&key, &kept);
-        self.hand.push_back(key.clone());
-        let replaced = self.entries.insert(key, Entry { kept, batch, used: true });
-        assert!(replaced.is_none(), "the eviction hand would visit a key twice");
+    fn insert(&mut self, key: &Bytes, kept: Kept, batch: BatchId) {
+        self.bytes += self.cache.insert(key, kept, batch);
     }
 
-    /// Second chance (CLOCK): an entry goes when the hand meets it unused and durable.
     fn evict(&mut self) {
         let durable = self.unsynced.front().map_or(self.next_batch, |oldest| oldest.id);
         for _ in 0..EVICTION_STEPS_MAX {
             if self.bytes <= self.bytes_max {
                 return;
             }
-            let Some(key) = self.hand.pop_front() else { return };
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
-            if entry.batch >= durable || std::mem::take(&mut entry.used) {
-                self.hand.push_back(key);
-                continue;
-            }
-            self.bytes -= entry_bytes(&key, &entry.kept);
-            self.entries.remove(&key);
+            let Some(bytes) = self.cache.step(durable) else { return };
+            self.bytes -= bytes;
         }
     }
-}
 
-fn entry_bytes(key: &Bytes, kept: &Kept) -> u64 {
-    let key_bytes = block_bytes(key.len()) + SHARED_BYTES;
-    ENTRY_OVERHEAD_BYTES + key_bytes as u64 + kept.heap_bytes()
+    /// What follows will use these keys: brings what memory knows of them close to the processor.
+    pub(crate) fn foresee<'turn>(&self, targets: impl Iterator<Item = &'turn Target>) {
+        let targets: Vec<_> = targets.collect();
+        let keys = targets.iter().map(|target| &target.data_key);
+        let mut cells = Vec::with_capacity(targets.len());
+        self.cache.foresee(keys, |number, (written_ms, expires_ms)| {
+            let target = targets[number];
+            let place = Place { partition: target.partition, namespace: target.namespace };
+            cells.push((place, Slice::of_life(written_ms, expires_ms)));
+        });
+        self.trees.foresee(&cells);
+    }
 }
 
 #[cfg(test)]
@@ -446,7 +415,7 @@ mod cost {
         let mut store = Store::new(1, u64::MAX, BatchId(0));
         let (mut figures, mut effects) = (Figures::default(), Vec::new());
         for (at, key) in keys.iter().enumerate() {
-            store.insert(key.clone(), None, BatchId(0));
+            store.insert(key, Kept::Nothing, BatchId(0));
             store.put(key, stored(at as u64, expires));
         }
         store.commit(0, &mut effects, &mut figures);

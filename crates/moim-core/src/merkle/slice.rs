@@ -29,12 +29,17 @@ impl Slice {
 
     /// The slice of a version.
     pub fn of(version: &Version) -> Self {
-        if version.expires_ms == 0 {
+        Self::of_life(version.written.millis(), version.expires_ms)
+    }
+
+    /// The slice of a version that was written and expires at these Unix milliseconds, 0 for never.
+    pub fn of_life(written_ms: u64, expires_ms: u64) -> Self {
+        if expires_ms == 0 {
             return Self::NEVER;
         }
-        let life_ms = version.expires_ms.saturating_sub(version.written.millis());
+        let life_ms = expires_ms.saturating_sub(written_ms);
         let class = (life_ms / SLICES_PER_LIFE).max(WIDTH_MS_MIN).ilog2();
-        let end_ms = ((version.expires_ms >> class) + 1).checked_mul(1 << class);
+        let end_ms = ((expires_ms >> class) + 1).checked_mul(1 << class);
         let class = u8::try_from(class).expect("a logarithm of 64 bits is below 64");
         Self { end_ms: end_ms.unwrap_or(u64::MAX), class }
     }

@@ -43,8 +43,9 @@ pub struct Ring {
     members: Vec<Member>,
     /// Per partition, the index of the member whose virtual node it is.
     owners: Vec<u16>,
-    /// Per partition, members in the order in which they are asked to hold a copy.
-    preferences: Vec<Vec<u16>>,
+    /// Per partition, members in the order in which they are asked to hold a copy: lists of one length behind each
+    /// other, because every request looks here.
+    preferences: Vec<u16>,
 }
 
 /// Why parts do not make a ring.
@@ -99,8 +100,13 @@ impl Ring {
             return Err(RingError::Owners);
         }
         let places = Places::of(&members);
-        let preferences =
-            (0..owners.len()).map(|at| preference_order(&places, &owners, at)).collect();
+        let preferences: Vec<u16> =
+            (0..owners.len()).flat_map(|at| preference_order(&places, &owners, at)).collect();
+        assert_eq!(
+            preferences.len() % owners.len(),
+            0,
+            "each list names every machine, up to a bound"
+        );
         Ok(Self { version, partitions, members, owners, preferences })
     }
 
@@ -153,9 +159,15 @@ impl Ring {
         partition: Partition,
         n: u8,
     ) -> impl ExactSizeIterator<Item = NodeId> + Clone {
-        let order = &self.preferences[usize::from(partition.get())];
+        let order = self.preference_list(partition);
         let count = order.len().min(usize::from(n));
         order[..count].iter().map(|&member| self.members[usize::from(member)].node)
+    }
+
+    fn preference_list(&self, partition: Partition) -> &[u16] {
+        let length = self.preferences.len() / self.owners.len();
+        let start = usize::from(partition.get()) * length;
+        &self.preferences[start..start + length]
     }
 
     /// Who stands in while owners of a partition are away, in the order in which they are asked: what follows the
@@ -165,7 +177,7 @@ impl Ring {
         partition: Partition,
         n: u8,
     ) -> impl ExactSizeIterator<Item = NodeId> + Clone {
-        let order = &self.preferences[usize::from(partition.get())];
+        let order = self.preference_list(partition);
         let owners = order.len().min(usize::from(n));
         order[owners..].iter().map(|&member| self.members[usize::from(member)].node)
     }

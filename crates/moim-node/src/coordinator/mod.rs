@@ -201,16 +201,18 @@ impl Node {
         if !matches!(request.action, Action::Get | Action::Inspect | Action::Keys { .. }) {
             self.admit_change(deadline_mono_ms)?;
         }
-        let record = self.record.as_ref().ok_or(Failure::NotReady(NotReady::Stopping))?;
-        let partition = match request.action {
-            Action::Keys { partition, .. } => partition,
-            _ => record.ring.partition_of(&request.key),
+        let (namespace, key) = (request.namespace, &request.key);
+        let target = match request.action {
+            Action::Keys { partition, .. } => Some(Target::new(namespace, key, partition)),
+            _ => self.foresight.take(namespace, key).or_else(|| self.new_target(namespace, key)),
         };
-        let owners: Owners = record.ring.owners_of(partition, policy.n).collect();
+        let unfounded = Failure::NotReady(NotReady::Stopping);
+        let (Some(record), Some(target)) = (&self.record, target) else { return Err(unfounded) };
+        let owners: Owners = record.ring.owners_of(target.partition, policy.n).collect();
         let (r, w) = (request.r.unwrap_or(policy.r), request.w.unwrap_or(policy.w));
         Ok(Admitted {
             write_back: write_back(policy, r, owners.len()),
-            target: Target::new(request.namespace, &request.key, partition),
+            target,
             owners,
             conflict: policy.conflict,
             sloppy: policy.sloppy,

@@ -1,0 +1,87 @@
+//! What a turn will need is fetched from memory before it is needed, for many inputs at once.
+//!
+//! A busy node holds far more than the processor's caches do, so what an input costs is mostly waiting: for the index,
+//! the entry, the old value and the Merkle tree of its key, one after the other. The waits of different keys do not
+//! depend on each other. So before inputs are taken, their keys are found and looked for together; it changes nothing
+//! that a node does or says.
+
+use moim_core::NamespaceId;
+
+use crate::api::{Action, Input};
+use crate::message::Message;
+use crate::node::Node;
+use crate::replica::Target;
+
+/// Inputs that are foreseen together: enough for their waits to overlap, few enough that the first is still close to the
+/// processor when its turn comes.
+const AHEAD: usize = 64;
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Foresight {
+    /// For each input of this turn the key that it is about, until it is taken.
+    targets: Vec<Option<Target>>,
+    next: usize,
+    /// The key of the input that is being taken.
+    current: Option<Target>,
+}
+
+impl Foresight {
+    /// Where the key of the input that is being taken lies, if it is this one and was foreseen.
+    pub(crate) fn take(&mut self, namespace: NamespaceId, key: &[u8]) -> Option<Target> {
+        let is_it = |target: &mut Target| target.namespace == namespace && target.key == key;
+        self.current.take_if(is_it)
+    }
+}
+
+impl Node {
+    /// Finds out which keys a turn's inputs are about.
+    pub(crate) fn foresee(&mut self, inputs: &[Input]) {
+        self.foresight.next = 0;
+        self.foresight.targets.clear();
+        // One alone has nobody to wait with.
+        if inputs.len() > 1 {
+            let targets = inputs.iter().map(|input| self.target_of_input(input));
+            let targets: Vec<_> = targets.collect();
+            self.foresight.targets = targets;
+        }
+    }
+
+    /// The next input is about to be taken.
+    pub(crate) fn foresee_next(&mut self) {
+        let Foresight { targets, next, current } = &mut self.foresight;
+        if *next % AHEAD == 0 {
+            let soon = targets.iter().skip(*next).take(AHEAD).flatten();
+            self.store.foresee(soon);
+        }
+        *current = targets.get_mut(*next).and_then(Option::take);
+        *next += 1;
+    }
+
+    /// Where a key lies, if there is a ring: as foreseen, or found out now.
+    pub(crate) fn target(&mut self, namespace: NamespaceId, key: &[u8]) -> Option<Target> {
+        self.foresight.take(namespace, key).or_else(|| self.new_target(namespace, key))
+    }
+
+    /// Where a key lies, if there is a ring.
+    pub(crate) fn new_target(&self, namespace: NamespaceId, key: &[u8]) -> Option<Target> {
+        let partition = self.record.as_ref()?.ring.partition_of(key);
+        Some(Target::new(namespace, key, partition))
+    }
+
+    fn target_of_input(&self, input: &Input) -> Option<Target> {
+        match input {
+            Input::Peer(
+                _,
+                Message::Write { namespace, key, .. } | Message::Read { namespace, key, .. },
+            ) => self.new_target(*namespace, key),
+            Input::Request(_, request) => match request.action {
+                Action::Get | Action::Put { .. } | Action::Delete { .. } | Action::Update(_) => {
+                    self.new_target(request.namespace, &request.key)
+                }
+                Action::Inspect | Action::Keys { .. } => None,
+            },
+            _ => None,
+        }
+    }
+}
