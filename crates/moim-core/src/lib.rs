@@ -23,13 +23,4 @@ pub fn fingerprint(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(bytes)
 }
 
-/// The [`fingerprint`] of these parts in one.
-pub fn fingerprint_of(parts: [&[u8]; 2]) -> u64 {
-    let mut hash = xxhash_rust::xxh3::Xxh3Default::new();
-    for part in parts {
-        hash.update(part);
-    }
-    hash.digest()
-}
-
 pub use id::{MachineId, NamespaceId, NodeId};

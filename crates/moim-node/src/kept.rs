@@ -40,6 +40,18 @@ impl Kept {
         }
     }
 
+    /// The object, but without the value if it is one that the last writer wins.
+    pub(crate) fn outline(&self) -> Option<Object> {
+        match self {
+            Self::Nothing => None,
+            Self::Encoded(encoded) => {
+                let outline = Object::outline(encoded);
+                Some(outline.expect("plain objects are of this kind, and were decoded before"))
+            }
+            Self::Decoded(stored) => Some(stored.object.clone()),
+        }
+    }
+
     /// What it takes in memory beside its place in the table.
     pub(crate) fn heap_bytes(&self) -> u64 {
         let bytes = match self {

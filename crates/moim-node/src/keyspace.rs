@@ -80,16 +80,22 @@ pub fn after(persisted: &Bytes) -> Bytes {
 
 /// The namespace, hash and user's key of a persisted key; `None` if it is none.
 pub fn split_data_key(persisted: &Bytes) -> Option<(NamespaceId, u32, Bytes)> {
-    let namespace = persisted.get(2..6)?.try_into().ok().map(u32::from_be_bytes)?;
-    let hash = persisted.get(6..PREFIX_BYTES)?.try_into().ok().map(u32::from_be_bytes)?;
-    Some((NamespaceId(namespace), hash, persisted.slice(PREFIX_BYTES..)))
+    let (namespace, hash) = split_prefix(persisted)?;
+    Some((namespace, hash, persisted.slice(PREFIX_BYTES..)))
 }
 
 /// Where a persisted key counts: its tree, hash and user's key; `None` if it is none.
-pub(crate) fn place_of(persisted: &Bytes) -> Option<(Place, u32, Bytes)> {
+pub(crate) fn place_of(persisted: &[u8]) -> Option<(Place, u32, &[u8])> {
     let number = persisted.get(..2)?.try_into().ok().map(u16::from_be_bytes)?;
-    let (namespace, hash, key) = split_data_key(persisted)?;
-    Some((Place { partition: partition(number)?, namespace }, hash, key))
+    let (namespace, hash) = split_prefix(persisted)?;
+    Some((Place { partition: partition(number)?, namespace }, hash, &persisted[PREFIX_BYTES..]))
+}
+
+/// The namespace and hash of a persisted key; `None` if it is none.
+fn split_prefix(persisted: &[u8]) -> Option<(NamespaceId, u32)> {
+    let namespace = persisted.get(2..6)?.try_into().ok().map(u32::from_be_bytes)?;
+    let hash = persisted.get(6..PREFIX_BYTES)?.try_into().ok().map(u32::from_be_bytes)?;
+    Some((NamespaceId(namespace), hash))
 }
 
 /// A partition by its number, of a cluster with however many: whoever uses it looks it up in a ring.

@@ -16,8 +16,6 @@ use crate::views::PeerState;
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) info: MemberInfo,
-    /// What it speaks on this connection; 0 before it was met.
-    protocol: u16,
     connected: bool,
     heard_mono_ms: u64,
     /// When the first ping went out that has not been answered.
@@ -40,7 +38,6 @@ impl Peers {
     pub(crate) fn know(&mut self, info: &MemberInfo, mono_ms: u64) {
         self.by_id.entry(info.member.node).or_insert_with(|| Peer {
             info: info.clone(),
-            protocol: 0,
             connected: false,
             heard_mono_ms: mono_ms,
             pinged_mono_ms: None,
@@ -57,7 +54,6 @@ impl Peers {
         self.know(info, mono_ms);
         if let Some(peer) = self.by_id.get_mut(&info.member.node) {
             peer.info = info.clone();
-            peer.protocol = hello.protocol;
             peer.connected = true;
             peer.heard_mono_ms = mono_ms;
             peer.pinged_mono_ms = None;
@@ -140,11 +136,6 @@ impl Peers {
     /// Whether a peer is on this machine.
     pub(crate) fn is_on(&self, node: NodeId, machine: MachineId) -> bool {
         self.by_id.get(&node).is_some_and(|peer| peer.info.member.machine == machine)
-    }
-
-    /// Whether it understands what came with this version of the protocol.
-    pub(crate) fn speaks(&self, node: NodeId, protocol: u16) -> bool {
-        self.by_id.get(&node).is_some_and(|peer| peer.protocol >= protocol)
     }
 
     /// Whether messages to it are worth sending.

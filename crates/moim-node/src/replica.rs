@@ -14,7 +14,6 @@ use crate::coordinator::Mint;
 use crate::gate::{NOTHING, Outgoing};
 use crate::hint::Handoff;
 use crate::keyspace;
-use crate::membership::TELLS_DISK;
 use crate::message::{Message, OpId, ReadResult, Want, WriteResult};
 use crate::namespace::Conflict;
 use crate::node::Node;
@@ -88,6 +87,11 @@ impl Work {
         }
     }
 
+    /// Whether an object without its value is all that it needs.
+    fn takes_outline(&self) -> bool {
+        matches!(self, Self::Join { .. } | Self::Tell { want: Want::Digest, .. })
+    }
+
     /// When nobody waits for it any more, on the monotonic clock.
     fn until_mono_ms(&self) -> u64 {
         match self {
@@ -143,6 +147,11 @@ impl Node {
         if work.until_mono_ms() <= self.now.mono_ms {
             return self.expire(work);
         }
+        if work.takes_outline()
+            && let Some((held, batch)) = self.store.outline(work.data_key(), &mut self.figures)
+        {
+            return self.run_on_outline(work, held.as_ref(), batch);
+        }
         match self.store.look(work.data_key(), &mut self.figures) {
             Looked::Ready(stored, batch) => self.run(work, stored, batch),
             Looked::Absent if self.store.waiting() >= self.options.reads_waiting_max => {
@@ -154,11 +163,6 @@ impl Node {
                 self.store.wait(&key, work, self.clock.last(), &mut self.effects);
             }
         }
-    }
-
-    /// Whether a node understands that the disk had to be asked; one that does not would take the reply for damaged.
-    fn tells_disk(&self, node: NodeId) -> bool {
-        node == self.info.member.node || self.peers.speaks(node, TELLS_DISK)
     }
 
     /// Drops work that comes too late. Who asked has given up by its own clock and needs no answer.
@@ -184,24 +188,28 @@ impl Node {
         }
     }
 
-    fn run(&mut self, work: Work, stored: Option<Stored>, batch: BatchId) {
+    /// Does work that takes an outline of the local copy.
+    fn run_on_outline(&mut self, work: Work, held: Option<&Object>, batch: BatchId) {
         match work {
             Work::Join { asker, target, incoming, stands_for } => {
-                let (result, reveals) = self.join((&target, stands_for), (stored, batch), incoming);
-                let result = match result {
-                    // It is here, but whether something outranks it this replica cannot tell yet.
-                    WriteResult::Stored | WriteResult::Superseded(_)
-                        if !self.is_filled(target.partition) =>
-                    {
-                        WriteResult::Refused(Why::NotReady)
-                    }
-                    result => result,
-                };
-                self.answer_write(asker.node, asker.op, result, reveals);
+                self.join_for(asker, (&target, stands_for), (held, batch), incoming);
+            }
+            Work::Tell { asker, from_disk, .. } => {
+                self.tell(asker, ReadResult::Digest(held.map(Object::digest)), (from_disk, batch));
+            }
+            work => unreachable!("it takes no outline: {work:?}"),
+        }
+    }
+
+    fn run(&mut self, work: Work, stored: Option<Stored>, batch: BatchId) {
+        let held = stored.as_ref().map(|stored| &stored.object);
+        match work {
+            Work::Join { .. } | Work::Tell { want: Want::Digest, .. } => {
+                self.run_on_outline(work, held, batch);
             }
             Work::Meet { asker, target, incoming } => {
                 let came = incoming.object.clone();
-                let (result, reveals) = self.join((&target, None), (stored, batch), incoming);
+                let (result, reveals) = self.join((&target, None), (held, batch), incoming);
                 let answer = match result {
                     // Whoever sent it learns that it is gone, by the same join.
                     WriteResult::Refused(Why::Forgotten) => {
@@ -216,16 +224,9 @@ impl Node {
                 };
                 self.answer_exchange(asker, answer, reveals);
             }
-            Work::Tell { asker, want, from_disk, .. } => {
-                let result = match want {
-                    Want::Object | Want::Hinted => {
-                        ReadResult::Object(stored.map(|stored| stored.encoded))
-                    }
-                    Want::Digest => ReadResult::Digest(stored.map(|stored| stored.object.digest())),
-                };
-                let from_disk = from_disk && self.tells_disk(asker.node);
-                let reply = Message::ReadReply { op: asker.op, result, from_disk };
-                self.send(batch, Outgoing::Peer(asker.node, reply));
+            Work::Tell { asker, from_disk, .. } => {
+                let result = ReadResult::Object(stored.map(|stored| stored.encoded));
+                self.tell(asker, result, (from_disk, batch));
             }
             Work::Mint(mint) => self.mint(*mint, stored, batch),
             Work::HandOff(handoff) => self.send_hint(handoff, stored, batch),
@@ -234,25 +235,49 @@ impl Node {
         }
     }
 
+    fn tell(&mut self, asker: Asker, result: ReadResult, (from_disk, reveals): (bool, BatchId)) {
+        let reply = Message::ReadReply { op: asker.op, result, from_disk };
+        self.send(reveals, Outgoing::Peer(asker.node, reply));
+    }
+
+    /// Joins what a coordinator sent, and answers it.
+    fn join_for(
+        &mut self,
+        asker: Asker,
+        (target, stands_for): (&Target, Option<NodeId>),
+        held: (Option<&Object>, BatchId),
+        incoming: Stored,
+    ) {
+        let (result, reveals) = self.join((target, stands_for), held, incoming);
+        let result = match result {
+            // It is here, but whether something outranks it this replica cannot tell yet.
+            WriteResult::Stored | WriteResult::Superseded(_)
+                if !self.is_filled(target.partition) =>
+            {
+                WriteResult::Refused(Why::NotReady)
+            }
+            result => result,
+        };
+        self.answer_write(asker.node, asker.op, result, reveals);
+    }
+
     fn join(
         &mut self,
         (target, stands_for): (&Target, Option<NodeId>),
-        (held, batch): (Option<Stored>, BatchId),
+        (held, batch): (Option<&Object>, BatchId),
         incoming: Stored,
     ) -> (WriteResult, BatchId) {
         self.clock.observe(incoming.object.written());
-        let held_object = held.as_ref().map(|held| &held.object);
-        let incoming = match self.admit_incoming(target, held_object, incoming) {
+        let incoming = match self.admit_incoming(target, held, incoming) {
             Admission::Join(incoming) => incoming,
             Admission::Known => return (WriteResult::Stored, batch),
             Admission::Refuse(why) => return (WriteResult::Refused(why), batch),
         };
         let Some(held) = held else { return self.take((target, stands_for), incoming) };
-        let joined = self.joined(&held.object, &incoming.object);
-        match joined {
+        match self.joined(held, &incoming.object) {
             Ok(Joined::Incoming) => self.take((target, stands_for), incoming),
             Ok(Joined::Merged(both)) => self.take((target, stands_for), Stored::new(both)),
-            Ok(Joined::Unchanged) => (self.unchanged(&held.object, &incoming.object), batch),
+            Ok(Joined::Unchanged) => (self.unchanged(held, &incoming.object), batch),
             Err(why) => (WriteResult::Refused(why), NOTHING),
         }
     }

@@ -136,6 +136,20 @@ impl Store {
         Looked::Ready(entry.kept.stored(), entry.batch)
     }
 
+    /// What is known of `key` without the disk, and the batch that an answer reveals; of a last-writer-wins object all
+    /// but its value. `None` also while it is being read.
+    pub(crate) fn outline(
+        &mut self,
+        key: &Bytes,
+        figures: &mut Figures,
+    ) -> Option<(Option<Object>, BatchId)> {
+        let at = self.cache.find(key)?;
+        figures.cache_hits += 1;
+        let entry = self.cache.get_mut(at);
+        entry.used = true;
+        Some((entry.kept.outline(), entry.batch))
+    }
+
     /// What is in memory of `key`, without counting as use.
     pub(crate) fn peek(&self, key: &Bytes) -> Option<Stored> {
         self.cache.find(key).and_then(|at| self.cache.get(at).kept.stored())
@@ -211,11 +225,10 @@ impl Store {
     /// Puts what is known of a key from this turn on in the place of what was, and keeps the trees in step.
     fn replace(&mut self, key: &Bytes, stored: Option<Stored>) {
         let at = self.cache.find(key);
-        let held = at.and_then(|at| self.cache.get(at).kept.stored());
+        let held = at.and_then(|at| self.cache.get(at).kept.outline());
         if let Some((place, hash, user_key)) = keyspace::place_of(key) {
-            let (held, new) = (held.as_ref(), stored.as_ref());
-            let (held, new) = (held.map(|held| &held.object), new.map(|new| &new.object));
-            self.trees.change(place, (&user_key, hash), held, new);
+            let new = stored.as_ref().map(|stored| &stored.object);
+            self.trees.change(place, (user_key, hash), held.as_ref(), new);
         }
         let (used, kept, batch) = (stored.is_some(), Kept::of(stored), self.next_batch);
         let Some(at) = at else { return self.insert(key, kept, batch) };

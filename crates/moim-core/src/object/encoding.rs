@@ -63,20 +63,66 @@ impl Object {
         if bytes.len() > OBJECT_BYTES_MAX {
             return Err(DecodeError::Invalid("object length"));
         }
+        if let Some(header) = LwwHeader::of(&bytes) {
+            return header.parse(|| bytes.slice(LWW_HEADER_BYTES..), bytes.len());
+        }
         let mut reader = Reader::new(bytes);
         if reader.u8("object format")? != FORMAT {
             return Err(DecodeError::Invalid("object format"));
         }
         let kind = reader.u8("object kind")?;
-        let expires_ms = reader.u64("object expiry")?;
+        let _expires_ms = reader.u64("object expiry")?;
         let written = Hlc::from_u64(reader.u64("object time")?);
         match kind {
             KIND_VALUE | KIND_DELETED | KIND_DROPPED => {
-                decode_lww(reader, kind, expires_ms, written)
+                Err(DecodeError::Truncated("object header"))
             }
             KIND_SIBLINGS | KIND_SIBLINGS_AGELESS => decode_siblings(reader, kind, written),
             _ => Err(DecodeError::Invalid("object kind")),
         }
+    }
+
+    /// What an encoded last-writer-wins object says without its value, which is empty: whatever needs only times and
+    /// identity is spared counting another holder of the value. `None` if it is another kind, or damaged.
+    pub fn outline(encoded: &[u8]) -> Option<Self> {
+        LwwHeader::of(encoded)?.parse(Bytes::new, encoded.len()).ok()
+    }
+}
+
+/// The front of an encoded last-writer-wins object: fields at the places where [`encode_lww`] puts them.
+struct LwwHeader<'encoded>(&'encoded [u8; LWW_HEADER_BYTES]);
+
+impl<'encoded> LwwHeader<'encoded> {
+    fn of(encoded: &'encoded [u8]) -> Option<Self> {
+        let header: &[u8; LWW_HEADER_BYTES] = encoded.first_chunk()?;
+        let is_lww = matches!(header[1], KIND_VALUE | KIND_DELETED | KIND_DROPPED);
+        (header[0] == FORMAT && is_lww).then_some(Self(header))
+    }
+
+    fn u64(&self, at: usize) -> u64 {
+        fixed_u64(self.0, at)
+    }
+
+    /// The object, with this value if it has one; `bytes` are those of the whole.
+    fn parse(self, value: impl FnOnce() -> Bytes, bytes: usize) -> Result<Object, DecodeError> {
+        let content = match self.0[1] {
+            KIND_VALUE => Content::Value(value()),
+            _ if bytes > LWW_HEADER_BYTES => {
+                return Err(DecodeError::Trailing(bytes - LWW_HEADER_BYTES));
+            }
+            KIND_DELETED => Content::Deleted,
+            _ => Content::Dropped,
+        };
+        let [.., a, b, c, d] = self.u64(30).to_be_bytes();
+        let epoch = Epoch { run: self.u64(26), serial: u32::from_be_bytes([a, b, c, d]) };
+        let actor = Actor { node: NodeId(self.u64(18)), epoch };
+        Ok(Object::Lww(Version {
+            written: Hlc::from_u64(self.u64(10)),
+            dot: Dot { actor, counter: counter(self.u64(38))? },
+            created_ms: self.u64(46),
+            expires_ms: self.u64(2),
+            content,
+        }))
     }
 }
 
@@ -97,30 +143,6 @@ fn encode_lww(version: &Version) -> Bytes {
     assert_eq!(bytes.len(), LWW_HEADER_BYTES, "the header's length is part of the format");
     bytes.put_slice(value);
     bytes.into()
-}
-
-fn decode_lww(
-    mut reader: Reader,
-    kind: u8,
-    expires_ms: u64,
-    written: Hlc,
-) -> Result<Object, DecodeError> {
-    let actor = actor(&mut reader)?;
-    let counter = counter(reader.u64("dot counter")?)?;
-    let created_ms = reader.u64("creation time")?;
-    let content = if kind == KIND_VALUE {
-        Content::Value(reader.rest())
-    } else {
-        reader.finish()?;
-        if kind == KIND_DELETED { Content::Deleted } else { Content::Dropped }
-    };
-    Ok(Object::Lww(Version {
-        written,
-        dot: Dot { actor, counter },
-        created_ms,
-        expires_ms,
-        content,
-    }))
 }
 
 fn encode_siblings(siblings: &Siblings) -> Bytes {

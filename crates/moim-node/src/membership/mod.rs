@@ -11,12 +11,8 @@ pub use founding::{Founding, FoundingStep};
 use moim_core::NodeId;
 use moim_core::ring::{Member, Ring};
 
-/// Version of the peer protocol. Peers with another major part (the upper byte) are refused; to those with a lower minor
-/// part this node says only what they understand.
-pub const PROTOCOL: u16 = 0x0002;
-
-/// From here on replies to reads say whether the disk had to be asked.
-pub(crate) const TELLS_DISK: u16 = 0x0002;
+/// Version of the peer protocol. Peers with another major part (the upper byte) are refused.
+pub const PROTOCOL: u16 = 0x0100;
 
 /// A member, and where it listens. Addresses are texts (`host:port`): names are resolved by whoever dials.
 #[derive(Clone, Debug, PartialEq, Eq)]

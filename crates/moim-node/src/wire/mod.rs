@@ -2,7 +2,7 @@
 //! describes them.
 //!
 //! A frame is `length (u32) | checksum (u32) | kind (u8) | fields`. The length counts what follows it; the checksum is
-//! the upper half of XXH3 over what follows *it* (TCP's own is too weak for a store to rely on). Kinds below
+//! CRC-32 of what follows *it* (TCP's own is too weak for a store to rely on; this one processors compute by themselves). Kinds below
 //! `NO_OPERATION` begin with an operation's id, so that a node can tell an older peer's unknown message back by name
 //! instead of closing the connection: mixed versions run side by side during an upgrade.
 //!
@@ -75,7 +75,7 @@ mod kind {
 
 /// Appends a whole frame.
 pub fn encode(message: &Message, frame: &mut Vec<u8>) {
-    framed(frame, |out| put_message(out, message));
+    framed(frame, checksum, |out| put_message(out, message));
 }
 
 /// Appends a frame's beginning and returns its end, which shares the allocation of the object that the message carries:
@@ -90,7 +90,10 @@ pub fn encode_sharing(message: &Message, head: &mut Vec<u8>) -> Option<Bytes> {
     head.resize(body_at, 0);
     put_head(head, kind::WRITE, *op);
     put_target(head, *namespace, key, *budget_ms);
-    let checksum = first_four(moim_core::fingerprint_of([&head[body_at..], object]));
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(&head[body_at..]);
+    checksum.update(object);
+    let checksum = checksum.finalize();
     let body_bytes = head.len() - body_at + object.len();
     seal(head, start, body_bytes, checksum);
     Some(object.clone())
@@ -98,7 +101,7 @@ pub fn encode_sharing(message: &Message, head: &mut Vec<u8>) -> Option<Bytes> {
 
 /// Takes apart what follows the length of a frame. Values share its allocation.
 pub fn decode(body: Bytes) -> Result<Message, DecodeError> {
-    let mut reader = checked(body)?;
+    let mut reader = checked(body, checksum)?;
     let kind = reader.u8("kind")?;
     if kind < NO_OPERATION {
         let op = OpId(reader.u64("operation")?);
@@ -119,7 +122,7 @@ pub fn decode(body: Bytes) -> Result<Message, DecodeError> {
 
 /// Appends a whole hello frame.
 pub fn encode_hello(hello: &Hello, frame: &mut Vec<u8>) {
-    framed(frame, |out| {
+    framed(frame, hello_checksum, |out| {
         out.put_u8(kind::HELLO);
         cluster::put_hello(out, hello);
     });
@@ -127,7 +130,7 @@ pub fn encode_hello(hello: &Hello, frame: &mut Vec<u8>) {
 
 /// Takes apart what follows the length of a hello frame.
 pub fn decode_hello(body: Bytes) -> Result<Hello, DecodeError> {
-    let mut reader = checked(body)?;
+    let mut reader = checked(body, hello_checksum)?;
     match reader.u8("kind")? {
         kind::HELLO => cluster::hello(&mut reader),
         _ => Err(DecodeError::Invalid("first frame (not a hello)")),
@@ -146,7 +149,7 @@ pub fn decode_record(bytes: Bytes) -> Result<crate::membership::Record, DecodeEr
     cluster::record(&mut Reader::new(bytes))
 }
 
-fn framed(frame: &mut Vec<u8>, put_body: impl FnOnce(&mut Vec<u8>)) {
+fn framed(frame: &mut Vec<u8>, checksum: fn(&[u8]) -> u32, put_body: impl FnOnce(&mut Vec<u8>)) {
     let start = frame.len();
     let body_at = start + LENGTH_BYTES + CHECKSUM_BYTES;
     frame.resize(body_at, 0);
@@ -169,7 +172,7 @@ fn seal(frame: &mut [u8], start: usize, body_bytes: usize, checksum: u32) {
     frame[checksum_at..checksum_at + CHECKSUM_BYTES].copy_from_slice(&checksum.to_be_bytes());
 }
 
-fn checked(body: Bytes) -> Result<Reader, DecodeError> {
+fn checked(body: Bytes, checksum: fn(&[u8]) -> u32) -> Result<Reader, DecodeError> {
     let computed = body.get(CHECKSUM_BYTES..).map(checksum);
     let mut reader = Reader::new(body);
     let expected = reader.u32("checksum")?;
@@ -180,11 +183,13 @@ fn checked(body: Bytes) -> Result<Reader, DecodeError> {
 }
 
 fn checksum(bytes: &[u8]) -> u32 {
-    first_four(moim_core::fingerprint(bytes))
+    crc32fast::hash(bytes)
 }
 
-fn first_four(fingerprint: u64) -> u32 {
-    let [a, b, c, d, ..] = fingerprint.to_be_bytes();
+/// Hellos keep the checksum of the first version, the upper half of XXH3, so that nodes of all versions can tell each other
+/// why they do not go together.
+fn hello_checksum(bytes: &[u8]) -> u32 {
+    let [a, b, c, d, ..] = moim_core::fingerprint(bytes).to_be_bytes();
     u32::from_be_bytes([a, b, c, d])
 }
 
