@@ -29,7 +29,7 @@ pub(crate) struct Foresight {
 impl Foresight {
     /// Where the key of the input that is being taken lies, if it is this one and was foreseen.
     pub(crate) fn take(&mut self, namespace: NamespaceId, key: &[u8]) -> Option<Target> {
-        let is_it = |target: &mut Target| target.namespace == namespace && target.key == key;
+        let is_it = |target: &mut Target| target.namespace == namespace && target.key() == key;
         self.current.take_if(is_it)
     }
 }

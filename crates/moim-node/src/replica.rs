@@ -25,18 +25,24 @@ use crate::store::{Looked, Stored};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) namespace: NamespaceId,
-    pub(crate) key: Bytes,
     pub(crate) partition: Partition,
-    /// The persisted key.
+    /// The persisted key, at whose end the user's is.
     pub(crate) data_key: Bytes,
 }
 
 impl Target {
     pub(crate) fn new(namespace: NamespaceId, key: &[u8], partition: Partition) -> Self {
-        let data_key = keyspace::data_key(partition, namespace, key);
-        // One allocation for both.
-        let key = data_key.slice(keyspace::PREFIX_BYTES..);
-        Self { namespace, key, partition, data_key }
+        Self { namespace, partition, data_key: keyspace::data_key(partition, namespace, key) }
+    }
+
+    /// The user's key.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.data_key[keyspace::PREFIX_BYTES..]
+    }
+
+    /// The user's key, in the allocation of the persisted one.
+    pub(crate) fn shared_key(&self) -> Bytes {
+        self.data_key.slice(keyspace::PREFIX_BYTES..)
     }
 }
 
@@ -128,9 +134,12 @@ impl Node {
 
     /// A coordinator wants to know what we hold.
     pub(crate) fn on_read(&mut self, asker: Asker, namespace: NamespaceId, key: &[u8], want: Want) {
-        let target = match want {
-            Want::Hinted => self.hinted_target(namespace, key),
-            Want::Object | Want::Digest => self.local_target(namespace, key),
+        let target = match (want, self.own_read(asker)) {
+            (Want::Hinted, _) => self.hinted_target(namespace, key),
+            (Want::Object | Want::Digest, None) => self.local_target(namespace, key),
+            (Want::Object | Want::Digest, Some(own)) => {
+                self.check_served(namespace, own.partition).map(|()| own)
+            }
         };
         match target {
             Ok(target) if !self.is_filled(target.partition) => {
@@ -342,6 +351,12 @@ impl Node {
         let sent = self.operations.get(asker.op).filter(|_| is_own)?.written()?;
         let is_same = std::ptr::eq(sent.1.encoded.as_ref(), object.as_ref());
         is_same.then(|| (sent.0.clone(), sent.1.clone()))
+    }
+
+    /// Where the key lies that this node reads as a coordinator and asks itself for.
+    fn own_read(&self, asker: Asker) -> Option<Target> {
+        let is_own = asker.node == self.info.member.node;
+        self.operations.get(asker.op).filter(|_| is_own)?.read().cloned()
     }
 
     fn admit_own(

@@ -274,7 +274,7 @@ fn view(node: NodeId, id: TaskId, task: &Task) -> TaskView {
     TaskView {
         id: id.0,
         namespace: task.target.namespace,
-        key: task.target.key.clone(),
+        key: task.target.shared_key(),
         target: node,
         created_ms: task.created_ms,
         attempts: task.attempts,
@@ -313,7 +313,7 @@ impl Node {
         let budget_ms = self.options.request_timeout_ms;
         for offer in self.offers_that_matter(node) {
             let id = self.register(deadline, Operation::Task(node, offer.id));
-            let (namespace, key) = (offer.target.namespace, offer.target.key);
+            let (namespace, key) = (offer.target.namespace, offer.target.shared_key());
             let object = self.without_given_back(offer.encoded);
             let message = Message::Write { op: id, namespace, key, object, budget_ms };
             self.send_plain(node, message);

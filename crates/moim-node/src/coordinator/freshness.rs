@@ -218,7 +218,7 @@ impl Node {
 
     fn ask_freshness(&mut self, id: OpId, owner: NodeId, want: Want) {
         let Some(Operation::Freshness(op)) = self.operations.get_mut(id) else { return };
-        let (namespace, key) = (op.target.namespace, op.target.key.clone());
+        let (namespace, key) = (op.target.namespace, op.target.shared_key());
         let budget_ms = self.options.request_timeout_ms;
         self.send_plain(owner, Message::Read { op: id, namespace, key, want, budget_ms });
     }

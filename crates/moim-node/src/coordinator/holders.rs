@@ -1,9 +1,12 @@
 //! Who may hold the key that is read, what they have said, and what to do next: the part of the read path that only
 //! decides.
 
-use moim_core::NodeId;
+use std::borrow::Cow;
+
+use bytes::Bytes;
 use moim_core::clock::Hlc;
 use moim_core::object::{Joined, Object};
+use moim_core::{NamespaceId, NodeId};
 use smallvec::SmallVec;
 
 use super::{Admitted, Job};
@@ -107,6 +110,14 @@ pub(crate) struct ReadOp {
     pub(super) alone: bool,
 }
 
+/// What a replica is asked.
+pub(super) struct Question {
+    pub(super) namespace: NamespaceId,
+    pub(super) key: Bytes,
+    pub(super) want: Want,
+    pub(super) deadline_mono_ms: u64,
+}
+
 /// What to do next.
 pub(super) enum Step {
     Wait,
@@ -168,6 +179,22 @@ impl ReadOp {
     pub(super) fn set(&mut self, node: NodeId, copy: Copy) {
         if let Some(holder) = self.holders.iter_mut().find(|holder| holder.node == node) {
             holder.copy = copy;
+        }
+    }
+
+    /// Notes that a replica is asked, and returns the question.
+    pub(super) fn ask(&mut self, node: NodeId, want: Want, mono_ms: u64) -> Question {
+        self.set(node, Copy::Asked(want));
+        match self.asked.iter_mut().find(|(asked, _)| *asked == node) {
+            Some((_, at_ms)) => *at_ms = mono_ms,
+            None => self.asked.push((node, mono_ms)),
+        }
+        let Admitted { target, deadline_mono_ms, .. } = self.admitted();
+        Question {
+            namespace: target.namespace,
+            key: target.shared_key(),
+            want,
+            deadline_mono_ms: *deadline_mono_ms,
         }
     }
 
@@ -237,7 +264,7 @@ impl ReadOp {
     }
 
     /// Somebody must be asked for the object; digests do from the others.
-    fn wanted(&self) -> Want {
+    pub(super) fn wanted(&self) -> Want {
         let object = |copy: &Copy| matches!(copy, Copy::Object(_) | Copy::Asked(Want::Object));
         if self.count(object) == 0 { Want::Object } else { Want::Digest }
     }
@@ -268,14 +295,14 @@ impl ReadOp {
     }
 
     /// Everything at hand, joined.
-    pub(super) fn joined(&self) -> Option<Held> {
+    pub(super) fn joined(&self) -> Option<Cow<'_, Held>> {
         let held = self.holders.iter().filter_map(|holder| match &holder.copy {
-            Copy::Object(Some(held)) => Some(held.clone()),
+            Copy::Object(Some(held)) => Some(Cow::Borrowed(held)),
             _ => None,
         });
         held.reduce(|a, b| match a.stored.object.join(&b.stored.object) {
             Ok(Joined::Incoming) => b,
-            Ok(Joined::Merged(object)) => Held::new(Stored::new(object)),
+            Ok(Joined::Merged(object)) => Cow::Owned(Held::new(Stored::new(object))),
             Ok(Joined::Unchanged) | Err(_) => a,
         })
     }
@@ -294,9 +321,9 @@ pub(super) fn copy_of(result: ReadResult) -> Result<Copy, Why> {
 }
 
 /// The object of any replica, when all that answered hold the same.
-pub(super) fn agreed_object(holders: &[Holder]) -> Option<Object> {
+pub(super) fn agreed_object(holders: &[Holder]) -> Option<&Object> {
     holders.iter().find_map(|holder| match &holder.copy {
-        Copy::Object(held) => held.as_ref().map(|held| held.stored.object.clone()),
+        Copy::Object(held) => held.as_ref().map(|held| &held.stored.object),
         _ => None,
     })
 }

@@ -244,7 +244,7 @@ impl Node {
         let budget_ms = self.budget_ms(deadline);
         for owner in owners {
             if self.can_ask(owner) {
-                let (namespace, key) = (target.namespace, target.key.clone());
+                let (namespace, key) = (target.namespace, target.shared_key());
                 let message =
                     Message::Read { op: id, namespace, key, want: Want::Object, budget_ms };
                 self.send_plain(owner, message);
@@ -296,7 +296,7 @@ impl Node {
         let target = &op.job.admitted.target;
         let silent = || Copy::Unknown(Why::NoAnswer(waited_ms));
         let inspection = Inspection {
-            slot: Slot::of_key(&target.key).get(),
+            slot: Slot::of_key(target.key()).get(),
             partition: target.partition.get(),
             copies: op
                 .copies

@@ -337,9 +337,14 @@ impl Node {
     /// Begins an operation that ends at `deadline_mono_ms` at the latest.
     pub(crate) fn register(&mut self, deadline_mono_ms: u64, operation: Operation) -> OpId {
         let id = self.operations.next_id();
+        self.register_as(id, deadline_mono_ms, operation);
+        id
+    }
+
+    /// The same under an id that was drawn before.
+    pub(crate) fn register_as(&mut self, id: OpId, deadline_mono_ms: u64, operation: Operation) {
         self.operations.insert(id, operation);
         self.timers.set(deadline_mono_ms, Timer::Deadline(id));
-        id
     }
 
     /// Turns an expiry into Unix milliseconds by the namespace's rules; 0 for never.

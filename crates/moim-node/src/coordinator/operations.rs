@@ -38,6 +38,14 @@ impl Operation {
         }
     }
 
+    /// Where the key lies that it reads, if it is a read.
+    pub(crate) fn read(&self) -> Option<&Target> {
+        match self {
+            Self::Read(read) => Some(&read.admitted().target),
+            _ => None,
+        }
+    }
+
     /// When it began, if it may send objects. Owed copies and hints are counted where they are kept.
     fn begun(&self) -> Option<Hlc> {
         match self {

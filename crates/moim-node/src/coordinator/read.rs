@@ -2,10 +2,13 @@
 //! before the answer where levels promise strong reads; the rest repaired afterwards (REQ-18). In sloppy namespaces nodes
 //! that may keep the key for owners are asked where too few owners can be (`stand_in`).
 
+use std::borrow::Cow;
+
 use moim_core::NodeId;
 use moim_core::object::{Object, Version};
+use smallvec::SmallVec;
 
-use super::holders::{Copy, Held, Holder, ReadOp, State, Step, agreed_object, copy_of};
+use super::holders::{Copy, Held, Holder, Question, ReadOp, State, Step, agreed_object, copy_of};
 use super::{Job, Operation, Origin, Owners, unavailable};
 use crate::api::{Intent, Why};
 use crate::message::{Message, OpId, ReadResult, Want};
@@ -22,8 +25,10 @@ impl Node {
         let deadline = job.admitted.deadline_mono_ms;
         let watched = self.may_seek_stand_ins(&job.admitted);
         let sampled_wall_ms = self.sample_freshness(&job.origin);
-        let read = Box::new(ReadOp::new(job, &owners, sampled_wall_ms));
-        let id = self.register(deadline, Operation::Read(read));
+        let mut read = Box::new(ReadOp::new(job, &owners, sampled_wall_ms));
+        let id = self.operations.next_id();
+        self.ask_first(id, &mut read);
+        self.register_as(id, deadline, Operation::Read(read));
         if watched {
             self.watch_owners(id);
         }
@@ -66,9 +71,29 @@ impl Node {
             PeerState::Skipped => 5,
             PeerState::Unreachable => 6,
         };
-        let mut order = Owners::from_slice(owners);
-        order.sort_by_key(|&node| distance(node));
-        order
+        let mut order: SmallVec<[(u8, NodeId); 4]> =
+            owners.iter().map(|&node| (distance(node), node)).collect();
+        order.sort_by_key(|&(distance, _)| distance);
+        order.into_iter().map(|(_, node)| node).collect()
+    }
+
+    /// Asks as many as have to agree, before anybody else hears of the read.
+    fn ask_first(&mut self, id: OpId, read: &mut ReadOp) {
+        let mut missing = read.admitted().needs_r();
+        for at in 0..read.holders.len() {
+            if missing == 0 {
+                return;
+            }
+            let node = read.holders[at].node;
+            if self.can_ask(node) {
+                let want = read.wanted();
+                let question = read.ask(node, want, self.now.mono_ms);
+                self.send_question(id, node, question);
+                missing -= 1;
+            } else {
+                read.set(node, Copy::Failed(self.why_not(node)));
+            }
+        }
     }
 
     /// A replica has answered a read.
@@ -183,17 +208,14 @@ impl Node {
 
     pub(super) fn ask(&mut self, id: OpId, node: NodeId, want: Want) {
         let Some(Operation::Read(read)) = self.operations.get_mut(id) else { return };
-        read.set(node, Copy::Asked(want));
-        let now_ms = self.now.mono_ms;
-        match read.asked.iter_mut().find(|(asked, _)| *asked == node) {
-            Some((_, at_ms)) => *at_ms = now_ms,
-            None => read.asked.push((node, now_ms)),
-        }
-        let (namespace, key) =
-            (read.job.admitted.target.namespace, read.job.admitted.target.key.clone());
-        let deadline = read.job.admitted.deadline_mono_ms;
-        let budget_ms = self.budget_ms(deadline);
-        self.send_plain(node, Message::Read { op: id, namespace, key, want, budget_ms });
+        let question = read.ask(node, want, self.now.mono_ms);
+        self.send_question(id, node, question);
+    }
+
+    fn send_question(&mut self, op: OpId, node: NodeId, question: Question) {
+        let Question { namespace, key, want, deadline_mono_ms } = question;
+        let budget_ms = self.budget_ms(deadline_mono_ms);
+        self.send_plain(node, Message::Read { op, namespace, key, want, budget_ms });
     }
 
     fn fetch(&mut self, id: OpId, nodes: &[NodeId]) {
@@ -220,17 +242,20 @@ impl Node {
         let from_disk = read.from_disk || read.hedge_won();
         self.observe_late(&read);
         let joined = match self.options.mutation {
-            Some(Mutation::RepairResurrects) => self.resurrected(&read).or_else(|| read.joined()),
+            Some(Mutation::RepairResurrects) => {
+                self.resurrected(&read).map(Cow::Owned).or_else(|| read.joined())
+            }
             _ => read.joined(),
         };
+        let joined = joined.as_deref();
         if let Some(began_wall_ms) = read.sampled_wall_ms {
-            let answer = joined.as_ref().map(|held| held.stored.object.clone());
+            let answer = joined.map(|held| held.stored.object.clone());
             let unknown =
                 |holder: &&Holder| !holder.stands_in && holder.copy.state() == State::Unknown;
             let others = read.holders.iter().filter(unknown).map(|holder| holder.node).collect();
             self.check_freshness(&read.job.admitted, began_wall_ms, answer, others);
         }
-        let state = State::of(joined.as_ref());
+        let state = State::of(joined);
         let holds = |copy: &Copy| copy.state() == state;
         let is_sloppy = read.is_sloppy();
         self.figures.sloppy_reads += u64::from(is_sloppy);
@@ -238,12 +263,9 @@ impl Node {
             holder.copy.state() == State::Unknown || holder.is_empty_handed() || holds(&holder.copy)
         };
         let Some(Held { stored, .. }) = joined.filter(|_| !read.holders.iter().all(agrees)) else {
-            return self.finish_read(
-                read.job.origin,
-                agreed_object(&read.holders).as_ref(),
-                from_disk,
-            );
+            return self.finish_read(read.job.origin, agreed_object(&read.holders), from_disk);
         };
+        let stored = stored.clone();
         let holders = u8::try_from(read.count(holds)).expect("at most twice COPIES_MAX");
         // What stand-ins keep they hand over themselves.
         let owners = read.holders.iter().filter(|holder| !holder.stands_in);

@@ -148,7 +148,7 @@ impl Node {
             Change::Put { value, expires_ms } => {
                 let policy = self.namespaces.get(admitted.target.namespace);
                 let fits = policy
-                    .map(|policy| check_pair(policy, &admitted.target.key, value.len() as u64));
+                    .map(|policy| check_pair(policy, admitted.target.key(), value.len() as u64));
                 if let Some(Err(failure)) = fits {
                     return self.end_serial(key, Outcome::Failed(failure));
                 }

@@ -84,7 +84,7 @@ impl Node {
         let (target, object) = (op.admitted.target.clone(), op.stored.encoded.clone());
         let (deadline, written) = (op.admitted.deadline_mono_ms, op.stored.object.written());
         let budget_ms = self.budget_ms(deadline);
-        let (namespace, key) = (target.namespace, target.key);
+        let (namespace, key) = (target.namespace, target.shared_key());
         let message = Message::Hint { op: id, namespace, key, owner, object, budget_ms };
         self.send(self.lease_batch(written), Outgoing::Peer(node, message));
     }

@@ -204,7 +204,7 @@ impl Node {
                     self.answer_write(own, id, WriteResult::Stored, batch);
                 }
                 _ if self.can_ask(owner) => {
-                    let (namespace, key) = (target.namespace, target.key.clone());
+                    let (namespace, key) = (target.namespace, target.shared_key());
                     let message = Message::Write {
                         op: id,
                         namespace,

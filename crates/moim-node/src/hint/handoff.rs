@@ -74,7 +74,7 @@ impl Node {
         };
         handoff.generation = generation;
         let (owner, budget_ms) = (handoff.owner, self.options.request_timeout_ms);
-        let (namespace, user_key) = (handoff.target.namespace, handoff.target.key.clone());
+        let (namespace, user_key) = (handoff.target.namespace, handoff.target.shared_key());
         let deadline = self.now.mono_ms + u64::from(budget_ms);
         let op = self.register(deadline, Operation::Handoff(handoff));
         let object = stored.encoded;
