@@ -30,6 +30,7 @@ mod inbox;
 mod latency;
 mod links;
 mod memory;
+mod out;
 pub mod resp;
 pub mod server;
 mod shards;

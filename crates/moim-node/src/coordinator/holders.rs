@@ -44,7 +44,8 @@ pub(super) enum Copy {
     Unasked,
     Asked(Want),
     Digest(Option<u128>),
-    Object(Option<Held>),
+    /// Boxed: one of the holders gives it, and all take the room.
+    Object(Option<Box<Held>>),
     Failed(Why),
 }
 
@@ -52,7 +53,7 @@ impl Copy {
     pub(super) fn state(&self) -> State {
         match self {
             Self::Digest(digest) => State::Known(*digest),
-            Self::Object(held) => State::of(held.as_ref()),
+            Self::Object(held) => State::of(held.as_deref()),
             Self::Unasked | Self::Asked(_) | Self::Failed(_) => State::Unknown,
         }
     }
@@ -297,7 +298,7 @@ impl ReadOp {
     /// Everything at hand, joined.
     pub(super) fn joined(&self) -> Option<Cow<'_, Held>> {
         let held = self.holders.iter().filter_map(|holder| match &holder.copy {
-            Copy::Object(Some(held)) => Some(Cow::Borrowed(held)),
+            Copy::Object(Some(held)) => Some(Cow::Borrowed(&**held)),
             _ => None,
         });
         held.reduce(|a, b| match a.stored.object.join(&b.stored.object) {
@@ -313,7 +314,7 @@ pub(super) fn copy_of(result: ReadResult) -> Result<Copy, Why> {
     match result {
         ReadResult::Object(None) => Ok(Copy::Object(None)),
         ReadResult::Object(Some(encoded)) => Stored::decode(encoded)
-            .map(|stored| Copy::Object(Some(Held::new(stored))))
+            .map(|stored| Copy::Object(Some(Box::new(Held::new(stored)))))
             .map_err(|_damaged| Why::Unsupported),
         ReadResult::Digest(digest) => Ok(Copy::Digest(digest)),
         ReadResult::Refused(why) => Err(why),

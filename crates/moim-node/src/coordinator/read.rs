@@ -291,10 +291,10 @@ impl Node {
         let known = read.holders.iter().filter(|holder| holder.copy.state() != State::Unknown);
         let states: Vec<_> = known.map(|holder| holder.copy.state()).collect();
         let live = read.holders.iter().find_map(|holder| match &holder.copy {
-            Copy::Object(Some(Held {
-                stored: Stored { object: Object::Lww(version), .. },
-                ..
-            })) if version.is_live(wall_ms) => Some(version.clone()),
+            Copy::Object(Some(held)) => match &held.stored.object {
+                Object::Lww(version) if version.is_live(wall_ms) => Some(version.clone()),
+                _ => None,
+            },
             _ => None,
         })?;
         if states.windows(2).all(|pair| pair[0] == pair[1]) {

@@ -43,6 +43,9 @@ const CHECKSUM_BYTES: usize = 4;
 /// Values from here on are handed to the socket where they lie; a smaller one costs less to copy than to name.
 const SHARED_BYTES_MIN: usize = 1 << 10;
 
+/// Replies to reads up to here carry a digest or a reason, and if a value, one that costs nothing to copy once more.
+const PASSING_REPLY_BYTES_MAX: usize = 48;
+
 /// Keys in one page that a peer may send.
 const PAGE_KEYS_MAX: usize = 1 << 17;
 
@@ -97,6 +100,16 @@ pub fn encode_sharing(message: &Message, head: &mut Vec<u8>) -> Option<Bytes> {
     let body_bytes = head.len() - body_at + object.len();
     seal(head, start, body_bytes, checksum);
     Some(object.clone())
+}
+
+/// Whether of what follows the length of a frame nothing is kept once its message has been taken: many of them may share
+/// an allocation, which a kept value would keep alive as a whole.
+pub fn is_passing(body: &[u8]) -> bool {
+    match body.get(CHECKSUM_BYTES) {
+        Some(&(kind::READ | kind::WRITE_REPLY)) => true,
+        Some(&kind::READ_REPLY) => body.len() <= PASSING_REPLY_BYTES_MAX,
+        _ => false,
+    }
 }
 
 /// Takes apart what follows the length of a frame. Values share its allocation.

@@ -2,22 +2,27 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-use moim_node::wire::LENGTH_BYTES;
+use bytes::{Bytes, BytesMut};
+use moim_node::wire::{self, LENGTH_BYTES};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes that one read may bring.
 const READ_BYTES: usize = 128 << 10;
 
+/// Bytes of the allocations that frames share of which nothing is kept.
+const PASSING_BYTES: usize = 16 << 10;
+
 /// Bytes that have arrived and are not yet taken.
 ///
-/// Each frame is copied into an allocation of its own: a stored value keeps its frame alive, and must not keep a whole
-/// read buffer alive with it.
+/// A frame is copied into an allocation of its own: a stored value keeps its frame alive, and must not keep a whole read
+/// buffer alive with it. Frames of which nothing is kept share one.
 #[derive(Debug)]
 pub(super) struct FrameBuffer {
     bytes: Vec<u8>,
     taken: usize,
     frame_bytes_max: usize,
+    /// Of which nothing is kept beyond a turn: these share allocations.
+    passing: BytesMut,
 }
 
 /// A frame longer than anybody may send; none of it was waited for.
@@ -36,7 +41,12 @@ impl fmt::Display for TooLong {
 
 impl FrameBuffer {
     pub(super) fn new(frame_bytes_max: usize) -> Self {
-        Self { bytes: Vec::with_capacity(READ_BYTES), taken: 0, frame_bytes_max }
+        Self {
+            bytes: Vec::with_capacity(READ_BYTES),
+            taken: 0,
+            frame_bytes_max,
+            passing: BytesMut::new(),
+        }
     }
 
     /// Reads once; 0 at the end of the stream.
@@ -59,7 +69,15 @@ impl FrameBuffer {
             return Err(TooLong { bytes, bytes_max: self.frame_bytes_max });
         }
         let Some(body) = rest.get(..bytes) else { return Ok(None) };
-        let body = Bytes::copy_from_slice(body);
+        let body = if wire::is_passing(body) {
+            if self.passing.capacity() < bytes {
+                self.passing = BytesMut::with_capacity(PASSING_BYTES.max(bytes));
+            }
+            self.passing.extend_from_slice(body);
+            self.passing.split().freeze()
+        } else {
+            Bytes::copy_from_slice(body)
+        };
         self.taken += LENGTH_BYTES + bytes;
         Ok(Some(body))
     }

@@ -17,8 +17,9 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::frames::FrameBuffer;
-use super::out::{LastWrite, Out};
+use super::last_write::LastWrite;
 use super::{Dialed, Links};
+use crate::out::Out;
 
 /// Bytes that may wait for a peer that does not read. With one more on top the connection is closed: the node then
 /// counts the peer as unreachable, and what it missed is owed to it. One frame may exceed it.
@@ -133,7 +134,7 @@ impl Link {
         if self.waiting_bytes() > OUT_BYTES_MAX {
             return Err(format!("it does not read: more than {OUT_BYTES_MAX} bytes wait for it"));
         }
-        self.out.borrow_mut().push(message, last);
+        last.push(message, &mut self.out.borrow_mut());
         let first = self.state.get() == OutState::Empty;
         if first {
             self.state.set(OutState::Dirty);

@@ -20,10 +20,10 @@ mod backoff;
 mod dial;
 mod frames;
 mod hello;
+mod last_write;
 mod link;
 mod local;
 mod log;
-mod out;
 
 #[cfg(test)]
 mod tests;
@@ -44,10 +44,10 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use self::backoff::Random;
+use self::last_write::LastWrite;
 use self::link::{Link, LinkId};
 use self::local::Local;
 use self::log::LogLimit;
-use self::out::LastWrite;
 use crate::figures::LinkFigures;
 use crate::inbox::Inbox;
 use crate::shards::Shard;

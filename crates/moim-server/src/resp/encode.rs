@@ -6,6 +6,10 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::number;
+use crate::out::Out;
+
+/// Values from here on are handed to the kernel where they lie; a smaller one costs less to copy than to name.
+const SHARED_BYTES_MIN: usize = 1 << 10;
 
 /// Which of the two protocols a connection speaks, chosen by `HELLO`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,6 +130,18 @@ impl Reply {
             | Self::Null
             | Self::NullArray
             | Self::Silence => 0,
+        }
+    }
+
+    /// Appends the reply's bytes; a large value stays where it lies.
+    pub(crate) fn send(&self, protocol: Protocol, out: &mut Out) {
+        match self {
+            Self::Bulk(bytes) if bytes.len() >= SHARED_BYTES_MIN => {
+                put_header(out.own(), b'$', length(bytes.len()));
+                out.share(bytes.clone());
+                out.own().extend_from_slice(b"\r\n");
+            }
+            _ => self.encode(protocol, out.own()),
         }
     }
 

@@ -12,6 +12,7 @@ mod ending;
 mod patience;
 
 use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -21,6 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use crate::out::Out;
 use crate::resp::command::{self, Ready, Step, Task, Together};
 use crate::resp::connection::{Closing, Connection};
 use crate::resp::encode::Reply;
@@ -58,9 +60,7 @@ struct Worker {
     /// A command whose requests must wait for earlier ones; the parser stands still meanwhile.
     stalled: Option<(Turn, Step)>,
     running: Option<(Turn, Task)>,
-    output: Vec<u8>,
-    /// How much of `output` is sent.
-    sent: usize,
+    output: Out,
     /// Whether all commands that have arrived whole are executed.
     starved: bool,
     ended: bool,
@@ -76,7 +76,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let front = &self.connection.front;
         front.give_back(std::mem::take(&mut self.input));
-        front.give_back(std::mem::take(&mut self.output));
+        front.give_back(std::mem::take(self.output.own()));
     }
 }
 
@@ -91,8 +91,7 @@ impl Worker {
             parser: Parser::default(),
             stalled: None,
             running: None,
-            output: Vec::new(),
-            sent: 0,
+            output: Out::default(),
             starved: true,
             ended: false,
             corked: false,
@@ -152,7 +151,7 @@ impl Worker {
         let connection = Rc::clone(&self.connection);
         let soft = connection.front.settings.output_bytes_soft;
         let mut ended = None;
-        while self.output.len() - self.sent < soft {
+        while self.output.bytes() < soft {
             let Some(slot) = connection.flow.borrow_mut().pop() else { break };
             let ended = *ended.get_or_insert_with(Instant::now);
             let reply = slot.reply.unwrap_or(Reply::Silence);
@@ -161,16 +160,16 @@ impl Worker {
             if slot.muted {
                 continue;
             }
-            if self.output.capacity() == 0 {
-                self.output = connection.front.lend();
+            if self.output.own().capacity() == 0 {
+                *self.output.own() = connection.front.lend();
             }
             if self.output.is_empty() {
                 self.unread_since = ended;
             }
-            reply.encode(connection.session.borrow().protocol, &mut self.output);
-            connection.seen.output.set(self.output.len() - self.sent);
+            reply.send(connection.session.borrow().protocol, &mut self.output);
+            connection.seen.output.set(self.output.bytes());
         }
-        if self.output.len() - self.sent > connection.front.settings.output_bytes_max {
+        if self.output.bytes() > connection.front.settings.output_bytes_max {
             connection.overfull();
         }
     }
@@ -221,7 +220,7 @@ impl Worker {
     fn may_execute(&self) -> bool {
         let settings = &self.connection.front.settings;
         let flow = self.connection.flow.borrow();
-        let waiting = self.output.len() - self.sent + flow.held_bytes();
+        let waiting = self.output.bytes() + flow.held_bytes();
         // What is on its way will come all at once: it must fit as well.
         let expected = waiting.saturating_add(flow.expected_bytes());
         self.running.is_none()
@@ -313,31 +312,28 @@ impl Worker {
 
     /// Writes what the socket takes. Says whether that was anything.
     fn write(&mut self, context: &mut Context<'_>) -> bool {
-        let before = self.sent;
-        while self.sent < self.output.len() {
-            let unsent = &self.output[self.sent..];
-            match Pin::new(&mut self.stream).poll_write(context, unsent) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(count)) if count > 0 => self.sent += count,
-                Poll::Ready(_) => {
+        let mut count = 0;
+        while !self.output.is_empty() {
+            let stream = Pin::new(&mut self.stream);
+            let written =
+                self.output.write(|parts| match stream.poll_write_vectored(context, parts) {
+                    Poll::Ready(written) => written,
+                    Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+                });
+            match written {
+                Ok((bytes, _)) if bytes > 0 => count += bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Ok(_) | Err(_) => {
                     self.connection.close(Closing::Now);
                     return false;
                 }
             }
         }
-        let count = self.sent - before;
         if count > 0 {
             self.unread_since = self.now;
             self.connection.front.count(|figures| figures.output_bytes += count as u64);
         }
-        if self.sent == self.output.len() {
-            self.output.clear();
-            self.sent = 0;
-        } else if self.sent >= SHARE_BYTES {
-            self.output.drain(..self.sent);
-            self.sent = 0;
-        }
-        self.connection.seen.output.set(self.output.len() - self.sent);
+        self.connection.seen.output.set(self.output.bytes());
         count > 0
     }
 
@@ -392,13 +388,13 @@ impl Worker {
             front.give_back(std::mem::take(&mut self.input));
             self.begin = 0;
         }
-        if self.output.is_empty() && self.output.capacity() > 0 {
-            front.give_back(std::mem::take(&mut self.output));
+        if self.output.is_empty() && self.output.own().capacity() > 0 {
+            front.give_back(std::mem::take(self.output.own()));
         }
         let unread = self.input.len() - self.begin;
         self.connection.seen.input.set((unread, self.input.capacity() - self.input.len()));
         let held = self.connection.flow.borrow().held_bytes();
-        let buffers = self.input.capacity() + self.output.capacity() + held;
+        let buffers = self.input.capacity() + self.output.memory_bytes() + held;
         if !self.connection.charge(buffers.saturating_sub(2 * SHARE_BYTES)) {
             self.connection.overfull();
         }

@@ -1,0 +1,117 @@
+//! Frames of messages, the parts of a write's built once for all peers.
+
+use bytes::Bytes;
+use moim_node::message::{Message, OpId};
+use moim_node::wire;
+
+use crate::out::Out;
+
+/// The last write that was encoded. It goes to every owner, and is the same frame for all of them.
+#[derive(Debug, Default)]
+pub(super) struct LastWrite {
+    op: Option<(OpId, u32)>,
+    head: Vec<u8>,
+    object: Bytes,
+}
+
+impl LastWrite {
+    /// The parts of this message's frame, if it carries an object that is worth sharing.
+    fn parts(&mut self, message: &Message) -> Option<(&[u8], &Bytes)> {
+        let Message::Write { op, object, budget_ms, .. } = message else { return None };
+        let name = Some((*op, *budget_ms));
+        // An operation sends one object to one key.
+        if self.op != name || !std::ptr::eq(self.object.as_ref(), object.as_ref()) {
+            self.head.clear();
+            self.op = None;
+            self.object = wire::encode_sharing(message, &mut self.head)?;
+            self.op = name;
+        }
+        Some((&self.head, &self.object))
+    }
+
+    /// Appends the frame of a message.
+    pub(super) fn push(&mut self, message: &Message, out: &mut Out) {
+        match self.parts(message) {
+            None => wire::encode(message, out.own()),
+            Some((head, object)) => {
+                out.own().extend_from_slice(head);
+                out.share(object.clone());
+            }
+        }
+    }
+
+    /// Lets go of the object.
+    pub(super) fn forget(&mut self) {
+        self.op = None;
+        self.object = Bytes::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use moim_core::NamespaceId;
+
+    use super::*;
+
+    fn write(op: u64, bytes: usize) -> Message {
+        let object = Bytes::from(vec![op.to_be_bytes()[7]; bytes]);
+        let key = Bytes::from_static(b"key");
+        Message::Write { op: OpId(op), namespace: NamespaceId(0), key, object, budget_ms: 9 }
+    }
+
+    /// What arrives when the kernel takes at most `step` bytes at a time.
+    fn arrived(messages: &[Message], step: usize) -> Vec<u8> {
+        let (mut out, mut last, mut arrived) = (Out::default(), LastWrite::default(), Vec::new());
+        for message in messages {
+            last.push(message, &mut out);
+        }
+        while out.bytes() > 0 {
+            let (taken, _) = out
+                .write(|parts| {
+                    let mut left = step;
+                    for part in parts {
+                        let bytes = &part[..left.min(part.len())];
+                        arrived.extend_from_slice(bytes);
+                        left -= bytes.len();
+                    }
+                    Ok(step - left)
+                })
+                .unwrap();
+            assert!(taken > 0);
+        }
+        arrived
+    }
+
+    #[test]
+    fn frames_arrive_as_if_they_had_been_copied_however_little_is_taken_at_once() {
+        let mut messages = vec![Message::Ping, write(1, 2_000), write(2, 10), Message::Pong];
+        messages.extend((3..400).map(|op| write(op, 1_024)));
+        messages.extend([Message::Ping, write(400, 50_000)]);
+        let mut expected = Vec::new();
+        for message in &messages {
+            wire::encode(message, &mut expected);
+        }
+        for step in [97, 1_000, 65_536, usize::MAX] {
+            assert!(arrived(&messages, step) == expected, "{step} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn a_frame_is_built_once_for_all_peers_and_anew_for_what_differs() {
+        let (mut last, mut one, mut other) = (LastWrite::default(), Out::default(), Out::default());
+        let message = write(1, 2_000);
+        last.push(&message, &mut one);
+        let built = last.head.as_ptr();
+        last.push(&message, &mut other);
+        assert_eq!((last.head.as_ptr(), one.own().clone()), (built, other.own().clone()));
+        // The same operation again, with less time.
+        let Message::Write { op, namespace, key, object, .. } = message else { unreachable!() };
+        let later = Message::Write { op, namespace, key, object, budget_ms: 1 };
+        let mut expected = Vec::new();
+        wire::encode(&later, &mut expected);
+        let mut third = Out::default();
+        last.push(&later, &mut third);
+        assert!(expected.starts_with(third.own()));
+        assert_ne!(third.own(), one.own());
+    }
+}
