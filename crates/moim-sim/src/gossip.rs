@@ -261,7 +261,8 @@ impl<'a> Club<'a> {
             }
             let Self { members, dead, options, now_ms, .. } = self;
             let reach = |peer| reach(dead, options, *now_ms, peer);
-            let begun = members[node].judge(*now_ms, reach);
+            let lost = dead.keys().map(|&dead| id(dead)).filter(|&peer| reach(peer) == Reach::Lost);
+            let begun = members[node].judge(*now_ms, lost);
             if begun > 0 {
                 let letters = members[node].report(Own::default(), reach, options);
                 self.suspicions += begun;

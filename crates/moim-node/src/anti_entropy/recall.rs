@@ -3,9 +3,9 @@
 //! A disk may be an old copy (a restored backup, a snapshot of the machine). The node itself cannot tell; the others
 //! remember its highest durable batch and say so in the first gossip on a connection. Until all of them have spoken it
 //! says *not ready* of its own copies: what it would say otherwise, or vote, could contradict what was acknowledged
-//! (INV-6). It coordinates meanwhile and joins what comes. Members that cannot be reached are waited for
-//! [`RECALL_MS`], so that a lone survivor serves; where all start together they connect at once and nobody remembers
-//! anything. Left out: a cluster whose every disk is old, which is what was wanted.
+//! (INV-6). It coordinates meanwhile, except that it serialises no updates, and joins what comes. Members that cannot be
+//! reached are waited for [`RECALL_MS`], so that a lone survivor serves; where all start together they connect at once and
+//! nobody remembers anything. Left out: a cluster whose every disk is old, which is what was wanted.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! Requests that another node must coordinate. A forwarded write that may have arrived is never tried elsewhere: a
 //! second dot would be a false sibling, a second INCR would count twice. The client is told that nobody knows. Only one
 //! that was refused before anything was done goes on to the next owner: where the disk is full, where a lost disk is not
-//! yet filled, and where the node is stopping.
+//! yet filled, and where the node is stopping or has just started.
 //!
 //! Updates of one key never run at two nodes at once because one of them stops: it refuses those that come late only
 //! when those that it had taken are done ([`super::serial`]), and whoever is refused goes to the next owner. Only then
@@ -84,7 +84,7 @@ impl Node {
             let failure = self.disk_full();
             return self.finish(job.origin, Outcome::Failed(failure));
         }
-        if !self.may_mint(&job.admitted) {
+        if !self.may_serve(&job.admitted, &action) {
             let own = std::iter::once((self.info.member.node, Why::NotReady));
             let (w, needed) = (job.admitted.w, job.admitted.needs_w());
             let outcome = unavailable(Intent::Write, w, (needed, 0), own);
@@ -100,7 +100,7 @@ impl Node {
         if self.is_stopping() && !is_queued {
             return Some(Failure::NotReady(NotReady::Stopping));
         }
-        if self.may_mint(admitted) { None } else { self.readiness().err() }
+        if self.may_serve(admitted, action) { None } else { self.readiness().err() }
     }
 
     /// Who is to coordinate a change, of those that have not refused it; `None` if nobody else than perhaps this node.
@@ -108,7 +108,7 @@ impl Node {
         let own = self.info.member.node;
         let is_able = |node: NodeId| {
             let is_able = if node == own {
-                self.has_room_for(admitted.conflict, action) && self.may_mint(admitted)
+                self.has_room_for(admitted.conflict, action) && self.may_serve(admitted, action)
             } else {
                 self.can_ask(node)
             };
@@ -123,13 +123,19 @@ impl Node {
         owner.or_else(|| self.next_stand_in(admitted, |node| refused.contains(&node)))
     }
 
-    /// Whether this node may make versions of a `siblings` object: not as an owner that does not have what was
-    /// acknowledged (INV-6). Its dots would be as good as any, but it does not count among W, so that the client waits
-    /// for others while there are owners that count.
-    fn may_mint(&self, admitted: &Admitted) -> bool {
-        admitted.conflict == Conflict::Lww
-            || self.is_filled(admitted.target.partition)
-            || !admitted.owners.contains(&self.info.member.node)
+    /// Whether this node may coordinate a change of a key that it owns; others may always.
+    ///
+    /// It makes no versions of a `siblings` object while it does not have what was acknowledged (INV-6). Its dots would
+    /// be as good as any, but it does not count among W, so that the client waits for others while there are owners that
+    /// count. It serialises nothing before all members have spoken after its start: its own copies do not count yet, so
+    /// what it decided on would depend on having met the others, and those that have not met it serialise elsewhere.
+    fn may_serve(&self, admitted: &Admitted, action: &Action) -> bool {
+        let is_owner = admitted.owners.contains(&self.info.member.node);
+        match admitted.conflict {
+            _ if !is_owner => true,
+            Conflict::Siblings => self.is_filled(admitted.target.partition),
+            Conflict::Lww => !matches!(action, Action::Update(_)) || self.recall.is_none(),
+        }
     }
 
     /// Forwards to `node` what the nodes in `refused` did not take.

@@ -232,13 +232,15 @@ impl ReadOp {
         owners.count() < usize::from(self.job.admitted.needs_r())
     }
 
+    /// Whether it was asked and is counted upon to answer soon.
+    fn is_awaited(&self, holder: &Holder) -> bool {
+        matches!(holder.copy, Copy::Asked(_)) && (holder.stands_in || !self.late)
+    }
+
     /// Whether others must be asked: too few owners answer soon.
     fn wants_stand_in(&self, needed: usize) -> bool {
-        let is_hopeful = |holder: &&Holder| match holder.copy {
-            Copy::Asked(_) => holder.stands_in || !self.late,
-            Copy::Unasked => true,
-            _ => false,
-        };
+        let is_hopeful =
+            |holder: &&Holder| matches!(holder.copy, Copy::Unasked) || self.is_awaited(holder);
         let hopeful = self.holders.iter().filter(is_hopeful).count();
         !self.alone && usize::from(self.answered()) + hopeful < needed
     }
@@ -282,7 +284,9 @@ impl ReadOp {
             _ => false,
         });
         let mut fetch: Vec<NodeId> = unknown.map(|holder| holder.node).collect();
-        let awaits_object = self.count(|copy| matches!(copy, Copy::Asked(Want::Object))) > 0;
+        let is_asked = |holder: &Holder| matches!(holder.copy, Copy::Asked(Want::Object));
+        let awaits_object =
+            self.holders.iter().any(|holder| is_asked(holder) && self.is_awaited(holder));
         match () {
             () if fetch.is_empty() => Step::Done,
             // The value is on its way from the one that was asked for it: wait for that before asking all.

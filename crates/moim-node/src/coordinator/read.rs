@@ -158,7 +158,8 @@ impl Node {
         let object_missing = read.count(|copy| matches!(copy, Copy::Object(_))) == 0;
         let want = if object_missing { Want::Object } else { Want::Digest };
         if !self.ask_more(id, want) {
-            return;
+            // Who was left is not there, and not hoped for any more.
+            return self.drive_read(id);
         }
         self.figures.read_retries += 1;
         if let Some(Operation::Read(read)) = self.operations.get_mut(id) {

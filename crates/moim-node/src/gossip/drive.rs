@@ -38,7 +38,8 @@ impl Node {
             return;
         }
         let Self { gossip, peers, now, .. } = self;
-        let begun = gossip.judge(now.mono_ms, |node| reach(peers.state(node)));
+        let lost = peers.iter().filter(|(_, peer)| reach(peer.state()) == Reach::Lost);
+        let begun = gossip.judge(now.mono_ms, lost.map(|(node, _)| node));
         if begun > 0 {
             self.figures.suspicions += begun as u64;
             let own = self.own_word();

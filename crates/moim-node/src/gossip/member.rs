@@ -91,6 +91,31 @@ impl Member {
         mono_ms.saturating_sub(self.grown_mono_ms) >= after_ms
     }
 
+    /// When its silence becomes suspicious, if there is a connection to it.
+    pub(super) fn suspicious_mono_ms(&self) -> u64 {
+        self.grown_mono_ms + self.suspect_after_ms
+    }
+
+    /// Whether a suspicion is known of it: of it by this node, or of others by it.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.suspected || !self.word.suspects.is_empty()
+    }
+
+    /// Takes the state that follows when so many report it.
+    pub(super) fn settle(&mut self, reporters: usize, mono_ms: u64) {
+        let state = match () {
+            () if self.down => MemberState::Down,
+            () if reporters > 0 => MemberState::Suspect,
+            () if self.word.heartbeat.generation == 0 => MemberState::Unknown,
+            () if self.word.stopping => MemberState::Stopping,
+            () => MemberState::Alive,
+        };
+        if state != self.state {
+            self.state = state;
+            self.since_mono_ms = mono_ms;
+        }
+    }
+
     pub(super) fn phi(&self, mono_ms: u64, thresholds: &Thresholds) -> f64 {
         self.intervals.phi(mono_ms.saturating_sub(self.grown_mono_ms), thresholds)
     }

@@ -37,7 +37,7 @@ pub mod word;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use moim_core::NodeId;
 use moim_core::clock::Hlc;
@@ -108,6 +108,11 @@ pub struct Gossip {
     rival: Option<Rival>,
     /// All other members.
     members: BTreeMap<NodeId, Member>,
+    /// Members that this node suspects, and those whose words suspect somebody: without them nobody's state depends on
+    /// what another says, and who lives is all that has to be looked at.
+    doubts: BTreeSet<NodeId>,
+    /// Nobody who is connected and not suspected yet becomes suspicious before this moment.
+    quiet_until_mono_ms: u64,
     thresholds: Thresholds,
     fanout: usize,
     chance: Chance,
@@ -138,6 +143,8 @@ impl Gossip {
             profile_news: 0,
             rival: None,
             members: BTreeMap::new(),
+            doubts: BTreeSet::new(),
+            quiet_until_mono_ms: 0,
             thresholds: Thresholds::new(
                 options.gossip_period_ms,
                 options.suspicion_deviation_min_ms,
@@ -164,6 +171,7 @@ impl Gossip {
     pub fn set_members(&mut self, members: &[MemberInfo], mono_ms: u64) {
         let own = self.info.member.node;
         self.members.retain(|node, _| members.iter().any(|info| info.member.node == *node));
+        self.doubts.retain(|node| self.members.contains_key(node));
         for info in members.iter().filter(|info| info.member.node != own) {
             let member = || Member::new(info, &self.thresholds, mono_ms);
             self.members.entry(info.member.node).or_insert_with(member);
@@ -172,12 +180,15 @@ impl Gossip {
         // Over more hops heartbeats come less regularly, and silence says less.
         let hops = self.members.len().max(1).ilog(self.fanout + 1);
         self.thresholds.spread_ms = hops * self.thresholds.period_ms / SPREAD_PER_PERIOD;
+        self.quiet_until_mono_ms = 0;
+        self.assess(mono_ms);
     }
 
     /// Joins a list that a peer sent.
     pub fn hear(&mut self, lines: &[Line], mono_ms: u64) -> News {
         let mut news = News::default();
         let rounds = self.news_rounds();
+        let was_calm = self.doubts.is_empty();
         for line in lines {
             if line.member == self.info.member.node {
                 self.hear_of_self(line, &mut news);
@@ -186,6 +197,15 @@ impl Gossip {
             // Whoever is no member of this node's record is not spoken of.
             let Some(member) = self.members.get_mut(&line.member) else { continue };
             member.join(line, &self.thresholds, mono_ms);
+            self.quiet_until_mono_ms = self.quiet_until_mono_ms.min(member.suspicious_mono_ms());
+            if member.is_doubtful() {
+                self.doubts.insert(line.member);
+            } else {
+                self.doubts.remove(&line.member);
+            }
+            if was_calm {
+                member.settle(0, mono_ms);
+            }
             let generation = line.word.heartbeat.generation;
             if let Some(info) = line.profile.as_deref().filter(|info| fits(line.member, info))
                 && member.take_profile(info, generation, rounds)
@@ -193,7 +213,10 @@ impl Gossip {
                 news.moved.push(info.clone());
             }
         }
-        self.assess(mono_ms);
+        // Assessing everybody is what hearing a list would cost most, with a thousand members.
+        if !was_calm || !self.doubts.is_empty() {
+            self.assess(mono_ms);
+        }
         news
     }
 

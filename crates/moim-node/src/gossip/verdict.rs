@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use moim_core::{MachineId, NodeId};
 
+use super::Gossip;
 use super::word::Suspicion;
-use super::{Gossip, Reach};
 use crate::membership::MemberInfo;
 use crate::views::{MemberState, MemberView};
 
@@ -13,18 +13,24 @@ use crate::views::{MemberState, MemberView};
 const REPORTERS: usize = 2;
 
 impl Gossip {
-    /// Judges everybody's silence; answers how many members this node has begun to suspect. Not while frozen.
-    pub fn judge(&mut self, mono_ms: u64, reach: impl Fn(NodeId) -> Reach) -> usize {
+    /// Judges everybody's silence, and more strictly that of members whose connection is `lost`; answers how many members
+    /// this node has begun to suspect. Not while frozen.
+    pub fn judge(&mut self, mono_ms: u64, lost: impl IntoIterator<Item = NodeId>) -> usize {
         if mono_ms < self.frozen_until_mono_ms {
             return 0;
         }
-        let mut begun = 0;
         let thawed = std::mem::take(&mut self.is_frozen);
-        for (&node, member) in &mut self.members {
-            if !member.suspected && member.is_suspicious(mono_ms, reach(node) == Reach::Lost) {
+        let mut begun = 0;
+        for node in lost {
+            let Some(member) = self.members.get_mut(&node) else { continue };
+            if !member.suspected && member.is_suspicious(mono_ms, true) {
                 member.suspected = true;
+                self.doubts.insert(node);
                 begun += 1;
             }
+        }
+        if self.quiet_until_mono_ms <= mono_ms {
+            begun += self.judge_all(mono_ms);
         }
         if begun > 0 || thawed {
             self.assess(mono_ms);
@@ -32,11 +38,27 @@ impl Gossip {
         begun
     }
 
+    /// Looks for silence that is suspicious whatever the connection, and when there can be some next.
+    fn judge_all(&mut self, mono_ms: u64) -> usize {
+        let mut begun = 0;
+        self.quiet_until_mono_ms = u64::MAX;
+        for (&node, member) in self.members.iter_mut().filter(|(_, member)| !member.suspected) {
+            if member.is_suspicious(mono_ms, false) {
+                member.suspected = true;
+                self.doubts.insert(node);
+                begun += 1;
+            } else {
+                self.quiet_until_mono_ms =
+                    self.quiet_until_mono_ms.min(member.suspicious_mono_ms());
+            }
+        }
+        begun
+    }
+
     /// Counts reporters and settles every member's state.
     pub(super) fn assess(&mut self, mono_ms: u64) {
         let reported = self.reported();
-        // Who lives matters for the number of reporters alone, and mostly there are none: with a thousand members this is
-        // what hearing a list would cost most.
+        // Who lives matters for the number of reporters alone, and often there are none.
         let alive = if reported.is_empty() { BTreeMap::new() } else { self.living_machines() };
         let enough = if self.is_credulous { 1 } else { REPORTERS };
         for (node, member) in &mut self.members {
@@ -47,17 +69,7 @@ impl Gossip {
                 let witnesses = alive.len() - usize::from(only_itself);
                 member.down |= reporters >= enough.min(witnesses);
             }
-            let state = match () {
-                () if member.down => MemberState::Down,
-                () if reporters > 0 => MemberState::Suspect,
-                () if member.word.heartbeat.generation == 0 => MemberState::Unknown,
-                () if member.word.stopping => MemberState::Stopping,
-                () => MemberState::Alive,
-            };
-            if state != member.state {
-                member.state = state;
-                member.since_mono_ms = mono_ms;
-            }
+            member.settle(reporters, mono_ms);
         }
     }
 
@@ -86,9 +98,10 @@ impl Gossip {
 
     /// All suspicions of witnesses, this node's own among them.
     fn reports(&self) -> impl Iterator<Item = (Suspicion, &MemberInfo)> {
-        let suspected = self.members.values().filter(|member| member.suspected);
+        let doubtful = || self.doubts.iter().filter_map(|node| self.members.get(node));
+        let suspected = doubtful().filter(|member| member.suspected);
         let own = suspected.map(|member| (member.suspicion(), &self.info));
-        let witnesses = self.members.values().filter(|member| member.is_witness());
+        let witnesses = doubtful().filter(|member| member.is_witness());
         own.chain(witnesses.flat_map(|member| {
             member.word.suspects.iter().map(|&suspicion| (suspicion, &member.info))
         }))
