@@ -182,6 +182,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
         if durability == Durability::Synced {
             writer.log.sync()?;
         }
+        self.read().active.warm(batches);
         let mut memtables = self.write();
         let active = Arc::make_mut(&mut memtables.active);
         batches.iter().flatten().for_each(|write| active.apply(write));
