@@ -1,9 +1,10 @@
 //! The commit log: every group of batches, in its order, before it counts as applied.
 //!
 //! The log is a chain of segments of fixed size (`segment`), each with records (`record`), and a small file that says
-//! which of them count (`control`). A segment whose records are all in tables is reused: writing to a file that has its
-//! blocks costs half of writing to a new one, and goes on when the disk is full. As many are kept for that as were begun
-//! lately; the others are given back ([`CommitLog::trim`]).
+//! which of them count (`control`). A segment whose records are all in tables is reused: a sync of blocks that were written
+//! before costs half of one that makes them a file's, and goes on when the disk is full. So segments are kept as long as
+//! the log grows, and given back when it rests ([`CommitLog::trim`]); and before there are any to be reused, the next one
+//! can be filled with zeros ahead of need (`prepare`).
 //!
 //! Rules of replay (`replay`), with what cannot be told apart:
 //! - Records count up to the first that is missing or damaged.
@@ -20,6 +21,7 @@
 //! Left out: threads, and any notion of what the payload means beyond batches.
 
 mod control;
+mod prepare;
 mod record;
 mod replay;
 mod segment;
@@ -33,6 +35,8 @@ use std::sync::Arc;
 
 #[cfg(feature = "rocksdb")]
 pub(crate) use self::control::NAME as CONTROL_NAME;
+
+pub(crate) use self::prepare::Prepared;
 
 use self::control::Control;
 use self::record::{HEAD_BYTES, Kind, PAYLOAD_BYTES_MAX};
@@ -55,7 +59,7 @@ pub(crate) struct LogOptions {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct CommitLog<F: Files> {
-    files: F,
+    files: Arc<F>,
     options: LogOptions,
     control: Control<F::File>,
     /// Oldest first; records go to the last one unless it is sealed.
@@ -63,8 +67,12 @@ pub(crate) struct CommitLog<F: Files> {
     is_sealed: bool,
     /// What can be reused.
     free: Vec<Segment<F::File>>,
-    /// Segments begun since the last look at how many are needed.
-    begun: usize,
+    /// Whether a segment was begun since the last look.
+    has_begun: bool,
+    /// The last life during which a segment was prepared, or that was tried in vain.
+    prepared_in: u64,
+    /// Bytes of a segment that is being prepared.
+    preparing_bytes: u64,
     /// What a crash has left behind the records that count. The control file still names one of them as the newest, so
     /// they must stay as they are until it names another.
     void: Vec<Segment<F::File>>,
@@ -130,7 +138,8 @@ impl<F: Files> CommitLog<F> {
             return Ok(Room::Ready);
         }
         let bytes = self.options.segment_bytes.max(HEADER_BLOCK_BYTES as u64 + needed);
-        if !self.segments.is_empty() && self.in_use_bytes() + bytes > self.options.log_bytes_max {
+        let in_use_bytes = self.in_use_bytes() + self.preparing_bytes;
+        if !self.segments.is_empty() && in_use_bytes + bytes > self.options.log_bytes_max {
             return Ok(Room::Capped);
         }
         self.begin(bytes).map(|()| Room::Ready)
@@ -207,16 +216,21 @@ impl<F: Files> CommitLog<F> {
         Ok(())
     }
 
-    /// Begins to look anew at how many segments are needed, and answers how many that were since the last time.
-    pub(crate) fn take_begun(&mut self) -> usize {
-        std::mem::take(&mut self.begun)
+    /// Whether a segment was begun since this was last asked.
+    pub(crate) fn take_has_begun(&mut self) -> bool {
+        std::mem::take(&mut self.has_begun)
     }
 
-    /// Gives a free segment back to the disk, if there are more than `keep` and more than one, which lets a full disk's
-    /// log go on. Answers whether it did. One at a time, because that takes milliseconds and writers wait for it.
-    pub(crate) fn trim(&mut self, keep: usize) -> Result<bool, StorageError> {
+    /// How many segments wait for their next life.
+    pub(crate) fn free_segments(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Gives a free segment back to the disk, if there is more than one, which lets a full disk's log go on. Answers
+    /// whether it did. One at a time, because that takes milliseconds and writers wait for it.
+    pub(crate) fn trim(&mut self) -> Result<bool, StorageError> {
         self.check()?;
-        if self.free.len() <= keep.max(1) {
+        if self.free.len() <= 1 {
             return Ok(false);
         }
         if let Some(segment) = self.free.last() {
@@ -317,7 +331,7 @@ impl<F: Files> CommitLog<F> {
         let oldest = self.segments.front().map_or(life, |first| first.life);
         self.set_control(life, oldest)?;
         self.next_life += 1;
-        self.begun += 1;
+        self.has_begun = true;
         self.free_void()?;
         segment.life = life;
         segment.position = HEADER_BLOCK_BYTES as u64;
@@ -330,19 +344,21 @@ impl<F: Files> CommitLog<F> {
 
     /// A free file of this size, or a new one.
     fn take_segment(&mut self, bytes: u64) -> Result<Segment<F::File>, StorageError> {
-        if let Some(at) = self.free.iter().position(|segment| segment.bytes >= bytes) {
+        let fitting = self.free.iter().enumerate().filter(|(_, segment)| segment.bytes >= bytes);
+        if let Some((at, _)) = fitting.min_by_key(|(_, segment)| !segment.is_filled) {
             return Ok(self.free.swap_remove(at));
         }
         let name = replay::segment_name(self.next_name);
         let file = self.files.create(&name, bytes)?;
         self.next_name += 1;
         self.files.sync().map_err(|error| self.fail(error))?;
-        Ok(Segment { name, file, bytes, life: 0, position: 0, end: 0, is_clean: false })
+        Ok(Segment::blank(name, file, bytes))
     }
 
     /// Keeps a segment for its next life, if it has the size that they all have.
-    fn set_free(&mut self, segment: Segment<F::File>) -> Result<(), StorageError> {
+    fn set_free(&mut self, mut segment: Segment<F::File>) -> Result<(), StorageError> {
         if segment.bytes == self.options.segment_bytes {
+            segment.is_filled |= segment.position >= segment.bytes / 8 * 7;
             self.free.push(segment);
             return Ok(());
         }

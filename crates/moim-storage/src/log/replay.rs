@@ -1,6 +1,7 @@
 //! Opening a log: which records count, and whether what is missing was ever promised. The rules are in [`super`].
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::control::{self, Control};
 use super::record::{self, Kind};
@@ -41,13 +42,15 @@ pub(super) fn open<F: Files>(
         segment.file.sync()?;
     }
     let mut log = CommitLog {
-        files,
+        files: Arc::new(files),
         options,
         control,
         segments,
         is_sealed: true,
         free: Vec::new(),
-        begun: 0,
+        has_begun: false,
+        prepared_in: 0,
+        preparing_bytes: 0,
         void,
         next_name,
         next_life,
@@ -89,11 +92,10 @@ impl<F: File> Found<F> {
         Ok(found)
     }
 
-    fn add(&mut self, name: String, file: std::sync::Arc<F>) -> Result<(), StorageError> {
+    fn add(&mut self, name: String, file: Arc<F>) -> Result<(), StorageError> {
         let bytes = file.bytes()?;
         let header = Header::parse(&file.read(0, HEADER_BLOCK_BYTES)?);
-        let position = HEADER_BLOCK_BYTES as u64;
-        let mut segment = Segment { name, file, bytes, life: 0, position, end: 0, is_clean: false };
+        let mut segment = Segment::blank(name, file, bytes);
         let Some(header) = header else {
             self.blank.push(segment);
             return Ok(());
@@ -103,6 +105,7 @@ impl<F: File> Found<F> {
             return Err(damage(&format!("{name} has {bytes} of its {} bytes", header.bytes)));
         }
         segment.life = header.life;
+        segment.position = HEADER_BLOCK_BYTES as u64;
         if let Some((_, twin)) = self.lives.insert(header.life, (header, segment)) {
             return Err(damage(&format!("{} and another have the same life", twin.name)));
         }

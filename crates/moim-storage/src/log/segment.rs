@@ -65,6 +65,15 @@ pub(crate) struct Segment<F> {
     /// Nothing lies behind its records but what a former life left. Not so after a crash, or a write that failed:
     /// what a record is put in front of then might be read as the next.
     pub(crate) is_clean: bool,
+    /// All of its blocks have been written once, by and large: the file system has nothing to note when it syncs them.
+    pub(crate) is_filled: bool,
+}
+
+impl<F> Segment<F> {
+    /// One that has no life yet.
+    pub(crate) fn blank(name: String, file: Arc<F>, bytes: u64) -> Self {
+        Self { name, file, bytes, life: 0, position: 0, end: 0, is_clean: false, is_filled: false }
+    }
 }
 
 /// A record that is whole, or where such records end.

@@ -100,7 +100,27 @@ impl History {
 
     /// As after a while without a write.
     fn trim(&mut self) {
-        while self.log().trim(0).unwrap() {}
+        while self.log().trim().unwrap() {}
+    }
+
+    /// A segment is filled in so many steps at the most, while others are appended to if that takes more than one.
+    fn prepare(&mut self, steps: usize, bytes: usize) {
+        let Some(mut preparation) = self.log().begin_preparing().unwrap() else { return };
+        for _ in 0..steps {
+            if preparation.step().unwrap() == Prepared::Whole {
+                break;
+            }
+            self.append(bytes);
+        }
+        self.log().end_preparing(preparation, Ok(())).unwrap();
+    }
+
+    /// A crash while a segment is prepared.
+    fn crash_preparing(&mut self, steps: usize, fate: Fate, seed: u64) {
+        if let Some(mut preparation) = self.log().begin_preparing().unwrap() {
+            (0..steps).any(|_| preparation.step().unwrap() == Prepared::Whole);
+        }
+        self.crash(fate, seed);
     }
 
     fn crash(&mut self, fate: Fate, seed: u64) {
@@ -151,19 +171,24 @@ enum Step {
     Sync,
     Release,
     Trim,
+    Prepare(usize, usize),
+    CrashPreparing(usize, Fate, u64),
     Crash(Fate, u64),
     Reopen,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let fate = prop_oneof![1 => Just(Fate::Lost), 1 => Just(Fate::Kept), 3 => Just(Fate::Torn)];
+    let fate = || prop_oneof![1 => Just(Fate::Lost), 1 => Just(Fate::Kept), 3 => Just(Fate::Torn)];
     prop_oneof![
         12 => prop_oneof![4 => 0..700_usize, 1 => 700..3_000_usize, 1 => 9_000..12_000_usize]
             .prop_map(Step::Append),
         4 => Just(Step::Sync),
         1 => Just(Step::Release),
         1 => Just(Step::Trim),
-        2 => (fate, any::<u64>()).prop_map(|(fate, seed)| Step::Crash(fate, seed)),
+        2 => (0..6_usize, 0..2_000_usize).prop_map(|(steps, bytes)| Step::Prepare(steps, bytes)),
+        1 => (0..6_usize, fate(), any::<u64>())
+            .prop_map(|(steps, fate, seed)| Step::CrashPreparing(steps, fate, seed)),
+        2 => (fate(), any::<u64>()).prop_map(|(fate, seed)| Step::Crash(fate, seed)),
         1 => Just(Step::Reopen),
     ]
 }
@@ -176,6 +201,8 @@ fn play(steps: &[Step]) -> History {
             Step::Sync => history.sync(),
             Step::Release => history.release(),
             Step::Trim => history.trim(),
+            Step::Prepare(steps, bytes) => history.prepare(steps, bytes),
+            Step::CrashPreparing(steps, fate, seed) => history.crash_preparing(steps, fate, seed),
             Step::Crash(fate, seed) => history.crash(fate, seed),
             Step::Reopen => history.close_and_open(),
         }
@@ -329,11 +356,64 @@ fn segments_are_reused_and_never_exceed_their_bound() {
         if round % 7 == 0 {
             history.sync();
         }
+        if round % 40 < 2 {
+            history.prepare(round % 5, 600);
+        }
+        let files = history.files.contents();
+        let bytes: usize = files.iter().map(|(_, content)| content.len()).sum();
+        let control_bytes = 8 << 10;
+        assert!(bytes as u64 <= OPTIONS.log_bytes_max + control_bytes, "{bytes} bytes");
     }
-    let files = history.files.contents();
-    let bytes: usize = files.iter().map(|(_, content)| content.len()).sum();
-    let control_bytes = 8 << 10;
-    assert!(bytes as u64 <= OPTIONS.log_bytes_max + control_bytes, "{bytes} bytes");
+}
+
+#[test]
+fn a_segment_that_was_prepared_is_taken_before_others() {
+    let mut history = History::new();
+    (0..40).for_each(|_| history.append(100));
+    history.prepare(usize::MAX, 0);
+    let prepared = history.files.contents().pop().unwrap().0;
+    let used = |history: &History, name: &str| {
+        let contents = history.files.contents();
+        let (_, content) = contents.iter().find(|(known, _)| known == name).unwrap();
+        content.starts_with(b"MoimLog1")
+    };
+    assert!(!used(&history, &prepared), "it has no life yet");
+    let segments = history.files.contents().len();
+    while !used(&history, &prepared) {
+        history.append(700);
+        assert_eq!(history.files.contents().len(), segments, "no other is made");
+    }
+    history.crash(Fate::Lost, 1);
+}
+
+#[test]
+fn a_segment_is_wanted_when_much_is_written_and_none_is_ready() {
+    let options = LogOptions { segment_bytes: 8 << 20, log_bytes_max: 64 << 20 };
+    let mut log = CommitLog::open(MemoryFiles::default(), options, |_| {}).unwrap();
+    let group = group(1, 1 << 20);
+    let append = |log: &mut CommitLog<MemoryFiles>, times: usize| {
+        for _ in 0..times {
+            assert_eq!(log.make_room(&group).unwrap(), Room::Ready);
+            log.append(&group).unwrap();
+        }
+    };
+    append(&mut log, 3);
+    assert!(!log.wants_segment(), "most logs stay as small");
+    append(&mut log, 2);
+    assert!(log.wants_segment());
+    let preparation = log.begin_preparing().unwrap().unwrap();
+    assert!(!log.wants_segment(), "one at a time");
+    log.end_preparing(preparation, Err(StorageError::Full(String::new()))).unwrap();
+    assert!(!log.wants_segment(), "not again before the next segment");
+    append(&mut log, 8);
+    let mut preparation = log.begin_preparing().unwrap().unwrap();
+    while preparation.step().unwrap() == Prepared::InPart {}
+    log.end_preparing(preparation, Ok(())).unwrap();
+    append(&mut log, 6);
+    assert!(log.wants_segment(), "the one that was ready is in use");
+    let preparation = log.begin_preparing().unwrap().unwrap();
+    let failed = log.end_preparing(preparation, Err(StorageError::Io(String::new())));
+    assert!(failed.is_err() && log.make_room(&group).is_err(), "the disk is at fault");
 }
 
 #[test]
@@ -343,12 +423,13 @@ fn segments_that_are_not_needed_go_back_to_the_disk() {
     history.release();
     let segments = |history: &History| history.files.contents().len() - 1;
     let before = segments(&history);
-    assert!(history.log().take_begun() >= before, "all were begun since the start");
-    assert!(!history.log().trim(before).unwrap(), "as many are needed");
+    assert!(history.log().take_has_begun(), "all were begun since the start");
+    assert!(!history.log().take_has_begun());
+    assert_eq!(history.log().free_segments(), before);
     history.trim();
     assert_eq!((before > 3, segments(&history)), (true, 1));
     history.append(700);
-    assert_eq!(history.log().take_begun(), 1);
+    assert!(history.log().take_has_begun());
     history.close_and_open();
     assert_eq!(history.groups, [41]);
 }
