@@ -15,7 +15,11 @@
 //! - A log that was closed in order ends with a mark, so its last records have a witness too. After a crash the last
 //!   synced group has none until another follows it: damage to just that one looks like a torn write.
 //!
-//! Invariants: a record is acknowledged as synced only after a sync of its file that came after its write succeeded;
+//! What is to be durable at once goes past the operating system's cache, in whole blocks (`files::blocks`): the block in
+//! which the last record ends is written again with the next, as a sync of the cache would.
+//!
+//! Invariants: a record is acknowledged as synced only after a sync of its file that came after its write, or after a
+//! write through to the disk, of it and all before it;
 //! after a failed sync nothing is written any more; segments together never exceed their bound.
 //!
 //! Left out: threads, and any notion of what the payload means beyond batches.
@@ -41,8 +45,9 @@ pub(crate) use self::prepare::Prepared;
 use self::control::Control;
 use self::record::{HEAD_BYTES, Kind, PAYLOAD_BYTES_MAX};
 use self::segment::{HEADER_BLOCK_BYTES, Header, Segment};
+use crate::files::blocks::{BLOCK_BYTES, Blocks};
 use crate::files::{File, Files};
-use crate::{Batch, StorageError};
+use crate::{Batch, Durability, StorageError};
 
 /// A buffer that a large group has grown is not kept above this.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
@@ -85,7 +90,9 @@ pub(crate) struct CommitLog<F: Files> {
     synced: u64,
     /// Why nothing may be written any more.
     failed: Option<StorageError>,
-    buffer: Vec<u8>,
+    buffer: Blocks,
+    /// What the block holds before the next record: it is written again with it.
+    block: Vec<u8>,
     written_bytes: u64,
     syncs: u64,
 }
@@ -138,6 +145,7 @@ impl<F: Files> CommitLog<F> {
             return Ok(Room::Ready);
         }
         let bytes = self.options.segment_bytes.max(HEADER_BLOCK_BYTES as u64 + needed);
+        let bytes = bytes.next_multiple_of(BLOCK_BYTES as u64);
         let in_use_bytes = self.in_use_bytes() + self.preparing_bytes;
         if !self.segments.is_empty() && in_use_bytes + bytes > self.options.log_bytes_max {
             return Ok(Room::Capped);
@@ -147,12 +155,19 @@ impl<F: Files> CommitLog<F> {
 
     /// Appends a record. There must be room for it. After [`StorageError::Full`] nothing is appended.
     pub(crate) fn append(&mut self, batches: &[Batch]) -> Result<(), StorageError> {
-        record::encode(&mut self.buffer, batches);
-        self.write(Kind::Group)?;
-        if self.buffer.capacity() > BUFFER_BYTES_MAX {
-            self.buffer = Vec::new();
+        self.encode(batches);
+        self.write(Kind::Group, Durability::Written)
+    }
+
+    /// Appends a record and makes everything durable.
+    pub(crate) fn append_synced(&mut self, batches: &[Batch]) -> Result<(), StorageError> {
+        self.encode(batches);
+        // Otherwise what was written before has to be synced anyway.
+        if self.is_synced() {
+            return self.write(Kind::Group, Durability::Synced);
         }
-        Ok(())
+        self.write(Kind::Group, Durability::Written)?;
+        self.sync()
     }
 
     /// Makes everything durable.
@@ -247,9 +262,8 @@ impl<F: Files> CommitLog<F> {
         if !self.segments.back().is_some_and(|last| last.is_clean) {
             return Ok(());
         }
-        self.buffer.clear();
-        self.buffer.resize(HEAD_BYTES, 0);
-        self.write(Kind::Closed)?;
+        self.encode(&[]);
+        self.write(Kind::Closed, Durability::Written)?;
         self.sync()
     }
 
@@ -289,12 +303,32 @@ impl<F: Files> CommitLog<F> {
         self.failed.get_or_insert(error).clone()
     }
 
-    /// Writes what is in the buffer as the next record.
-    fn write(&mut self, kind: Kind) -> Result<(), StorageError> {
+    /// Puts the payload of the next record into the buffer, behind what its first block holds already.
+    fn encode(&mut self, batches: &[Batch]) {
+        if self.buffer.capacity() > BUFFER_BYTES_MAX {
+            self.buffer = Blocks::default();
+        }
+        let record_bytes_max = record::payload_bytes(batches) + 2 * HEAD_BYTES;
+        let buffer = self.buffer.reset(BLOCK_BYTES + record_bytes_max);
+        buffer.extend_from_slice(&self.block);
+        record::encode(buffer, batches);
+    }
+
+    /// Writes what is in the buffer as the next record: through to the disk, or for the operating system to write.
+    fn write(&mut self, kind: Kind, durability: Durability) -> Result<(), StorageError> {
         self.check()?;
         let last = self.segments.back_mut().expect("there is a place for it");
-        record::seal(&mut self.buffer, last.life, kind, (self.next, self.synced));
-        match last.file.write(last.position, &self.buffer) {
+        let before = self.block.len();
+        record::seal(self.buffer.filled(before), last.life, kind, (self.next, self.synced));
+        let bytes = self.buffer.content().len() - before;
+        let written = match durability {
+            Durability::Synced => {
+                let start = last.position - before as u64;
+                last.file.write_through(start, self.buffer.whole())
+            }
+            Durability::Written => last.file.write(last.position, &self.buffer.content()[before..]),
+        };
+        match written {
             Ok(()) => {}
             Err(StorageError::Full(what)) => {
                 last.is_clean = false;
@@ -303,11 +337,17 @@ impl<F: Files> CommitLog<F> {
             }
             Err(error) => return Err(self.fail(error)),
         }
-        let bytes = self.buffer.len() as u64;
+        let all = before + bytes;
+        self.block.clear();
+        self.block.extend_from_slice(&self.buffer.content()[all - all % BLOCK_BYTES..all]);
         self.next += 1;
-        last.position += bytes;
+        last.position += bytes as u64;
         last.end = self.next;
-        self.written_bytes += bytes;
+        self.written_bytes += bytes as u64;
+        if durability == Durability::Synced {
+            self.syncs += 1;
+            self.synced = self.next;
+        }
         Ok(())
     }
 
@@ -338,6 +378,7 @@ impl<F: Files> CommitLog<F> {
         segment.end = self.next;
         segment.is_clean = true;
         self.segments.push_back(segment);
+        self.block.clear();
         self.is_sealed = false;
         Ok(())
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::segment::{HEADER_BLOCK_BYTES, Segment};
 use super::{CommitLog, replay};
 use crate::StorageError;
+use crate::files::blocks::Blocks;
 use crate::files::{File as _, Files};
 
 /// Bytes that a segment has taken when the next is prepared. Not sooner: most nodes that are started write little.
@@ -28,6 +29,7 @@ pub(crate) struct Preparation<F: Files> {
     bytes: u64,
     segment: Option<Segment<F::File>>,
     filled_bytes: u64,
+    zeros: Blocks,
 }
 
 /// How far a segment is.
@@ -48,9 +50,9 @@ impl<F: Files> Preparation<F> {
             return self.files.sync().map(|()| Prepared::InPart);
         };
         let left = usize::try_from(self.bytes - self.filled_bytes).unwrap_or(usize::MAX);
-        let zeros = vec![0; left.min(STEP_BYTES)];
-        segment.file.write(self.filled_bytes, &zeros)?;
-        segment.file.sync()?;
+        // Past the cache, where they would only take the place of what is needed.
+        let zeros = &self.zeros.content()[..left.min(STEP_BYTES)];
+        segment.file.write_through(self.filled_bytes, zeros)?;
         self.filled_bytes += zeros.len() as u64;
         segment.is_filled = self.filled_bytes == self.bytes;
         Ok(if segment.is_filled { Prepared::Whole } else { Prepared::InPart })
@@ -87,7 +89,9 @@ impl<F: Files> CommitLog<F> {
         let files = Arc::clone(&self.files);
         // What says that its former life is over stays as it is.
         let filled_bytes = HEADER_BLOCK_BYTES as u64;
-        Ok(Some(Preparation { files, name, bytes, segment, filled_bytes }))
+        let mut zeros = Blocks::default();
+        zeros.reset(STEP_BYTES).extend(std::iter::repeat_n(0, STEP_BYTES));
+        Ok(Some(Preparation { files, name, bytes, segment, filled_bytes, zeros }))
     }
 
     /// Takes back what was prepared, in whole or in part, and how that went. There may have been no room for it; any
@@ -105,5 +109,45 @@ impl<F: Files> CommitLog<F> {
             Ok(()) | Err(StorageError::Full(_)) => Ok(()),
             Err(error) => Err(self.fail(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::files::memory::MemoryFiles;
+    use crate::log::{LogOptions, Room};
+    use crate::{Family, Write};
+
+    #[test]
+    fn a_segment_is_wanted_when_much_is_written_and_none_is_ready() {
+        let options = LogOptions { segment_bytes: 8 << 20, log_bytes_max: 64 << 20 };
+        let mut log = CommitLog::open(MemoryFiles::default(), options, |_| {}).unwrap();
+        let (key, value) = ("k".into(), vec![7; 1 << 20].into());
+        let group = [vec![Write::Put { family: Family::Data, key, value }]];
+        let append = |log: &mut CommitLog<MemoryFiles>, times: usize| {
+            for _ in 0..times {
+                assert_eq!(log.make_room(&group).unwrap(), Room::Ready);
+                log.append(&group).unwrap();
+            }
+        };
+        append(&mut log, 3);
+        assert!(!log.wants_segment(), "most logs stay as small");
+        append(&mut log, 2);
+        assert!(log.wants_segment());
+        let preparation = log.begin_preparing().unwrap().unwrap();
+        assert!(!log.wants_segment(), "one at a time");
+        log.end_preparing(preparation, Err(StorageError::Full(String::new()))).unwrap();
+        assert!(!log.wants_segment(), "not again before the next segment");
+        append(&mut log, 8);
+        let mut preparation = log.begin_preparing().unwrap().unwrap();
+        while preparation.step().unwrap() == Prepared::InPart {}
+        log.end_preparing(preparation, Ok(())).unwrap();
+        append(&mut log, 6);
+        assert!(log.wants_segment(), "the one that was ready is in use");
+        let preparation = log.begin_preparing().unwrap().unwrap();
+        let failed = log.end_preparing(preparation, Err(StorageError::Io(String::new())));
+        assert!(failed.is_err() && log.make_room(&group).is_err(), "the disk is at fault");
     }
 }

@@ -7,6 +7,7 @@ use super::control::{self, Control};
 use super::record::{self, Kind};
 use super::segment::{HEADER_BLOCK_BYTES, Header, Reader, Segment, Step};
 use super::{CommitLog, LogOptions};
+use crate::files::blocks::Blocks;
 use crate::files::{File, Files};
 use crate::{Batch, StorageError};
 
@@ -57,7 +58,8 @@ pub(super) fn open<F: Files>(
         next,
         synced: next,
         failed: None,
-        buffer: Vec::new(),
+        buffer: Blocks::default(),
+        block: Vec::new(),
         written_bytes: 0,
         syncs: 0,
     };

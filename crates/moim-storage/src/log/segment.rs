@@ -12,9 +12,10 @@ use bytes::{Buf as _, BufMut as _};
 use super::record::{ALIGN_BYTES, HEAD_BYTES, Head};
 use crate::StorageError;
 use crate::files::File;
+use crate::files::blocks::BLOCK_BYTES;
 
 /// Where records begin: a block of its own for the header.
-pub(crate) const HEADER_BLOCK_BYTES: usize = 4 << 10;
+pub(crate) const HEADER_BLOCK_BYTES: usize = BLOCK_BYTES;
 const MAGIC: &[u8; 8] = b"MoimLog1";
 const HEADER_BYTES: usize = 52;
 

@@ -83,6 +83,33 @@ impl History {
         self.witnessed = [self.witnessed[1], self.synced];
     }
 
+    fn append_synced(&mut self, bytes: usize) {
+        self.try_append_synced(bytes, None).unwrap();
+        self.synced = self.groups.len();
+    }
+
+    /// A crash while a group is written through to the disk. Its first block holds others, which are durable.
+    fn crash_in_append(&mut self, bytes: usize, fate: Fate, seed: u64) {
+        self.try_append_synced(bytes, Some(Fault::Syncs)).unwrap_err();
+        self.crash(fate, seed);
+    }
+
+    fn try_append_synced(
+        &mut self,
+        bytes: usize,
+        fault: Option<Fault>,
+    ) -> Result<(), StorageError> {
+        let group = group(self.appended + 1, bytes);
+        while self.log().make_room(&group).unwrap() == Room::Capped {
+            self.release();
+        }
+        self.appended += 1;
+        self.groups.push_back(self.appended);
+        self.witnessed = [self.witnessed[1], self.synced];
+        self.files.fail(fault);
+        self.log().append_synced(&group)
+    }
+
     fn sync(&mut self) {
         self.log().sync().unwrap();
         self.synced = self.groups.len();
@@ -168,6 +195,8 @@ impl History {
 #[derive(Clone, Debug)]
 enum Step {
     Append(usize),
+    AppendSynced(usize),
+    CrashInAppend(usize, Fate, u64),
     Sync,
     Release,
     Trim,
@@ -179,9 +208,12 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let fate = || prop_oneof![1 => Just(Fate::Lost), 1 => Just(Fate::Kept), 3 => Just(Fate::Torn)];
+    let bytes = || prop_oneof![4 => 0..700_usize, 1 => 700..3_000_usize, 1 => 9_000..12_000_usize];
     prop_oneof![
-        12 => prop_oneof![4 => 0..700_usize, 1 => 700..3_000_usize, 1 => 9_000..12_000_usize]
-            .prop_map(Step::Append),
+        12 => bytes().prop_map(Step::Append),
+        6 => bytes().prop_map(Step::AppendSynced),
+        1 => (bytes(), fate(), any::<u64>())
+            .prop_map(|(bytes, fate, seed)| Step::CrashInAppend(bytes, fate, seed)),
         4 => Just(Step::Sync),
         1 => Just(Step::Release),
         1 => Just(Step::Trim),
@@ -198,6 +230,8 @@ fn play(steps: &[Step]) -> History {
     for step in steps {
         match *step {
             Step::Append(bytes) => history.append(bytes),
+            Step::AppendSynced(bytes) => history.append_synced(bytes),
+            Step::CrashInAppend(bytes, fate, seed) => history.crash_in_append(bytes, fate, seed),
             Step::Sync => history.sync(),
             Step::Release => history.release(),
             Step::Trim => history.trim(),
@@ -384,36 +418,6 @@ fn a_segment_that_was_prepared_is_taken_before_others() {
         assert_eq!(history.files.contents().len(), segments, "no other is made");
     }
     history.crash(Fate::Lost, 1);
-}
-
-#[test]
-fn a_segment_is_wanted_when_much_is_written_and_none_is_ready() {
-    let options = LogOptions { segment_bytes: 8 << 20, log_bytes_max: 64 << 20 };
-    let mut log = CommitLog::open(MemoryFiles::default(), options, |_| {}).unwrap();
-    let group = group(1, 1 << 20);
-    let append = |log: &mut CommitLog<MemoryFiles>, times: usize| {
-        for _ in 0..times {
-            assert_eq!(log.make_room(&group).unwrap(), Room::Ready);
-            log.append(&group).unwrap();
-        }
-    };
-    append(&mut log, 3);
-    assert!(!log.wants_segment(), "most logs stay as small");
-    append(&mut log, 2);
-    assert!(log.wants_segment());
-    let preparation = log.begin_preparing().unwrap().unwrap();
-    assert!(!log.wants_segment(), "one at a time");
-    log.end_preparing(preparation, Err(StorageError::Full(String::new()))).unwrap();
-    assert!(!log.wants_segment(), "not again before the next segment");
-    append(&mut log, 8);
-    let mut preparation = log.begin_preparing().unwrap().unwrap();
-    while preparation.step().unwrap() == Prepared::InPart {}
-    log.end_preparing(preparation, Ok(())).unwrap();
-    append(&mut log, 6);
-    assert!(log.wants_segment(), "the one that was ready is in use");
-    let preparation = log.begin_preparing().unwrap().unwrap();
-    let failed = log.end_preparing(preparation, Err(StorageError::Io(String::new())));
-    assert!(failed.is_err() && log.make_room(&group).is_err(), "the disk is at fault");
 }
 
 #[test]
