@@ -157,3 +157,42 @@ fn the_log_stays_within_its_bound() {
     assert!(figures.memtable_bytes < 3 << 20, "{figures:?}");
     assert!(figures.compaction_written_bytes > 0 && figures.background_errors == 0, "{figures:?}");
 }
+
+/// Whoever writes much finds the next segment ready; closing while one is prepared, and opening again, loses nothing.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it waits for a thread of the engine's")]
+fn the_next_segment_is_made_before_it_is_needed() {
+    const VALUES: u64 = 5 << 10;
+    let home = tempfile::tempdir().unwrap();
+    let options =
+        LsmOptions { memtable_bytes: 256 << 20, segment_bytes: 16 << 20, log_bytes_max: 256 << 20 };
+    let rocks = RocksOptions::for_memory(16 << 20);
+    let open = || DiskLsm::open_directory(home.path(), &rocks, options.clone(), None).unwrap();
+    let put = |number: u64| vec![put(Data, number.to_be_bytes(), [7; 1_000])];
+    let segments = || {
+        let files = fs::read_dir(home.path().join("commit-log")).unwrap();
+        let names = files.map(|file| file.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("segment")).count()
+    };
+    let engine = open();
+    engine.apply(&[put(0)], Durability::Synced).unwrap();
+    assert_eq!(segments(), 1, "most nodes need no more");
+    for number in 0..VALUES {
+        engine.apply(&[put(number)], Durability::Written).unwrap();
+    }
+    let is_there = (0..1_000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        segments() == 2
+    });
+    assert!(is_there, "5 MB of 16 are used");
+    drop(engine);
+    let engine = open();
+    for number in VALUES..5 * VALUES {
+        engine.apply(&[put(number)], Durability::Written).unwrap();
+    }
+    drop(engine);
+    let engine = open();
+    for number in 0..5 * VALUES {
+        assert!(engine.get(Data, &number.to_be_bytes()).unwrap().is_some(), "{number}");
+    }
+}

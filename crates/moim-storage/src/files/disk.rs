@@ -2,10 +2,11 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{Error, ErrorKind};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::blocks::are_whole;
 use super::{File, Files};
 use crate::StorageError;
 
@@ -60,7 +61,7 @@ impl Files for DiskFiles {
             .truncate(true)
             .open(&path)
             .map_err(|error| failed("make", &path, &error))?;
-        let file = DiskFile { file, path };
+        let file = DiskFile::new(file, path);
         if let Err(error) = set_aside(&file, bytes) {
             // A file without its space is of no use, and the disk may need what it has got.
             drop(fs::remove_file(&file.path));
@@ -73,7 +74,7 @@ impl Files for DiskFiles {
         let path = self.path(name);
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.map_err(|error| failed("open", &path, &error))?;
-        Ok(Arc::new(DiskFile { file, path }))
+        Ok(Arc::new(DiskFile::new(file, path)))
     }
 
     fn remove(&self, name: &str) -> Result<(), StorageError> {
@@ -95,6 +96,23 @@ impl Files for DiskFiles {
 pub struct DiskFile {
     file: fs::File,
     path: PathBuf,
+    /// The same past the operating system's cache, where the file system has that, and each write durable when it returns.
+    through: OnceLock<Option<fs::File>>,
+}
+
+impl DiskFile {
+    fn new(file: fs::File, path: PathBuf) -> Self {
+        Self { file, path, through: OnceLock::new() }
+    }
+
+    fn through(&self) -> Option<&fs::File> {
+        let open = || {
+            let flags = rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::DSYNC;
+            let flags = i32::try_from(flags.bits()).ok()?;
+            OpenOptions::new().write(true).custom_flags(flags).open(&self.path).ok()
+        };
+        self.through.get_or_init(open).as_ref()
+    }
 }
 
 impl File for DiskFile {
@@ -125,6 +143,21 @@ impl File for DiskFile {
 
     fn sync(&self) -> Result<(), StorageError> {
         self.file.sync_data().map_err(|error| failed("sync", &self.path, &error))
+    }
+
+    fn write_through(&self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        if are_whole(offset, bytes)
+            && let Some(through) = self.through()
+        {
+            match through.write_all_at(bytes, offset) {
+                Ok(()) => return Ok(()),
+                // Its blocks are larger.
+                Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+                Err(error) => return Err(failed("write through to", &self.path, &error)),
+            }
+        }
+        self.write(offset, bytes)?;
+        self.sync()
     }
 }
 

@@ -7,6 +7,7 @@
 //! is found again only after [`Files::sync`]. After a failed sync nobody knows what is kept, and a second one that
 //! succeeds says nothing of the first: the operating system may have dropped the pages in between.
 
+pub(crate) mod blocks;
 pub mod disk;
 pub mod memory;
 
@@ -53,4 +54,12 @@ pub trait File: Send + Sync {
 
     /// Makes durable what has been written so far.
     fn sync(&self) -> Result<(), StorageError>;
+
+    /// Writes at `offset`, durably. What was written before and not synced need not be durable then. Whole blocks that lie
+    /// at a block's beginning in memory too (`Blocks`) cost a disk least. After an error any part of `bytes` may be
+    /// in the file.
+    fn write_through(&self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.write(offset, bytes)?;
+        self.sync()
+    }
 }

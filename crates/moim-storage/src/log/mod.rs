@@ -1,9 +1,10 @@
 //! The commit log: every group of batches, in its order, before it counts as applied.
 //!
 //! The log is a chain of segments of fixed size (`segment`), each with records (`record`), and a small file that says
-//! which of them count (`control`). A segment whose records are all in tables is reused: writing to a file that has its
-//! blocks costs half of writing to a new one, and goes on when the disk is full. As many are kept for that as were begun
-//! lately; the others are given back ([`CommitLog::trim`]).
+//! which of them count (`control`). A segment whose records are all in tables is reused: a sync of blocks that were written
+//! before costs half of one that makes them a file's, and goes on when the disk is full. So segments are kept as long as
+//! the log grows, and given back when it rests ([`CommitLog::trim`]); and before there are any to be reused, the next one
+//! can be filled with zeros ahead of need (`prepare`).
 //!
 //! Rules of replay (`replay`), with what cannot be told apart:
 //! - Records count up to the first that is missing or damaged.
@@ -14,12 +15,17 @@
 //! - A log that was closed in order ends with a mark, so its last records have a witness too. After a crash the last
 //!   synced group has none until another follows it: damage to just that one looks like a torn write.
 //!
-//! Invariants: a record is acknowledged as synced only after a sync of its file that came after its write succeeded;
+//! What is to be durable at once goes past the operating system's cache, in whole blocks (`files::blocks`): the block in
+//! which the last record ends is written again with the next, as a sync of the cache would.
+//!
+//! Invariants: a record is acknowledged as synced only after a sync of its file that came after its write, or after a
+//! write through to the disk, of it and all before it;
 //! after a failed sync nothing is written any more; segments together never exceed their bound.
 //!
 //! Left out: threads, and any notion of what the payload means beyond batches.
 
 mod control;
+mod prepare;
 mod record;
 mod replay;
 mod segment;
@@ -34,11 +40,14 @@ use std::sync::Arc;
 #[cfg(feature = "rocksdb")]
 pub(crate) use self::control::NAME as CONTROL_NAME;
 
+pub(crate) use self::prepare::Prepared;
+
 use self::control::Control;
 use self::record::{HEAD_BYTES, Kind, PAYLOAD_BYTES_MAX};
 use self::segment::{HEADER_BLOCK_BYTES, Header, Segment};
+use crate::files::blocks::{BLOCK_BYTES, Blocks};
 use crate::files::{File, Files};
-use crate::{Batch, StorageError};
+use crate::{Batch, Durability, StorageError};
 
 /// A buffer that a large group has grown is not kept above this.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
@@ -55,7 +64,7 @@ pub(crate) struct LogOptions {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct CommitLog<F: Files> {
-    files: F,
+    files: Arc<F>,
     options: LogOptions,
     control: Control<F::File>,
     /// Oldest first; records go to the last one unless it is sealed.
@@ -63,8 +72,12 @@ pub(crate) struct CommitLog<F: Files> {
     is_sealed: bool,
     /// What can be reused.
     free: Vec<Segment<F::File>>,
-    /// Segments begun since the last look at how many are needed.
-    begun: usize,
+    /// Whether a segment was begun since the last look.
+    has_begun: bool,
+    /// The last life during which a segment was prepared, or that was tried in vain.
+    prepared_in: u64,
+    /// Bytes of a segment that is being prepared.
+    preparing_bytes: u64,
     /// What a crash has left behind the records that count. The control file still names one of them as the newest, so
     /// they must stay as they are until it names another.
     void: Vec<Segment<F::File>>,
@@ -77,7 +90,9 @@ pub(crate) struct CommitLog<F: Files> {
     synced: u64,
     /// Why nothing may be written any more.
     failed: Option<StorageError>,
-    buffer: Vec<u8>,
+    buffer: Blocks,
+    /// What the block holds before the next record: it is written again with it.
+    block: Vec<u8>,
     written_bytes: u64,
     syncs: u64,
 }
@@ -130,7 +145,9 @@ impl<F: Files> CommitLog<F> {
             return Ok(Room::Ready);
         }
         let bytes = self.options.segment_bytes.max(HEADER_BLOCK_BYTES as u64 + needed);
-        if !self.segments.is_empty() && self.in_use_bytes() + bytes > self.options.log_bytes_max {
+        let bytes = bytes.next_multiple_of(BLOCK_BYTES as u64);
+        let in_use_bytes = self.in_use_bytes() + self.preparing_bytes;
+        if !self.segments.is_empty() && in_use_bytes + bytes > self.options.log_bytes_max {
             return Ok(Room::Capped);
         }
         self.begin(bytes).map(|()| Room::Ready)
@@ -138,12 +155,19 @@ impl<F: Files> CommitLog<F> {
 
     /// Appends a record. There must be room for it. After [`StorageError::Full`] nothing is appended.
     pub(crate) fn append(&mut self, batches: &[Batch]) -> Result<(), StorageError> {
-        record::encode(&mut self.buffer, batches);
-        self.write(Kind::Group)?;
-        if self.buffer.capacity() > BUFFER_BYTES_MAX {
-            self.buffer = Vec::new();
+        self.encode(batches);
+        self.write(Kind::Group, Durability::Written)
+    }
+
+    /// Appends a record and makes everything durable.
+    pub(crate) fn append_synced(&mut self, batches: &[Batch]) -> Result<(), StorageError> {
+        self.encode(batches);
+        // Otherwise what was written before has to be synced anyway.
+        if self.is_synced() {
+            return self.write(Kind::Group, Durability::Synced);
         }
-        Ok(())
+        self.write(Kind::Group, Durability::Written)?;
+        self.sync()
     }
 
     /// Makes everything durable.
@@ -207,16 +231,21 @@ impl<F: Files> CommitLog<F> {
         Ok(())
     }
 
-    /// Begins to look anew at how many segments are needed, and answers how many that were since the last time.
-    pub(crate) fn take_begun(&mut self) -> usize {
-        std::mem::take(&mut self.begun)
+    /// Whether a segment was begun since this was last asked.
+    pub(crate) fn take_has_begun(&mut self) -> bool {
+        std::mem::take(&mut self.has_begun)
     }
 
-    /// Gives a free segment back to the disk, if there are more than `keep` and more than one, which lets a full disk's
-    /// log go on. Answers whether it did. One at a time, because that takes milliseconds and writers wait for it.
-    pub(crate) fn trim(&mut self, keep: usize) -> Result<bool, StorageError> {
+    /// How many segments wait for their next life.
+    pub(crate) fn free_segments(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Gives a free segment back to the disk, if there is more than one, which lets a full disk's log go on. Answers
+    /// whether it did. One at a time, because that takes milliseconds and writers wait for it.
+    pub(crate) fn trim(&mut self) -> Result<bool, StorageError> {
         self.check()?;
-        if self.free.len() <= keep.max(1) {
+        if self.free.len() <= 1 {
             return Ok(false);
         }
         if let Some(segment) = self.free.last() {
@@ -233,9 +262,8 @@ impl<F: Files> CommitLog<F> {
         if !self.segments.back().is_some_and(|last| last.is_clean) {
             return Ok(());
         }
-        self.buffer.clear();
-        self.buffer.resize(HEAD_BYTES, 0);
-        self.write(Kind::Closed)?;
+        self.encode(&[]);
+        self.write(Kind::Closed, Durability::Written)?;
         self.sync()
     }
 
@@ -275,12 +303,32 @@ impl<F: Files> CommitLog<F> {
         self.failed.get_or_insert(error).clone()
     }
 
-    /// Writes what is in the buffer as the next record.
-    fn write(&mut self, kind: Kind) -> Result<(), StorageError> {
+    /// Puts the payload of the next record into the buffer, behind what its first block holds already.
+    fn encode(&mut self, batches: &[Batch]) {
+        if self.buffer.capacity() > BUFFER_BYTES_MAX {
+            self.buffer = Blocks::default();
+        }
+        let record_bytes_max = record::payload_bytes(batches) + 2 * HEAD_BYTES;
+        let buffer = self.buffer.reset(BLOCK_BYTES + record_bytes_max);
+        buffer.extend_from_slice(&self.block);
+        record::encode(buffer, batches);
+    }
+
+    /// Writes what is in the buffer as the next record: through to the disk, or for the operating system to write.
+    fn write(&mut self, kind: Kind, durability: Durability) -> Result<(), StorageError> {
         self.check()?;
         let last = self.segments.back_mut().expect("there is a place for it");
-        record::seal(&mut self.buffer, last.life, kind, (self.next, self.synced));
-        match last.file.write(last.position, &self.buffer) {
+        let before = self.block.len();
+        record::seal(self.buffer.filled(before), last.life, kind, (self.next, self.synced));
+        let bytes = self.buffer.content().len() - before;
+        let written = match durability {
+            Durability::Synced => {
+                let start = last.position - before as u64;
+                last.file.write_through(start, self.buffer.whole())
+            }
+            Durability::Written => last.file.write(last.position, &self.buffer.content()[before..]),
+        };
+        match written {
             Ok(()) => {}
             Err(StorageError::Full(what)) => {
                 last.is_clean = false;
@@ -289,11 +337,17 @@ impl<F: Files> CommitLog<F> {
             }
             Err(error) => return Err(self.fail(error)),
         }
-        let bytes = self.buffer.len() as u64;
+        let all = before + bytes;
+        self.block.clear();
+        self.block.extend_from_slice(&self.buffer.content()[all - all % BLOCK_BYTES..all]);
         self.next += 1;
-        last.position += bytes;
+        last.position += bytes as u64;
         last.end = self.next;
-        self.written_bytes += bytes;
+        self.written_bytes += bytes as u64;
+        if durability == Durability::Synced {
+            self.syncs += 1;
+            self.synced = self.next;
+        }
         Ok(())
     }
 
@@ -317,32 +371,35 @@ impl<F: Files> CommitLog<F> {
         let oldest = self.segments.front().map_or(life, |first| first.life);
         self.set_control(life, oldest)?;
         self.next_life += 1;
-        self.begun += 1;
+        self.has_begun = true;
         self.free_void()?;
         segment.life = life;
         segment.position = HEADER_BLOCK_BYTES as u64;
         segment.end = self.next;
         segment.is_clean = true;
         self.segments.push_back(segment);
+        self.block.clear();
         self.is_sealed = false;
         Ok(())
     }
 
     /// A free file of this size, or a new one.
     fn take_segment(&mut self, bytes: u64) -> Result<Segment<F::File>, StorageError> {
-        if let Some(at) = self.free.iter().position(|segment| segment.bytes >= bytes) {
+        let fitting = self.free.iter().enumerate().filter(|(_, segment)| segment.bytes >= bytes);
+        if let Some((at, _)) = fitting.min_by_key(|(_, segment)| !segment.is_filled) {
             return Ok(self.free.swap_remove(at));
         }
         let name = replay::segment_name(self.next_name);
         let file = self.files.create(&name, bytes)?;
         self.next_name += 1;
         self.files.sync().map_err(|error| self.fail(error))?;
-        Ok(Segment { name, file, bytes, life: 0, position: 0, end: 0, is_clean: false })
+        Ok(Segment::blank(name, file, bytes))
     }
 
     /// Keeps a segment for its next life, if it has the size that they all have.
-    fn set_free(&mut self, segment: Segment<F::File>) -> Result<(), StorageError> {
+    fn set_free(&mut self, mut segment: Segment<F::File>) -> Result<(), StorageError> {
         if segment.bytes == self.options.segment_bytes {
+            segment.is_filled |= segment.position >= segment.bytes / 8 * 7;
             self.free.push(segment);
             return Ok(());
         }

@@ -83,9 +83,14 @@ impl Head {
     }
 }
 
-/// Makes a record of the payload in `record`, which begins after room for a head.
-pub(crate) fn seal(record: &mut Vec<u8>, life: u64, kind: Kind, (sequence, synced): (u64, u64)) {
-    let payload = &record[HEAD_BYTES..];
+/// Makes a record of what is in `bytes` from `start` on: room for a head, and the payload.
+pub(crate) fn seal(
+    (bytes, start): (&mut Vec<u8>, usize),
+    life: u64,
+    kind: Kind,
+    (sequence, synced): (u64, u64),
+) {
+    let payload = &bytes[start + HEAD_BYTES..];
     assert!(payload.len() <= PAYLOAD_BYTES_MAX, "whoever appends has checked the length");
     let length = u32::try_from(payload.len()).expect("it is below the bound of a payload");
     let kind: u32 = match kind {
@@ -101,8 +106,9 @@ pub(crate) fn seal(record: &mut Vec<u8>, life: u64, kind: Kind, (sequence, synce
     rest.put_u64(synced);
     let crc = head_crc(life, &head).to_be_bytes();
     head[..4].copy_from_slice(&crc);
-    record[..HEAD_BYTES].copy_from_slice(&head);
-    record.resize(record.len().next_multiple_of(ALIGN_BYTES), 0);
+    bytes[start..start + HEAD_BYTES].copy_from_slice(&head);
+    let record_bytes = (bytes.len() - start).next_multiple_of(ALIGN_BYTES);
+    bytes.resize(start + record_bytes, 0);
 }
 
 fn head_crc(life: u64, head: &[u8; HEAD_BYTES]) -> u32 {
@@ -122,10 +128,9 @@ pub(crate) fn payload_bytes(batches: &[Batch]) -> usize {
     batches.iter().flatten().map(|write| WRITE_HEAD_BYTES + entry(write)).sum()
 }
 
-/// Puts room for a head and the payload of `batches` into `record`.
+/// Adds room for a head and the payload of `batches` to `record`.
 pub(crate) fn encode(record: &mut Vec<u8>, batches: &[Batch]) {
-    record.clear();
-    record.resize(HEAD_BYTES, 0);
+    record.resize(record.len() + HEAD_BYTES, 0);
     for write in batches.iter().flatten() {
         let (operation, family, key, value): (u8, Family, &[u8], &[u8]) = match write {
             Write::Put { family, key, value } => (PUT, *family, key, value),
@@ -201,7 +206,7 @@ mod tests {
         let mut record = Vec::new();
         encode(&mut record, &[batch(), batch()]);
         assert_eq!(record.len(), HEAD_BYTES + payload_bytes(&[batch(), batch()]));
-        seal(&mut record, 7, Kind::Group, (12, 11));
+        seal((&mut record, 0), 7, Kind::Group, (12, 11));
         record
     }
 

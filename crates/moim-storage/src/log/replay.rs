@@ -1,11 +1,13 @@
 //! Opening a log: which records count, and whether what is missing was ever promised. The rules are in [`super`].
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::control::{self, Control};
 use super::record::{self, Kind};
 use super::segment::{HEADER_BLOCK_BYTES, Header, Reader, Segment, Step};
 use super::{CommitLog, LogOptions};
+use crate::files::blocks::Blocks;
 use crate::files::{File, Files};
 use crate::{Batch, StorageError};
 
@@ -41,20 +43,23 @@ pub(super) fn open<F: Files>(
         segment.file.sync()?;
     }
     let mut log = CommitLog {
-        files,
+        files: Arc::new(files),
         options,
         control,
         segments,
         is_sealed: true,
         free: Vec::new(),
-        begun: 0,
+        has_begun: false,
+        prepared_in: 0,
+        preparing_bytes: 0,
         void,
         next_name,
         next_life,
         next,
         synced: next,
         failed: None,
-        buffer: Vec::new(),
+        buffer: Blocks::default(),
+        block: Vec::new(),
         written_bytes: 0,
         syncs: 0,
     };
@@ -89,11 +94,10 @@ impl<F: File> Found<F> {
         Ok(found)
     }
 
-    fn add(&mut self, name: String, file: std::sync::Arc<F>) -> Result<(), StorageError> {
+    fn add(&mut self, name: String, file: Arc<F>) -> Result<(), StorageError> {
         let bytes = file.bytes()?;
         let header = Header::parse(&file.read(0, HEADER_BLOCK_BYTES)?);
-        let position = HEADER_BLOCK_BYTES as u64;
-        let mut segment = Segment { name, file, bytes, life: 0, position, end: 0, is_clean: false };
+        let mut segment = Segment::blank(name, file, bytes);
         let Some(header) = header else {
             self.blank.push(segment);
             return Ok(());
@@ -103,6 +107,7 @@ impl<F: File> Found<F> {
             return Err(damage(&format!("{name} has {bytes} of its {} bytes", header.bytes)));
         }
         segment.life = header.life;
+        segment.position = HEADER_BLOCK_BYTES as u64;
         if let Some((_, twin)) = self.lives.insert(header.life, (header, segment)) {
             return Err(damage(&format!("{} and another have the same life", twin.name)));
         }

@@ -12,9 +12,10 @@ use bytes::{Buf as _, BufMut as _};
 use super::record::{ALIGN_BYTES, HEAD_BYTES, Head};
 use crate::StorageError;
 use crate::files::File;
+use crate::files::blocks::BLOCK_BYTES;
 
 /// Where records begin: a block of its own for the header.
-pub(crate) const HEADER_BLOCK_BYTES: usize = 4 << 10;
+pub(crate) const HEADER_BLOCK_BYTES: usize = BLOCK_BYTES;
 const MAGIC: &[u8; 8] = b"MoimLog1";
 const HEADER_BYTES: usize = 52;
 
@@ -65,6 +66,15 @@ pub(crate) struct Segment<F> {
     /// Nothing lies behind its records but what a former life left. Not so after a crash, or a write that failed:
     /// what a record is put in front of then might be read as the next.
     pub(crate) is_clean: bool,
+    /// All of its blocks have been written once, by and large: the file system has nothing to note when it syncs them.
+    pub(crate) is_filled: bool,
+}
+
+impl<F> Segment<F> {
+    /// One that has no life yet.
+    pub(crate) fn blank(name: String, file: Arc<F>, bytes: u64) -> Self {
+        Self { name, file, bytes, life: 0, position: 0, end: 0, is_clean: false, is_filled: false }
+    }
 }
 
 /// A record that is whole, or where such records end.

@@ -83,6 +83,33 @@ impl History {
         self.witnessed = [self.witnessed[1], self.synced];
     }
 
+    fn append_synced(&mut self, bytes: usize) {
+        self.try_append_synced(bytes, None).unwrap();
+        self.synced = self.groups.len();
+    }
+
+    /// A crash while a group is written through to the disk. Its first block holds others, which are durable.
+    fn crash_in_append(&mut self, bytes: usize, fate: Fate, seed: u64) {
+        self.try_append_synced(bytes, Some(Fault::Syncs)).unwrap_err();
+        self.crash(fate, seed);
+    }
+
+    fn try_append_synced(
+        &mut self,
+        bytes: usize,
+        fault: Option<Fault>,
+    ) -> Result<(), StorageError> {
+        let group = group(self.appended + 1, bytes);
+        while self.log().make_room(&group).unwrap() == Room::Capped {
+            self.release();
+        }
+        self.appended += 1;
+        self.groups.push_back(self.appended);
+        self.witnessed = [self.witnessed[1], self.synced];
+        self.files.fail(fault);
+        self.log().append_synced(&group)
+    }
+
     fn sync(&mut self) {
         self.log().sync().unwrap();
         self.synced = self.groups.len();
@@ -100,7 +127,27 @@ impl History {
 
     /// As after a while without a write.
     fn trim(&mut self) {
-        while self.log().trim(0).unwrap() {}
+        while self.log().trim().unwrap() {}
+    }
+
+    /// A segment is filled in so many steps at the most, while others are appended to if that takes more than one.
+    fn prepare(&mut self, steps: usize, bytes: usize) {
+        let Some(mut preparation) = self.log().begin_preparing().unwrap() else { return };
+        for _ in 0..steps {
+            if preparation.step().unwrap() == Prepared::Whole {
+                break;
+            }
+            self.append(bytes);
+        }
+        self.log().end_preparing(preparation, Ok(())).unwrap();
+    }
+
+    /// A crash while a segment is prepared.
+    fn crash_preparing(&mut self, steps: usize, fate: Fate, seed: u64) {
+        if let Some(mut preparation) = self.log().begin_preparing().unwrap() {
+            (0..steps).any(|_| preparation.step().unwrap() == Prepared::Whole);
+        }
+        self.crash(fate, seed);
     }
 
     fn crash(&mut self, fate: Fate, seed: u64) {
@@ -148,22 +195,32 @@ impl History {
 #[derive(Clone, Debug)]
 enum Step {
     Append(usize),
+    AppendSynced(usize),
+    CrashInAppend(usize, Fate, u64),
     Sync,
     Release,
     Trim,
+    Prepare(usize, usize),
+    CrashPreparing(usize, Fate, u64),
     Crash(Fate, u64),
     Reopen,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let fate = prop_oneof![1 => Just(Fate::Lost), 1 => Just(Fate::Kept), 3 => Just(Fate::Torn)];
+    let fate = || prop_oneof![1 => Just(Fate::Lost), 1 => Just(Fate::Kept), 3 => Just(Fate::Torn)];
+    let bytes = || prop_oneof![4 => 0..700_usize, 1 => 700..3_000_usize, 1 => 9_000..12_000_usize];
     prop_oneof![
-        12 => prop_oneof![4 => 0..700_usize, 1 => 700..3_000_usize, 1 => 9_000..12_000_usize]
-            .prop_map(Step::Append),
+        12 => bytes().prop_map(Step::Append),
+        6 => bytes().prop_map(Step::AppendSynced),
+        1 => (bytes(), fate(), any::<u64>())
+            .prop_map(|(bytes, fate, seed)| Step::CrashInAppend(bytes, fate, seed)),
         4 => Just(Step::Sync),
         1 => Just(Step::Release),
         1 => Just(Step::Trim),
-        2 => (fate, any::<u64>()).prop_map(|(fate, seed)| Step::Crash(fate, seed)),
+        2 => (0..6_usize, 0..2_000_usize).prop_map(|(steps, bytes)| Step::Prepare(steps, bytes)),
+        1 => (0..6_usize, fate(), any::<u64>())
+            .prop_map(|(steps, fate, seed)| Step::CrashPreparing(steps, fate, seed)),
+        2 => (fate(), any::<u64>()).prop_map(|(fate, seed)| Step::Crash(fate, seed)),
         1 => Just(Step::Reopen),
     ]
 }
@@ -173,9 +230,13 @@ fn play(steps: &[Step]) -> History {
     for step in steps {
         match *step {
             Step::Append(bytes) => history.append(bytes),
+            Step::AppendSynced(bytes) => history.append_synced(bytes),
+            Step::CrashInAppend(bytes, fate, seed) => history.crash_in_append(bytes, fate, seed),
             Step::Sync => history.sync(),
             Step::Release => history.release(),
             Step::Trim => history.trim(),
+            Step::Prepare(steps, bytes) => history.prepare(steps, bytes),
+            Step::CrashPreparing(steps, fate, seed) => history.crash_preparing(steps, fate, seed),
             Step::Crash(fate, seed) => history.crash(fate, seed),
             Step::Reopen => history.close_and_open(),
         }
@@ -329,11 +390,34 @@ fn segments_are_reused_and_never_exceed_their_bound() {
         if round % 7 == 0 {
             history.sync();
         }
+        if round % 40 < 2 {
+            history.prepare(round % 5, 600);
+        }
+        let files = history.files.contents();
+        let bytes: usize = files.iter().map(|(_, content)| content.len()).sum();
+        let control_bytes = 8 << 10;
+        assert!(bytes as u64 <= OPTIONS.log_bytes_max + control_bytes, "{bytes} bytes");
     }
-    let files = history.files.contents();
-    let bytes: usize = files.iter().map(|(_, content)| content.len()).sum();
-    let control_bytes = 8 << 10;
-    assert!(bytes as u64 <= OPTIONS.log_bytes_max + control_bytes, "{bytes} bytes");
+}
+
+#[test]
+fn a_segment_that_was_prepared_is_taken_before_others() {
+    let mut history = History::new();
+    (0..40).for_each(|_| history.append(100));
+    history.prepare(usize::MAX, 0);
+    let prepared = history.files.contents().pop().unwrap().0;
+    let used = |history: &History, name: &str| {
+        let contents = history.files.contents();
+        let (_, content) = contents.iter().find(|(known, _)| known == name).unwrap();
+        content.starts_with(b"MoimLog1")
+    };
+    assert!(!used(&history, &prepared), "it has no life yet");
+    let segments = history.files.contents().len();
+    while !used(&history, &prepared) {
+        history.append(700);
+        assert_eq!(history.files.contents().len(), segments, "no other is made");
+    }
+    history.crash(Fate::Lost, 1);
 }
 
 #[test]
@@ -343,12 +427,13 @@ fn segments_that_are_not_needed_go_back_to_the_disk() {
     history.release();
     let segments = |history: &History| history.files.contents().len() - 1;
     let before = segments(&history);
-    assert!(history.log().take_begun() >= before, "all were begun since the start");
-    assert!(!history.log().trim(before).unwrap(), "as many are needed");
+    assert!(history.log().take_has_begun(), "all were begun since the start");
+    assert!(!history.log().take_has_begun());
+    assert_eq!(history.log().free_segments(), before);
     history.trim();
     assert_eq!((before > 3, segments(&history)), (true, 1));
     history.append(700);
-    assert_eq!(history.log().take_begun(), 1);
+    assert!(history.log().take_has_begun());
     history.close_and_open();
     assert_eq!(history.groups, [41]);
 }

@@ -12,14 +12,18 @@ use std::time::Duration;
 use super::tables::{Run, Tables};
 use super::{Inner, LsmEngine, Writer, lock};
 use crate::files::Files;
-use crate::log::Room;
+use crate::log::{Prepared, Room};
 use crate::{Batch, StorageError};
 
 /// Between two tries of a flush that had no room: each may write a table in vain.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// Between two looks at how much room the log needs. Short: what is given back too early is had again in milliseconds.
+/// Between two looks at whether the log grows. If it does not, a part of its free segments goes back to the disk: a few
+/// at a time, because a log that goes on soon would have to make them again, and its syncs cost twice as much in new ones.
 const TRIM_EVERY: Duration = Duration::from_secs(2);
+
+/// The part that goes each time.
+const TRIM_PART: usize = 4;
 
 /// What the waiting of writers is counted in.
 const TICK: Duration = Duration::from_millis(1);
@@ -116,7 +120,10 @@ impl<F: Files, T: Tables> Inner<F, T> {
             }
             if !self.is_memory_full() {
                 match writer.log.make_room(batches) {
-                    Ok(Room::Ready) => return Ok(writer),
+                    Ok(Room::Ready) => {
+                        self.ask_for_segment(&writer);
+                        return Ok(writer);
+                    }
                     Ok(Room::Capped) => {}
                     // A flush gives segments back, unless none are in use.
                     Err(StorageError::Full(_)) if writer.log.in_use_bytes() > 0 => {}
@@ -125,6 +132,14 @@ impl<F: Files, T: Tables> Inner<F, T> {
             }
             self.freeze(&mut writer);
             writer = self.await_flush(writer)?;
+        }
+    }
+
+    /// Wakes the flusher if it can prepare a segment. While it flushes it would not listen.
+    fn ask_for_segment(&self, writer: &Writer<F>) {
+        let flushing = &writer.flushing;
+        if flushing.has_flusher && flushing.frozen.is_none() && writer.log.wants_segment() {
+            self.turned.notify_all();
         }
     }
 
@@ -230,6 +245,8 @@ impl<F: Files, T: Tables> Inner<F, T> {
                 if timeout.timed_out() {
                     writer.flushing.failure = None;
                 }
+            } else if writer.log.wants_segment() && writer.log.check().is_ok() {
+                writer = self.prepare(writer);
             } else {
                 let woken = self.turned.wait_timeout(writer, TRIM_EVERY);
                 let (guard, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
@@ -238,10 +255,31 @@ impl<F: Files, T: Tables> Inner<F, T> {
         }
     }
 
-    /// Gives segments of the log back that the last while had no use for. Should that fail, it is tried again.
+    /// Fills a segment of the log ahead of need, or as much of it as there is time for.
+    fn prepare<'a>(&'a self, mut writer: MutexGuard<'a, Writer<F>>) -> MutexGuard<'a, Writer<F>> {
+        let Ok(Some(mut preparation)) = writer.log.begin_preparing() else { return writer };
+        loop {
+            drop(writer);
+            let prepared = preparation.step();
+            writer = lock(&self.writer);
+            let is_late = writer.flushing.frozen.is_some() || writer.flushing.is_closing;
+            if is_late || prepared != Ok(Prepared::InPart) {
+                // What the log cannot go on after, it says to whoever writes next.
+                drop(writer.log.end_preparing(preparation, prepared.map(drop)));
+                return writer;
+            }
+        }
+    }
+
+    /// Gives segments of the log back when it rests. Should that fail, it is tried again.
     fn trim<'a>(&'a self, mut writer: MutexGuard<'a, Writer<F>>) -> MutexGuard<'a, Writer<F>> {
-        let keep = writer.log.take_begun();
-        while !writer.flushing.is_closing && writer.log.trim(keep).unwrap_or(false) {
+        if writer.log.take_has_begun() {
+            return writer;
+        }
+        for _ in 0..writer.log.free_segments().div_ceil(TRIM_PART) {
+            if writer.flushing.is_closing || !writer.log.trim().unwrap_or(false) {
+                break;
+            }
             drop(writer);
             writer = lock(&self.writer);
         }

@@ -178,10 +178,11 @@ impl<F: Files, T: Tables> Inner<F, T> {
 
     fn apply(&self, batches: &[Batch], durability: Durability) -> Result<(), StorageError> {
         let mut writer = self.with_room(batches)?;
-        writer.log.append(batches)?;
-        if durability == Durability::Synced {
-            writer.log.sync()?;
+        match durability {
+            Durability::Synced => writer.log.append_synced(batches)?,
+            Durability::Written => writer.log.append(batches)?,
         }
+        self.read().active.warm(batches);
         let mut memtables = self.write();
         let active = Arc::make_mut(&mut memtables.active);
         batches.iter().flatten().for_each(|write| active.apply(write));

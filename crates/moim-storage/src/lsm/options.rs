@@ -1,5 +1,6 @@
 //! Sizes of the engine.
 
+use crate::files::blocks::BLOCK_BYTES;
 use crate::log::LogOptions;
 
 const MIB: usize = 1 << 20;
@@ -38,7 +39,8 @@ impl LsmOptions {
     }
 
     pub(super) fn log(&self) -> LogOptions {
-        let log_bytes_max = self.log_bytes_max.max(4 * self.segment_bytes);
-        LogOptions { segment_bytes: self.segment_bytes, log_bytes_max }
+        let segment_bytes = self.segment_bytes.next_multiple_of(BLOCK_BYTES as u64);
+        let log_bytes_max = self.log_bytes_max.max(4 * segment_bytes);
+        LogOptions { segment_bytes, log_bytes_max }
     }
 }

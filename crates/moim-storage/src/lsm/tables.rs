@@ -34,12 +34,10 @@ impl<'a> Run<'a> {
     }
 
     /// Entries of a family in the order of keys; `None` is a deletion.
-    pub fn entries(
-        &self,
-        family: Family,
-    ) -> impl Iterator<Item = (&'a Bytes, Option<Cow<'a, [u8]>>)> {
+    pub fn entries(&self, family: Family) -> impl Iterator<Item = (Bytes, Option<Cow<'a, [u8]>>)> {
         self.table.entries(family).map(move |(key, value)| {
-            (key, value.and_then(|value| self.left_of(family, key, value)))
+            let left = value.and_then(|value| self.left_of(family, &key, value));
+            (key, left)
         })
     }
 
@@ -71,7 +69,6 @@ impl Tables for MemoryEngine {
                 Write::DeleteRange { family, from, to }
             }));
             batch.extend(run.entries(family).map(|(key, value)| {
-                let key = key.clone();
                 match value.map(|value| Bytes::from(value.into_owned())) {
                     None => Write::Delete { family, key },
                     Some(value) => {

@@ -37,10 +37,10 @@ impl Tables for TornTables {
         for family in Family::ALL.into_iter().take(self.taken.load(Ordering::SeqCst)) {
             for (key, value) in run.table.entries(family) {
                 part.apply(&match value {
-                    None => Write::Delete { family, key: key.clone() },
+                    None => Write::Delete { family, key },
                     Some(value) => {
                         let value = Bytes::copy_from_slice(value);
-                        Write::Put { family, key: key.clone(), value }
+                        Write::Put { family, key, value }
                     }
                 });
             }

@@ -3,27 +3,40 @@
 //! Invariants: what it says of a key is newer than what any older table says; a deletion is kept as such, because an
 //! older table may hold the key; a deleted range takes the entries here at once and is kept for the older tables.
 //!
+//! A write finds its entry by the hash of the key (`index`), and takes its place if it has one: most writes are of keys
+//! that were written lately. Only new keys have to be put in order (`order`), and that is done for many at once. So a write
+//! waits for two lines of memory (`entries`) where a search in a tree waits for a dozen.
+//!
 //! Large values are shared with whoever wrote them, small ones and keys are copied: a small value would otherwise keep
 //! the large network buffer alive that it arrived in.
 
+mod entries;
+mod index;
 mod key;
+mod order;
 mod ranges;
 mod value;
 
-use std::collections::BTreeMap;
-use std::ops::{Bound, Range};
+#[cfg(test)]
+mod tests;
+
+use std::hint::black_box;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 pub(crate) use self::ranges::Ranges;
 
-use self::key::{Key, Prefixed, Sought};
+use self::entries::{Entries, Entry};
+use self::index::Index;
+use self::key::{Key, Sought};
+use self::order::{Order, PLACE_BYTES};
 use self::value::{Value, own};
 use crate::heap::block_bytes;
-use crate::{Family, PageLimit, Write};
+use crate::{Batch, Family, PageLimit, Write};
 
-/// What an entry costs besides its key and value: its place in a tree that is two thirds full.
-const ENTRY_OVERHEAD_BYTES: usize = 2 * size_of::<(Key, Value)>();
+/// What an entry costs besides its key and value: its line, its places in the order and in an index half full.
+const ENTRY_OVERHEAD_BYTES: usize = size_of::<Entry>() + PLACE_BYTES + 8;
 
 /// What is known of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,19 +58,65 @@ pub(crate) struct Memtable {
 
 #[derive(Clone, Debug, Default)]
 struct FamilyTable {
-    entries: BTreeMap<Key, Value>,
+    entries: Entries,
+    index: Index,
+    order: Order,
     erased: Ranges,
+}
+
+impl FamilyTable {
+    fn find(&self, key: &Sought<'_>) -> Option<u32> {
+        self.index.find(key.hash(), |position| self.entries.get(position).key.parts() == *key)
+    }
+
+    /// Adds a key that is not there. Answers what it takes.
+    fn add(&mut self, key: &Sought<'_>, value: Value) -> usize {
+        let entry = Entry { key: Key::new(key), value };
+        let bytes = key_bytes(&entry.key);
+        let position = self.entries.add(entry);
+        let entries = &self.entries;
+        self.index.add(key.hash(), position, |at| entries.get(at).key.parts().hash());
+        self.order.add(key.prefix(), position, entries);
+        bytes
+    }
+
+    /// Takes the entries of a range out.
+    fn remove(&mut self, from: &[u8], to: &[u8]) -> impl Iterator<Item = Entry> {
+        let range = (&Sought::new(from), &Sought::new(to));
+        let gone = self.order.remove(range, &self.entries);
+        gone.into_iter().map(|position| {
+            let entries = &self.entries;
+            let hash_of = |at| entries.get(at).key.parts().hash();
+            self.index.remove(hash_of(position), position, hash_of);
+            self.entries.remove(position)
+        })
+    }
 }
 
 impl Memtable {
     /// What is known of a key here.
     pub(crate) fn get(&self, family: Family, key: &[u8]) -> Found {
         let table = self.table(family);
-        match table.entries.get::<dyn Prefixed>(&Sought::new(key)) {
-            Some(value) => Found::Known(value.to_shared()),
+        match table.find(&Sought::new(key)) {
+            Some(position) => Found::Known(table.entries.get(position).value.to_shared()),
             None if table.erased.covers(key) => Found::Known(None),
             None => Found::Unknown,
         }
+    }
+
+    /// Looks at what these batches will touch, one kind of memory after the other: the processor then waits for all at
+    /// once, where [`Self::apply`] would wait for one after the other.
+    pub(crate) fn warm(&self, batches: &[Batch]) {
+        let guess = |write: &Write| {
+            let (Write::Put { family, key, .. } | Write::Delete { family, key }) = write else {
+                return None;
+            };
+            let table = self.table(*family);
+            Some((table, table.index.guess(Sought::new(key).hash())?))
+        };
+        let guesses: Vec<_> = batches.iter().flatten().filter_map(guess).collect();
+        let prefixes = guesses.iter().map(|(table, at)| table.entries.get(*at).key.prefix());
+        black_box(prefixes.fold(0, |all, prefix| all ^ prefix));
     }
 
     /// Does what a write says.
@@ -73,13 +132,14 @@ impl Memtable {
         let value = Value::new(value);
         let new = value.block_bytes();
         let mut old = (0, 0);
-        let entries = &mut self.families[family.index()].entries;
-        if let Some(held) = entries.get_mut::<dyn Prefixed>(&Sought::new(key)) {
+        let table = &mut self.families[family.index()];
+        let key = Sought::new(key);
+        if let Some(position) = table.find(&key) {
+            let held = &mut table.entries.get_mut(position).value;
             old = held.block_bytes();
             *held = value;
         } else {
-            entries.insert(Key::new(own(key)), value);
-            self.bytes += key_bytes(key);
+            self.bytes += table.add(&key, value);
         }
         self.bytes = self.bytes + new.0 - old.0;
         self.shared_bytes = self.shared_bytes + new.1 - old.1;
@@ -90,20 +150,20 @@ impl Memtable {
             return;
         }
         let table = &mut self.families[family.index()];
-        let gone: Vec<Key> = within(&table.entries, from, to).map(|(key, _)| key.clone()).collect();
-        for key in gone {
-            let (bytes, shared_bytes) =
-                table.entries.remove(&key).map_or((0, 0), |value| value.block_bytes());
-            self.bytes -= key_bytes(&key.bytes) + bytes;
+        for entry in table.remove(from, to) {
+            let (bytes, shared_bytes) = entry.value.block_bytes();
+            self.bytes -= key_bytes(&entry.key) + bytes;
             self.shared_bytes -= shared_bytes;
         }
         table.erased.add(own(from), own(to));
-        self.bytes += key_bytes(from) + block_bytes(to.len());
+        self.bytes += size_of::<Entry>() + block_bytes(from.len()) + block_bytes(to.len());
     }
 
-    /// All entries of a family, deletions included.
-    pub(crate) fn entries(&self, family: Family) -> impl Iterator<Item = (&Bytes, Option<&[u8]>)> {
-        self.table(family).entries.iter().map(|(key, value)| (&key.bytes, value.bytes()))
+    /// All entries of a family, deletions included, in the order of keys.
+    pub(crate) fn entries(&self, family: Family) -> impl Iterator<Item = (Bytes, Option<&[u8]>)> {
+        let table = self.table(family);
+        let all = table.order.all(&table.entries);
+        all.map(|entry| (entry.key.to_bytes(), entry.value.bytes()))
     }
 
     /// The ranges of a family that were deleted, in order and apart from each other.
@@ -118,7 +178,7 @@ impl Memtable {
 
     /// Whether nothing was written.
     pub(crate) fn is_empty(&self) -> bool {
-        self.families.iter().all(|table| table.entries.is_empty() && table.erased.is_empty())
+        self.families.iter().all(|table| table.entries.len() == 0 && table.erased.is_empty())
     }
 
     /// What it takes in memory, roughly.
@@ -140,12 +200,13 @@ impl Memtable {
         let table = self.table(family);
         let mut slice = Slice { until: range.end.clone(), ..Slice::default() };
         let deletions_max = limit.entries_max.max(DELETIONS_PER_SLICE);
+        // One more than the page takes, so that it is known whether there is more; and the one that is not taken.
+        let at_most = limit.entries_max.saturating_add(deletions_max).saturating_add(3);
         let (mut values, mut deletions, mut bytes) = (0_usize, 0_usize, 0);
-        for (key, value) in within(&table.entries, &range.start, &range.end) {
-            let key = &key.bytes;
-            // One more than the page takes, so that it is known whether there is more.
+        let bounds = (&Sought::new(&range.start), &Sought::new(&range.end));
+        for Entry { key, value } in table.order.within(bounds, at_most, &table.entries) {
             if values > limit.entries_max || bytes > limit.bytes_max || deletions > deletions_max {
-                slice.until = key.clone();
+                slice.until = key.to_bytes();
                 break;
             }
             if value.bytes().is_none() {
@@ -154,7 +215,7 @@ impl Memtable {
                 values += 1;
                 bytes = bytes.saturating_add(key.len() + value.len());
             }
-            slice.entries.push((key.clone(), value.to_shared()));
+            slice.entries.push((key.to_bytes(), value.to_shared()));
         }
         slice.erased = table.erased.within(&range.start, &slice.until);
         slice
@@ -175,92 +236,7 @@ pub(crate) struct Slice {
     pub(crate) until: Bytes,
 }
 
-/// The entries of a range that is not empty.
-fn within<'table>(
-    entries: &'table BTreeMap<Key, Value>,
-    from: &[u8],
-    to: &[u8],
-) -> impl Iterator<Item = (&'table Key, &'table Value)> {
-    let (from, to) = (Sought::new(from), Sought::new(to));
-    let bounds: (Bound<&dyn Prefixed>, Bound<&dyn Prefixed>) =
-        (Bound::Included(&from), Bound::Excluded(&to));
-    entries.range::<dyn Prefixed, _>(bounds)
-}
-
 /// An entry with this key and no value.
-fn key_bytes(key: &[u8]) -> usize {
-    ENTRY_OVERHEAD_BYTES + block_bytes(key.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    use Family::{Data, Meta};
-
-    fn put(key: &'static str, value: &'static str) -> Write {
-        Write::Put { family: Data, key: key.into(), value: value.into() }
-    }
-
-    fn erase(from: &'static str, to: &'static str) -> Write {
-        Write::DeleteRange { family: Data, from: from.into(), to: to.into() }
-    }
-
-    fn table(writes: &[Write]) -> Memtable {
-        let mut table = Memtable::default();
-        for write in writes {
-            table.apply(write);
-        }
-        table
-    }
-
-    #[test]
-    fn a_deletion_is_known_and_an_absent_key_is_not() {
-        let deleted = Write::Delete { family: Data, key: "b".into() };
-        let table = table(&[put("a", "1"), deleted, erase("m", "p"), put("n", "2")]);
-        assert_eq!(table.get(Data, b"a"), Found::Known(Some("1".into())));
-        assert_eq!(table.get(Data, b"b"), Found::Known(None));
-        assert_eq!(table.get(Data, b"c"), Found::Unknown);
-        assert_eq!(table.get(Data, b"m"), Found::Known(None));
-        assert_eq!(table.get(Data, b"n"), Found::Known(Some("2".into())));
-        assert_eq!(table.get(Data, b"p"), Found::Unknown);
-        assert_eq!(table.get(Meta, b"a"), Found::Unknown);
-    }
-
-    #[test]
-    fn bytes_are_given_back_with_what_took_them() {
-        const LONG: &str = "a value that does not fit beside its length";
-        let mut table = table(&[put("a", LONG), put("a", "1"), put("b", "2"), put("c", LONG)]);
-        let values = block_bytes(LONG.len());
-        assert_eq!(table.bytes(), 3 * (16 + ENTRY_OVERHEAD_BYTES) + values, "one is not in place");
-        table.apply(&erase("a", "z"));
-        assert_eq!(table.bytes(), 16 + 16 + ENTRY_OVERHEAD_BYTES, "the range itself");
-        assert!(!table.is_empty());
-    }
-
-    #[test]
-    fn a_slice_ends_where_the_page_must_and_says_so() {
-        let table = table(&[put("a", "1"), put("b", "1"), put("c", "1"), put("d", "1")]);
-        let range = Bytes::from("a")..Bytes::from("z");
-        let slice = table.slice(Data, &range, PageLimit { entries_max: 2, bytes_max: usize::MAX });
-        assert_eq!((slice.entries.len(), &slice.until[..]), (3, &b"d"[..]));
-        let all = table.slice(Data, &range, PageLimit { entries_max: 9, bytes_max: usize::MAX });
-        assert_eq!((all.entries.len(), &all.until[..]), (4, &b"z"[..]));
-    }
-
-    #[test]
-    fn small_values_do_not_keep_their_buffer_alive_and_large_ones_are_not_copied() {
-        let frame = Bytes::from(vec![7; 4_000]);
-        let mut table = Memtable::default();
-        let (key, value) = (frame.slice(0..10), frame.slice(10..20));
-        table.apply(&Write::Put { family: Data, key, value });
-        assert!(frame.is_unique());
-        let large = frame.slice(10..2_000);
-        table.apply(&Write::Put { family: Data, key: "k".into(), value: large.clone() });
-        let Found::Known(Some(held)) = table.get(Data, b"k") else { panic!("it was just put") };
-        assert_eq!(held.as_ptr(), large.as_ptr());
-        assert_eq!(table.shared_bytes(), 2_048);
-        table.apply(&put("k", "small"));
-        assert_eq!(table.shared_bytes(), 0);
-    }
+fn key_bytes(key: &Key) -> usize {
+    ENTRY_OVERHEAD_BYTES + key.block_bytes()
 }

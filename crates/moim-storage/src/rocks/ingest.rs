@@ -85,7 +85,7 @@ impl RocksEngine {
         &self,
         path: &PathBuf,
         family: Family,
-        entries: impl Iterator<Item = (&'a bytes::Bytes, Option<std::borrow::Cow<'a, [u8]>>)>,
+        entries: impl Iterator<Item = (bytes::Bytes, Option<std::borrow::Cow<'a, [u8]>>)>,
     ) -> Result<u64, rocksdb::Error> {
         let settings = options::run_table(&self.options, &self.cache);
         let mut table = SstFileWriter::create(&settings);
