@@ -5,6 +5,7 @@
 //! depend on each other. So before inputs are taken, their keys are found and looked for together; it changes nothing
 //! that a node does or says.
 
+use bytes::{Bytes, BytesMut};
 use moim_core::NamespaceId;
 
 use crate::api::{Action, Input};
@@ -24,6 +25,8 @@ pub(crate) struct Foresight {
     next: usize,
     /// The key of the input that is being taken.
     current: Option<Target>,
+    /// Where these keys are put together.
+    room: BytesMut,
 }
 
 impl Foresight {
@@ -39,17 +42,20 @@ impl Node {
     pub(crate) fn foresee(&mut self, inputs: &[Input]) {
         self.foresight.next = 0;
         self.foresight.targets.clear();
+        let Some(record) = self.record.as_ref() else { return };
         // One alone has nobody to wait with.
         if inputs.len() > 1 {
-            let targets = inputs.iter().map(|input| self.target_of_input(input));
-            let targets: Vec<_> = targets.collect();
-            self.foresight.targets = targets;
+            let Foresight { targets, room, .. } = &mut self.foresight;
+            targets.extend(inputs.iter().map(|input| {
+                let (namespace, key) = key_of(input)?;
+                Some(Target::new_in(room, namespace, key, record.ring.partition_of(key)))
+            }));
         }
     }
 
     /// The next input is about to be taken.
     pub(crate) fn foresee_next(&mut self) {
-        let Foresight { targets, next, current } = &mut self.foresight;
+        let Foresight { targets, next, current, .. } = &mut self.foresight;
         if *next % AHEAD == 0 {
             let soon = targets.iter().skip(*next).take(AHEAD).flatten();
             self.store.foresee(soon);
@@ -68,20 +74,21 @@ impl Node {
         let partition = self.record.as_ref()?.ring.partition_of(key);
         Some(Target::new(namespace, key, partition))
     }
+}
 
-    fn target_of_input(&self, input: &Input) -> Option<Target> {
-        match input {
-            Input::Peer(
-                _,
-                Message::Write { namespace, key, .. } | Message::Read { namespace, key, .. },
-            ) => self.new_target(*namespace, key),
-            Input::Request(_, request) => match request.action {
-                Action::Get | Action::Put { .. } | Action::Delete { .. } | Action::Update(_) => {
-                    self.new_target(request.namespace, &request.key)
-                }
-                Action::Inspect | Action::Keys { .. } => None,
-            },
-            _ => None,
-        }
+/// The one key that an input is about, if it is.
+fn key_of(input: &Input) -> Option<(NamespaceId, &Bytes)> {
+    match input {
+        Input::Peer(
+            _,
+            Message::Write { namespace, key, .. } | Message::Read { namespace, key, .. },
+        ) => Some((*namespace, key)),
+        Input::Request(_, request) => match request.action {
+            Action::Get | Action::Put { .. } | Action::Delete { .. } | Action::Update(_) => {
+                Some((request.namespace, &request.key))
+            }
+            Action::Inspect | Action::Keys { .. } => None,
+        },
+        _ => None,
     }
 }

@@ -43,10 +43,19 @@ pub fn key_hash(key: &[u8]) -> u32 {
 
 /// The persisted key of a user's key.
 pub fn data_key(partition: Partition, namespace: NamespaceId, key: &[u8]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + key.len());
-    put_prefix(&mut bytes, partition, namespace, key_hash(key));
-    bytes.put_slice(key);
-    bytes.freeze()
+    let mut room = BytesMut::with_capacity(PREFIX_BYTES + key.len());
+    data_key_in(&mut room, (partition, namespace), key)
+}
+
+/// The same in `room`, which is empty before and afterwards: keys of one turn share an allocation while it has room left.
+pub(crate) fn data_key_in(
+    room: &mut BytesMut,
+    (partition, namespace): (Partition, NamespaceId),
+    key: &[u8],
+) -> Bytes {
+    put_prefix(room, partition, namespace, key_hash(key));
+    room.put_slice(key);
+    room.split().freeze()
 }
 
 /// The persisted keys of one partition and namespace from a hash on: first key, and end (excluded).

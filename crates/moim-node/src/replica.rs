@@ -2,7 +2,7 @@
 //!
 //! Every coordinator's own node is a replica like any other: its messages take this same path and pass the same gate.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use moim_core::clock::Hlc;
 use moim_core::object::{Joined, Object};
 use moim_core::ring::Partition;
@@ -21,6 +21,9 @@ use crate::options::Mutation;
 use crate::settled::Admission;
 use crate::store::{Looked, Stored};
 
+/// Bytes of the allocations that keys of one turn share: some hundred keys.
+const KEYS_BYTES: usize = 4 << 10;
+
 /// A key, and where it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -33,6 +36,29 @@ pub(crate) struct Target {
 impl Target {
     pub(crate) fn new(namespace: NamespaceId, key: &[u8], partition: Partition) -> Self {
         Self { namespace, partition, data_key: keyspace::data_key(partition, namespace, key) }
+    }
+
+    /// The same in `room`: see [`keyspace::data_key_in`]. Whoever keeps it beyond a request keeps [`Self::apart`].
+    pub(crate) fn new_in(
+        room: &mut BytesMut,
+        namespace: NamespaceId,
+        key: &[u8],
+        partition: Partition,
+    ) -> Self {
+        let bytes = keyspace::PREFIX_BYTES + key.len();
+        if room.capacity() < bytes {
+            *room = BytesMut::with_capacity(bytes.max(KEYS_BYTES));
+        }
+        Self {
+            namespace,
+            partition,
+            data_key: keyspace::data_key_in(room, (partition, namespace), key),
+        }
+    }
+
+    /// The same in an allocation of its own, for keeping.
+    pub(crate) fn apart(&self) -> Self {
+        Self { data_key: Bytes::copy_from_slice(&self.data_key), ..self.clone() }
     }
 
     /// The user's key.

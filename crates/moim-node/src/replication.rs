@@ -113,15 +113,10 @@ impl Tasks {
         let id = TaskId(self.next);
         self.bytes += TASK_OVERHEAD_BYTES + stored.encoded.len() as u64;
         self.count += 1;
+        let target = target.apart();
         owed.by_key.insert(target.data_key.clone(), id);
-        let task = Task {
-            target: target.clone(),
-            stored,
-            created_ms: wall_ms,
-            begun,
-            attempts: 0,
-            in_flight: false,
-        };
+        let task =
+            Task { target, stored, created_ms: wall_ms, begun, attempts: 0, in_flight: false };
         owed.tasks.insert(id, task);
         self.by_begun.insert((begun, node, id));
     }

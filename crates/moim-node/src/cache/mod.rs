@@ -40,7 +40,8 @@ impl Key {
                 bytes[..key.len()].copy_from_slice(key);
                 Self::Short(length, bytes)
             }
-            _ => Self::Long(key.clone()),
+            // It stays, and what came with the request does not.
+            _ => Self::Long(Bytes::copy_from_slice(key)),
         }
     }
 

@@ -124,6 +124,8 @@ impl Ledger {
 
     /// Keeps `record`: the object under `key` is new or has changed, so no owner is known to have it.
     pub(crate) fn note(&mut self, key: &Bytes, record: Record, owners: &[NodeId]) {
+        // It is kept for long, and what came with the request is not.
+        let key = &Bytes::copy_from_slice(key);
         let (serial, generation) = if let Some(before) = self.by_key.remove(key) {
             self.uncount(&before);
             (before.serial, before.generation + 1)

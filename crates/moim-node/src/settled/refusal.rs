@@ -26,12 +26,13 @@ impl Node {
         held: Option<&Object>,
         incoming: Stored,
     ) -> Admission {
-        let complete = self.complete(target.partition);
+        // Looked up only where it decides: it lies far from everything else that a write touches.
+        let complete = || self.complete(target.partition);
         if self.options.mutation == Some(crate::options::Mutation::RetireTombstonesByAge) {
             return Admission::Join(incoming);
         }
         match (&incoming.object, held) {
-            (Object::Lww(version), None) if version.written <= complete => {
+            (Object::Lww(version), None) if version.written <= complete() => {
                 if version.is_live(self.now.wall_ms) {
                     self.refuse_forgotten()
                 } else {
@@ -39,6 +40,7 @@ impl Node {
                 }
             }
             (Object::Siblings(siblings), held) => {
+                let complete = complete();
                 let known = match held {
                     Some(Object::Siblings(known)) => Some(known),
                     _ => None,
