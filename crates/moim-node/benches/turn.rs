@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "the result")]
 
 use bytes::{Bytes, BytesMut};
+use moim_core::object::Draft;
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NamespaceId, NodeId};
 use moim_node::api::{Action, Expiry, ListedPage};
@@ -180,7 +181,7 @@ fn main() {
     let requests = requests.unwrap_or(50_000);
     let value = Bytes::from(vec![7; VALUE_BYTES]);
     let set = |at| {
-        let (value, expiry) = (Bytes::copy_from_slice(&value), Expiry::Default);
+        let (value, expiry) = (Draft::new(&value), Expiry::Default);
         request(at, Action::Put { value, expiry, context: None })
     };
     let get = |at| request(at, Action::Get);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use moim_core::clock::Hlc;
-use moim_core::object::{Context, Version};
+use moim_core::object::{Context, Draft, Version};
 use moim_core::quorum::Level;
 use moim_core::ring::Partition;
 use moim_core::{NamespaceId, NodeId};
@@ -61,7 +61,7 @@ pub enum Action {
     /// [`Outcome::Written`].
     Put {
         /// Opaque bytes.
-        value: Bytes,
+        value: Draft,
         /// When it expires.
         expiry: Expiry,
         /// What the client had read.

@@ -155,6 +155,11 @@ impl Store {
         self.cache.find(key).and_then(|at| self.cache.get(at).kept.stored())
     }
 
+    /// The same without the value, if the last writer wins.
+    pub(crate) fn peek_outline(&self, key: &Bytes) -> Option<Object> {
+        self.cache.find(key).and_then(|at| self.cache.get(at).kept.outline())
+    }
+
     /// Queues work until `key` has been read; begins to read it if nobody has.
     pub(crate) fn wait(&mut self, key: &Bytes, work: Work, now: Hlc, effects: &mut Vec<Effect>) {
         self.waiting += 1;

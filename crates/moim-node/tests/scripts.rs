@@ -563,7 +563,7 @@ impl World {
         let key = words.get(2).copied().unwrap_or_default();
         let action = match words[0] {
             "get" => Action::Get,
-            "put" => Action::Put { value: bytes(words[3]), expiry, context },
+            "put" => Action::Put { value: bytes(words[3]).into(), expiry, context },
             "del" => Action::Delete { context },
             "incr" => Action::Update(Update::Add(1)),
             "setnx" => Action::Update(Update::Set {

@@ -198,7 +198,10 @@ impl World {
         for _ in 0..ms {
             if self.random.chance(500) {
                 let value = Bytes::from_static(b"value");
-                self.ask(Action::Put { value, expiry: Expiry::Never, context: None }, level);
+                self.ask(
+                    Action::Put { value: value.into(), expiry: Expiry::Never, context: None },
+                    level,
+                );
             }
             for _ in 0..3 {
                 self.ask(Action::Get, level);

@@ -26,7 +26,7 @@ const KIND_DROPPED: u8 = 3;
 const KIND_SIBLINGS_AGELESS: u8 = 16;
 const KIND_SIBLINGS: u8 = 17;
 
-const LWW_HEADER_BYTES: usize = 54;
+pub(super) const LWW_HEADER_BYTES: usize = 54;
 
 /// When the last value of an encoded object expires, in Unix milliseconds: 0 for never (or nothing left to expire).
 /// Reads the fixed place only.
@@ -129,6 +129,14 @@ impl<'encoded> LwwHeader<'encoded> {
 fn encode_lww(version: &Version) -> Bytes {
     let value = version.value().map_or(&[][..], |value| value);
     let mut bytes = Vec::with_capacity(LWW_HEADER_BYTES + value.len());
+    put_lww_header(&mut bytes, version);
+    assert_eq!(bytes.len(), LWW_HEADER_BYTES, "the header's length is part of the format");
+    bytes.put_slice(value);
+    bytes.into()
+}
+
+/// What stands before the value, if there is one.
+pub(super) fn put_lww_header(bytes: &mut impl BufMut, version: &Version) {
     bytes.put_u8(FORMAT);
     bytes.put_u8(match version.content {
         Content::Value(_) => KIND_VALUE,
@@ -137,12 +145,9 @@ fn encode_lww(version: &Version) -> Bytes {
     });
     bytes.put_u64(version.expires_ms);
     bytes.put_u64(version.written.as_u64());
-    put_actor(&mut bytes, version.dot.actor);
+    put_actor(bytes, version.dot.actor);
     bytes.put_u64(version.dot.counter);
     bytes.put_u64(version.created_ms);
-    assert_eq!(bytes.len(), LWW_HEADER_BYTES, "the header's length is part of the format");
-    bytes.put_slice(value);
-    bytes.into()
 }
 
 fn encode_siblings(siblings: &Siblings) -> Bytes {

@@ -11,6 +11,7 @@
 //! context alone. Left out: when a header or tombstone may go for good (that needs to know what other replicas hold).
 
 mod context;
+mod draft;
 mod encoding;
 mod siblings;
 mod version;
@@ -21,6 +22,7 @@ mod laws;
 mod pruning;
 
 pub use context::Context;
+pub use draft::Draft;
 pub use encoding::{OBJECT_BYTES_MAX, expiry_of, hlc_of, is_plain_value};
 pub use siblings::{SIBLINGS_MAX, Siblings};
 pub use version::{Content, Version};

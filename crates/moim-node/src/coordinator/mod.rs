@@ -401,7 +401,7 @@ pub(crate) fn check_pair(policy: &Namespace, key: &[u8], value_bytes: u64) -> Re
 
 fn check_size(policy: &Namespace, request: &Request) -> Result<(), Failure> {
     let value_bytes = match &request.action {
-        Action::Put { value, .. } => value.len() as u64,
+        Action::Put { value, .. } => value.value().len() as u64,
         Action::Update(update) => update.bytes_at_least(),
         Action::Get | Action::Delete { .. } | Action::Inspect | Action::Keys { .. } => 0,
     };

@@ -5,10 +5,9 @@
 //! that begins after another's acknowledgement outranks it, whatever the clocks say. In sloppy namespaces others stand
 //! in for owners that cannot be reached (`stand_in`).
 
-use bytes::Bytes;
 use moim_core::NodeId;
 use moim_core::clock::{Actor, Dot, Epoch, Hlc};
-use moim_core::object::{Content, Context, Object, Version};
+use moim_core::object::{Content, Context, Draft, Object, Version};
 use moim_core::quorum::Verdict;
 
 use super::slots::{Slots, Vote};
@@ -75,23 +74,30 @@ impl Node {
     pub(crate) fn begin_put(
         &mut self,
         job: Job,
-        value: Bytes,
+        value: Draft,
         expiry: Expiry,
         context: Option<Context>,
     ) {
         let expires_ms = self.deadline_of(job.admitted.target.namespace, expiry);
         let dead = expires_ms != 0 && expires_ms <= self.now.wall_ms;
-        let fresh = if dead {
-            Fresh::deletion()
-        } else {
-            Fresh { content: Content::Value(value), expires_ms }
-        };
         match job.admitted.conflict {
-            Conflict::Siblings => self.begin_mint(job, fresh, context),
+            _ if dead => self.begin_delete_of(job, context),
+            Conflict::Siblings => {
+                let fresh = Fresh { content: Content::Value(value.into_value()), expires_ms };
+                self.begin_mint(job, fresh, context);
+            }
             Conflict::Lww => match self.observe_context(context.as_ref()) {
-                Ok(()) => self.begin_lww(job, fresh),
+                Ok(()) => self.begin_lww_draft(job, value, expires_ms),
                 Err(failure) => self.finish(job.origin, Outcome::Failed(failure)),
             },
+        }
+    }
+
+    /// Writes a value that has expired already: what was there is gone.
+    fn begin_delete_of(&mut self, job: Job, context: Option<Context>) {
+        match job.admitted.conflict {
+            Conflict::Siblings => self.begin_mint(job, Fresh::deletion(), context),
+            Conflict::Lww => self.begin_lww_after(job, context.as_ref()),
         }
     }
 
@@ -99,10 +105,15 @@ impl Node {
     pub(crate) fn begin_delete(&mut self, job: Job, context: Option<Context>) {
         match job.admitted.conflict {
             Conflict::Siblings => self.begin_mint_of_deletion(job, context),
-            Conflict::Lww => match self.observe_context(context.as_ref()) {
-                Ok(()) => self.begin_lww(job, Fresh::deletion()),
-                Err(failure) => self.finish(job.origin, Outcome::Failed(failure)),
-            },
+            Conflict::Lww => self.begin_lww_after(job, context.as_ref()),
+        }
+    }
+
+    /// Deletes what its writer had read, and what was before it.
+    fn begin_lww_after(&mut self, job: Job, context: Option<&Context>) {
+        match self.observe_context(context) {
+            Ok(()) => self.begin_lww(job, Fresh::deletion()),
+            Err(failure) => self.finish(job.origin, Outcome::Failed(failure)),
         }
     }
 
@@ -125,22 +136,38 @@ impl Node {
 
     /// Stamps an `lww` version and sends it to all owners.
     pub(crate) fn begin_lww(&mut self, job: Job, fresh: Fresh) {
+        let Fresh { content, expires_ms } = fresh;
+        let version = self.new_version(&job.admitted, content, expires_ms);
+        self.send_version(job, Stored::new(Object::Lww(version)));
+    }
+
+    /// The same for a value that came with room for its header.
+    fn begin_lww_draft(&mut self, job: Job, value: Draft, expires_ms: u64) {
+        let version = self.new_version(&job.admitted, Content::Deleted, expires_ms);
+        let (object, encoded) = value.into_object(version);
+        self.send_version(job, Stored { object, encoded });
+    }
+
+    fn send_version(&mut self, job: Job, stored: Stored) {
+        let context = stored.object.context();
+        self.begin_write(job, stored, context, None);
+    }
+
+    /// Stamps an `lww` version.
+    fn new_version(&mut self, admitted: &Admitted, content: Content, expires_ms: u64) -> Version {
         let written = self.stamp();
         self.lww_counter += 1;
         let epoch = Epoch { run: self.run, serial: 0 };
         let dot =
             Dot { actor: Actor { node: self.info.member.node, epoch }, counter: self.lww_counter };
-        let created_ms = self.created_ms(&job.admitted).unwrap_or_else(|| written.millis());
-        let Fresh { content, expires_ms } = fresh;
-        let object = Object::Lww(Version { written, dot, created_ms, expires_ms, content });
-        let context = object.context();
-        self.begin_write(job, Stored::new(object), context, None);
+        let created_ms = self.created_ms(admitted).unwrap_or_else(|| written.millis());
+        Version { written, dot, created_ms, expires_ms, content }
     }
 
     /// When the live value at hand was created, as far as memory knows.
     fn created_ms(&self, admitted: &Admitted) -> Option<u64> {
-        let held = self.store.peek(&admitted.target.data_key)?;
-        held.object.live(self.now.wall_ms).next().map(|version| version.created_ms)
+        let held = self.store.peek_outline(&admitted.target.data_key)?;
+        held.live(self.now.wall_ms).next().map(|version| version.created_ms)
     }
 
     /// Sends an object to all owners; `context` goes back to the writer. An object that was `minted` is already in that

@@ -24,7 +24,7 @@ pub(super) fn put(out: &mut Vec<u8>, request: &Request) {
             out.put_u8(1);
             put_expiry(out, *expiry);
             put_context(out, context.as_ref());
-            out.put_length_prefixed(value);
+            out.put_length_prefixed(value.value());
         }
         Action::Delete { context } => {
             out.put_u8(2);
@@ -48,7 +48,7 @@ pub(super) fn take(reader: &mut Reader) -> Result<Request, DecodeError> {
     let action = match reader.u8("action")? {
         1 => {
             let (expiry, context) = (expiry(reader)?, context(reader)?);
-            Action::Put { value: reader.slice("value")?, expiry, context }
+            Action::Put { value: reader.slice("value")?.into(), expiry, context }
         }
         2 => Action::Delete { context: context(reader)? },
         3 => Action::Update(update(reader)?),

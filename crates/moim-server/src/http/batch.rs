@@ -145,7 +145,7 @@ async fn attempt(
                 either("value", operation.value_text.as_deref(), operation.value.as_deref())?;
             let value = value.ok_or_else(|| missing("value (base64) or value_text"))?;
             let expiry = operation::expiry(site, operation.ttl.as_deref())?;
-            let action = Action::Put { value, expiry, context };
+            let action = Action::Put { value: value.into(), expiry, context };
             Ok(written(operation::write(site, &place, action, wanted).await?))
         }
     }

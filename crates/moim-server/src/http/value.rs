@@ -116,7 +116,7 @@ async fn put(site: &Site, request: &Parts, place: &Place, body: Incoming) -> Ans
     let value = take(site, place, body).await?;
     // Counted from the moment the value is whole, not from when a slow client began to send it.
     let expiry = operation::expiry(site, query.text("ttl")?)?;
-    let action = Action::Put { value, expiry, context };
+    let action = Action::Put { value: value.into(), expiry, context };
     Ok(written(&operation::write(site, place, action, wanted).await?))
 }
 

@@ -232,7 +232,8 @@ impl Town {
     fn put(&mut self, session: u64, life_ms: u64) {
         let until_ms = self.cluster.wall_ms() + life_ms;
         let value = Bytes::from(vec![b's'; self.load.value_bytes]);
-        let action = Action::Put { value, expiry: Expiry::At(until_ms), context: None };
+        let action =
+            Action::Put { value: value.into(), expiry: Expiry::At(until_ms), context: None };
         self.write(session, until_ms, action);
     }
 

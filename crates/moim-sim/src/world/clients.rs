@@ -264,7 +264,7 @@ fn action(call: &Call, context: Option<Context>) -> Action {
         Call::Read => Action::Get,
         Call::Put { value, expires_ms, .. } => {
             let expiry = if *expires_ms == 0 { Expiry::Default } else { Expiry::At(*expires_ms) };
-            Action::Put { value: value.bytes(), expiry, context }
+            Action::Put { value: value.bytes().into(), expiry, context }
         }
         Call::Delete { .. } => Action::Delete { context },
         Call::PutIfMissing { value } => Action::Update(Update::Set {

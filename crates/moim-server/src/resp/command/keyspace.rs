@@ -172,7 +172,7 @@ impl Move {
             let condition = Condition::IfMissing;
             Action::Update(Update::Set { value, expiry: Some(expiry), condition })
         } else {
-            Action::Put { value, expiry, context: None }
+            Action::Put { value: value.into(), expiry, context: None }
         };
         Ok(Request { namespace: self.to_namespace, key: self.to.clone(), action, ..self.from })
     }

@@ -1,7 +1,6 @@
 //! Commands that Redis does not have: contexts and siblings, levels, and a look at the ring.
 
-use bytes::Bytes;
-use moim_core::object::Context;
+use moim_core::object::{Context, Draft};
 use moim_core::quorum::Level;
 use moim_node::Outcome;
 use moim_node::api::{Action, Copy, Expiry, Inspection};
@@ -72,7 +71,7 @@ pub(super) fn get(call: &Call<'_>) -> Decided {
 pub(super) fn put(call: &Call<'_>) -> Decided {
     let options = Options::parse(call, 3, &["CONTEXT", "W", "PX"])?;
     let action = Action::Put {
-        value: Bytes::copy_from_slice(call.get(2)),
+        value: Draft::new(call.get(2)),
         expiry: options.expiry.unwrap_or(Expiry::Default),
         context: options.context,
     };

@@ -2,6 +2,7 @@
 //! is an update that the key's owner carries out.
 
 use bytes::Bytes;
+use moim_core::object::Draft;
 use moim_node::Outcome;
 use moim_node::api::{Action, Expiry};
 use moim_node::update::{Condition, Update};
@@ -124,7 +125,11 @@ fn set_options(call: &Call<'_>) -> Result<SetOptions, Reply> {
 
 /// A plain write of the first key.
 fn put(call: &Call<'_>, value_at: usize, expiry: Expiry) -> Step {
-    call.one(1, Action::Put { value: value(call, value_at), expiry, context: None }, Shape::Ok)
+    call.one(
+        1,
+        Action::Put { value: Draft::new(call.get(value_at)), expiry, context: None },
+        Shape::Ok,
+    )
 }
 
 pub(super) fn setex(call: &Call<'_>) -> Decided {
@@ -180,7 +185,7 @@ fn pairs<'a>(call: &Call<'a>) -> Result<Vec<Pair<'a>>, Reply> {
 }
 
 fn put_pair(call: &Call<'_>, (key, value): Pair<'_>) -> moim_node::Request {
-    let value = Bytes::copy_from_slice(value);
+    let value = Draft::new(value);
     call.request(key, Action::Put { value, expiry: Expiry::Default, context: None })
 }
 

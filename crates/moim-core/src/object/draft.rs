@@ -1,0 +1,90 @@
+//! A value before there is a version of it.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::encoding::{LWW_HEADER_BYTES, put_lww_header};
+use super::{Content, Object, Version};
+
+/// A value with room in front of it for the header that makes it an encoded last-writer-wins object, so that whoever read
+/// it off a socket copied it for the last time.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Draft(Vec<u8>);
+
+impl Draft {
+    /// Copies a value.
+    pub fn new(value: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(LWW_HEADER_BYTES + value.len());
+        bytes.resize(LWW_HEADER_BYTES, 0);
+        bytes.extend_from_slice(value);
+        Self(bytes)
+    }
+
+    /// The value.
+    pub fn value(&self) -> &[u8] {
+        &self.0[LWW_HEADER_BYTES..]
+    }
+
+    /// The value without a copy; the room in front of it is kept in memory as long.
+    pub fn into_value(self) -> Bytes {
+        Bytes::from(self.0).slice(LWW_HEADER_BYTES..)
+    }
+
+    /// Makes it the value of `version`, whose own content does not count: the object, and its bytes, which share one
+    /// allocation.
+    pub fn into_object(self, mut version: Version) -> (Object, Bytes) {
+        let Self(mut bytes) = self;
+        version.content = Content::Value(Bytes::new());
+        put_lww_header(&mut &mut bytes[..LWW_HEADER_BYTES], &version);
+        let encoded = Bytes::from(bytes);
+        version.content = Content::Value(encoded.slice(LWW_HEADER_BYTES..));
+        (Object::Lww(version), encoded)
+    }
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value().fmt(f)
+    }
+}
+
+impl From<Bytes> for Draft {
+    fn from(value: Bytes) -> Self {
+        Self::new(&value)
+    }
+}
+
+impl From<&str> for Draft {
+    fn from(value: &str) -> Self {
+        Self::new(value.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NodeId;
+    use crate::clock::{Actor, Dot, Epoch, Hlc};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_draft_becomes_the_object_that_its_value_would(
+            value in proptest::collection::vec(any::<u8>(), 0..100),
+            (written, counter, created_ms, expires_ms) in (any::<u64>(), 1_u64..1 << 53, any::<u64>(), any::<u64>()),
+        ) {
+            let actor = Actor { node: NodeId(written), epoch: Epoch { run: created_ms, serial: 7 } };
+            let content = Content::Value(Bytes::copy_from_slice(&value));
+            let dot = Dot { actor, counter };
+            let version = Version { written: Hlc::from_u64(written), dot, created_ms, expires_ms, content };
+            let object = Object::Lww(version.clone());
+            let blank = Version { content: Content::Deleted, ..version };
+            let (made, encoded) = Draft::new(&value).into_object(blank);
+            prop_assert_eq!(&made, &object);
+            prop_assert_eq!(&encoded, &object.encode());
+            prop_assert_eq!(Object::decode(encoded), Ok(object));
+            prop_assert_eq!(Draft::new(&value).into_value(), value);
+        }
+    }
+}
