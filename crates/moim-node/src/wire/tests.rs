@@ -106,11 +106,7 @@ fn messages() -> Vec<Message> {
         timeout_ms: Some(9),
     };
     let context = Some(Context::Siblings(VersionVector::new()));
-    let put = Action::Put {
-        value: object.clone().into(),
-        expiry: Expiry::At(5),
-        context: context.clone(),
-    };
+    let put = Action::Put { value: "v".into(), expiry: Expiry::At(5), context: context.clone() };
     let mut actions = vec![put, Action::Delete { context }];
     actions.extend(updates().into_iter().map(Action::Update));
     let mut outcomes: Vec<_> = failures().into_iter().map(Outcome::Failed).collect();

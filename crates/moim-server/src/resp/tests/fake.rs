@@ -204,7 +204,7 @@ impl Work<'_> {
         let answered = match &self.request.action {
             Action::Get => Ok(Outcome::Found(self.found())),
             Action::Put { value, expiry, context } => {
-                self.put(value.clone(), *expiry, context.as_ref())
+                self.put(value.clone().into_value(), *expiry, context.as_ref())
             }
             Action::Delete { context } => self.delete(context.as_ref()),
             Action::Update(update) => self.update(update).map(Outcome::Updated),
