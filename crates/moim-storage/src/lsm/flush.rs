@@ -25,6 +25,16 @@ const TRIM_EVERY: Duration = Duration::from_secs(2);
 /// The part that goes each time.
 const TRIM_PART: usize = 4;
 
+/// With this part of a table full, the one before it has to get into the tables.
+const URGENT_PART: usize = 4;
+
+/// Between two steps of a flush that nobody waits for: with [`Run::STEP_BYTES`] some 50 MB a second.
+const FLUSH_PAUSE: Duration = Duration::from_millis(4);
+
+/// Between two steps of filling a segment: at some 80 MB a second it is soon ready, and the syncs of writers, which wait
+/// for the same disk, hardly notice.
+const PREPARE_PAUSE: Duration = Duration::from_millis(10);
+
 /// What the waiting of writers is counted in.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -268,6 +278,8 @@ impl<F: Files, T: Tables> Inner<F, T> {
                 drop(writer.log.end_preparing(preparation, prepared.map(drop)));
                 return writer;
             }
+            let woken = self.turned.wait_timeout(writer, PREPARE_PAUSE);
+            writer = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -323,6 +335,19 @@ impl<F: Files, T: Tables> Inner<F, T> {
         drop(frozen);
     }
 
+    /// Pauses a flush, unless somebody waits for it, or will before long: the active table has grown to a part of what it may.
+    fn rest(&self) {
+        let is_waited_for = self.counters.stalled.load(Ordering::Relaxed) > 0;
+        if is_waited_for || self.read().active.bytes() >= self.options.memtable_bytes / URGENT_PART
+        {
+            return;
+        }
+        let writer = lock(&self.writer);
+        if writer.flushing.has_flusher && !writer.flushing.is_closing {
+            drop(self.turned.wait_timeout(writer, FLUSH_PAUSE));
+        }
+    }
+
     /// Tables take only what the log has durably.
     fn sync_if_needed(&self) -> Result<(), StorageError> {
         let is_synced = lock(&self.writer).log.is_synced();
@@ -331,7 +356,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
 
     fn ingest(&self, table: &crate::memtable::Memtable) -> Result<(), StorageError> {
         let rule_panics = &self.counters.rule_panics;
-        let run = Run { table, rule: self.rule.as_ref(), rule_panics };
+        let run = Run { table, rule: self.rule.as_ref(), rule_panics, rest: &|| self.rest() };
         let bytes = self.tables.ingest(&run)?;
         self.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())

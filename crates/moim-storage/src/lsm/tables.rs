@@ -25,9 +25,20 @@ pub struct Run<'a> {
     pub(super) table: &'a Memtable,
     pub(super) rule: Option<&'a ReclaimRule>,
     pub(super) rule_panics: &'a AtomicU64,
+    pub(super) rest: &'a dyn Fn(),
 }
 
 impl<'a> Run<'a> {
+    /// Bytes that are written between two rests: a whole table at once keeps the disk from the syncs of writers for a tenth
+    /// of a second.
+    pub const STEP_BYTES: usize = 256 << 10;
+
+    /// Leaves the disk to others for a moment, unless somebody waits for the run to be taken. Whoever takes it calls this each
+    /// time that it has written [`Self::STEP_BYTES`].
+    pub fn rest(&self) {
+        (self.rest)();
+    }
+
     /// Ranges of a family to be deleted before anything is put.
     pub fn erased(&self, family: Family) -> impl Iterator<Item = (&'a Bytes, &'a Bytes)> {
         self.table.erased(family)

@@ -45,7 +45,7 @@ impl Tables for TornTables {
                 });
             }
         }
-        self.inner.ingest(&Run { table: &part, rule: None, rule_panics: run.rule_panics })?;
+        self.inner.ingest(&Run { table: &part, rule: None, ..*run })?;
         Err(StorageError::Full("half of it fitted".to_owned()))
     }
 

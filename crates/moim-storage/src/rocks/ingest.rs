@@ -5,6 +5,7 @@
 //!
 //! Invariant: when [`Tables::ingest`] returns, the tables and the file that names them are synced.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -73,7 +74,7 @@ impl RocksEngine {
         }
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.join(ASIDE).join(format!("{number}.sst"));
-        let taken = self.take_over(&path, family, entries);
+        let taken = self.take_over(&path, family, (run, entries));
         if taken.is_err() {
             // RocksDB removes what it has taken over; what it has not is rubbish that takes room.
             drop(fs::remove_file(&path));
@@ -85,15 +86,21 @@ impl RocksEngine {
         &self,
         path: &PathBuf,
         family: Family,
-        entries: impl Iterator<Item = (bytes::Bytes, Option<std::borrow::Cow<'a, [u8]>>)>,
+        (run, entries): (&Run<'_>, impl Iterator<Item = (bytes::Bytes, Option<Cow<'a, [u8]>>)>),
     ) -> Result<u64, rocksdb::Error> {
         let settings = options::run_table(&self.options, &self.cache);
         let mut table = SstFileWriter::create(&settings);
         table.open(path)?;
+        let mut step_bytes = 0;
         for (key, value) in entries {
+            step_bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
             match value {
                 Some(value) => table.put(key, value)?,
                 None => table.delete(key)?,
+            }
+            if step_bytes >= Run::STEP_BYTES {
+                step_bytes = 0;
+                run.rest();
             }
         }
         table.finish()?;

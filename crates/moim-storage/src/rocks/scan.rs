@@ -10,6 +10,9 @@ use rocksdb::ReadOptions;
 use super::RocksEngine;
 use crate::{Family, Page, PageLimit, Snapshot, StorageError};
 
+/// What an entry is taken to have, in bytes: how far a page of a known number of them may reach.
+const ENTRY_BYTES: usize = 2 << 10;
+
 /// A view of the engine at one moment.
 pub(super) struct RocksSnapshot<'engine> {
     engine: &'engine RocksEngine,
@@ -49,8 +52,9 @@ pub(super) fn page(
     }
     reads.set_iterate_upper_bound(range.end);
     reads.fill_cache(false);
-    // Reading further ahead than the page is long would be read in vain.
-    reads.set_readahead_size(engine.options.scan_readahead_bytes.min(limit.bytes_max));
+    // What is read ahead beyond the page is read in vain, and each page begins anew.
+    let page_bytes = limit.entries_max.saturating_mul(ENTRY_BYTES).min(limit.bytes_max);
+    reads.set_readahead_size(engine.options.scan_readahead_bytes.min(page_bytes));
 
     let mut entries = engine.db.raw_iterator_cf_opt(engine.family(family), reads);
     let mut bytes = 0;
