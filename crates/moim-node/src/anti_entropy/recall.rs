@@ -56,6 +56,11 @@ impl Node {
         }
     }
 
+    /// Whether this node has just started and waits for what the others remember of it: for a second at the most.
+    pub fn is_recalling(&self) -> bool {
+        self.recall.is_some()
+    }
+
     /// Whether this node has everything that was acknowledged of its partitions, as far as it knows.
     pub(crate) fn has_all(&self) -> bool {
         self.filling.is_none() && self.recall.is_none()

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use moim_node::Node;
 use moim_node::membership::Hello;
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -21,6 +22,7 @@ use super::error::ServerError;
 use super::listeners::{Shared, again};
 use super::session::Session;
 use crate::config::Memory;
+use crate::handle::NodeHandle;
 use crate::http::metrics::{Metric, count};
 use crate::http::{self, Errand, Requests};
 use crate::inbox::Mailbox;
@@ -96,10 +98,13 @@ impl Clients {
         let max = session.config.node.redis_connections_max;
         let room = Rc::new(Room { taken: Cell::new(0), max });
         let (redis, http) = shared.map(|shared| (shared.redis, shared.http)).unzip();
-        let mut doors = vec![open_door(cluster, "cluster", seated(Port::Cluster, &front, &room))?];
+        let handle = &session.handle;
+        let to_cluster = seated(Port::Cluster, &front, &room);
+        let mut doors = vec![open_door(handle, cluster, "cluster", to_cluster)?];
         let serve = seated(Port::Plain, &front, &room);
         if let Some(redis) = redis {
-            doors.push(open_door(redis, "redis", dealt_out(session.shard.clone(), serve.clone()))?);
+            let dealt_out = dealt_out(session.shard.clone(), serve.clone());
+            doors.push(open_door(handle, redis, "redis", dealt_out)?);
         }
         spawn_local(receive(desk.clients, serve));
         let close_http = Rc::<Notify>::default();
@@ -173,13 +178,24 @@ impl Drop for Place {
     }
 }
 
+/// Who comes before a node that starts has heard what the others remember waits in front of the door, for a second at the
+/// most: the first commands of clients that do not ask whether it is ready would meet an error for want of a few
+/// milliseconds.
 fn open_door(
+    handle: &NodeHandle,
     listener: TcpListener,
     name: &'static str,
     serve: impl FnMut(TcpStream) + 'static,
 ) -> Result<Door, ServerError> {
     let accepted = accept::adopt(again(&listener)?)?;
-    let accepting = spawn_local(accept_forever(accepted, name, serve)).abort_handle();
+    let handle = handle.clone();
+    let accepting = spawn_local(async move {
+        while handle.view(Node::is_recalling) {
+            tokio::time::sleep(LOOK).await;
+        }
+        accept_forever(accepted, name, serve).await;
+    });
+    let accepting = accepting.abort_handle();
     Ok(Door { accepting, listener })
 }
 

@@ -119,3 +119,23 @@ fn a_cluster_comes_back_with_what_it_had() {
         );
     }
 }
+
+/// Clients that do not ask whether a node is ready come back as soon as its port is open. Until the others have told it what
+/// they remember, they wait in front of the door.
+#[cfg(feature = "rocksdb")]
+#[test]
+fn the_first_commands_at_a_node_that_comes_back_are_served() {
+    let mut cluster = Cluster::start_with(3, |_, config| config.node.engine = EngineKind::Lsm);
+    for round in 1..=3 {
+        cluster.kill(2);
+        cluster.restart(2);
+        let mut client = TcpStream::connect(cluster.addresses(2).redis).unwrap();
+        for key in 0..30 {
+            client.write_all(format!("INCR counter-{key}\r\n").as_bytes()).unwrap();
+        }
+        let expected = format!(":{round}\r\n").repeat(30);
+        let mut replies = vec![0; expected.len()];
+        client.read_exact(&mut replies).unwrap();
+        assert_eq!(String::from_utf8_lossy(&replies), expected, "round {round}");
+    }
+}
