@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{BatchId, Outcome, RequestId};
-use crate::message::Message;
+use crate::api::{BatchId, Effect, Outcome, RequestId, Why};
+use crate::message::{Message, ReadResult, WriteResult};
+use crate::node::Node;
 use moim_core::NodeId;
 
 /// Something that leaves the node (or goes to its own replica).
@@ -115,6 +116,57 @@ impl Gate {
     pub(crate) fn drop_held(&mut self) {
         self.held.clear();
         self.count = 0;
+    }
+}
+
+impl Node {
+    /// Lets something leave now or when `reveals` is durable.
+    pub(crate) fn send(&mut self, reveals: BatchId, outgoing: Outgoing) {
+        let full = self.gate.holds(reveals) && self.gate.len() >= self.options.held_max;
+        let (reveals, outgoing) =
+            if full { refused(reveals, outgoing) } else { (reveals, outgoing) };
+        if let Some(outgoing) = self.gate.pass(self.now.mono_ms, reveals, outgoing) {
+            self.leave(outgoing);
+        }
+    }
+
+    fn leave(&mut self, outgoing: Outgoing) {
+        match outgoing {
+            Outgoing::Peer(to, message) if to == self.info.member.node => {
+                self.local.push_back(message);
+            }
+            Outgoing::Peer(to, message) => self.effects.push(Effect::Send(to, message)),
+            Outgoing::Client(id, outcome) => self.effects.push(Effect::Reply(id, outcome)),
+            Outgoing::Adopted => self.adopt(),
+        }
+    }
+
+    pub(crate) fn on_durable(&mut self, batch: BatchId) {
+        if self.halted.is_some() {
+            return;
+        }
+        self.store.durable_up_to(batch);
+        let mut leaving = std::mem::take(&mut self.leaving);
+        self.figures.expired += self.gate.durable_up_to(self.now.mono_ms, batch, &mut leaving);
+        for outgoing in leaving.drain(..) {
+            self.leave(outgoing);
+        }
+        self.leaving = leaving;
+    }
+}
+
+/// Instead of a replica's answer, for want of room to hold it back: that it is overloaded. Anything else as it is.
+fn refused(reveals: BatchId, outgoing: Outgoing) -> (BatchId, Outgoing) {
+    match outgoing {
+        Outgoing::Peer(to, Message::WriteReply { op, .. }) => {
+            let result = WriteResult::Refused(Why::Overloaded);
+            (NOTHING, Outgoing::Peer(to, Message::WriteReply { op, result }))
+        }
+        Outgoing::Peer(to, Message::ReadReply { op, .. }) => {
+            let result = ReadResult::Refused(Why::Overloaded);
+            (NOTHING, Outgoing::Peer(to, Message::ReadReply { op, result, from_disk: false }))
+        }
+        other => (reveals, other),
     }
 }
 

@@ -15,12 +15,12 @@ use crate::api::{BatchId, DiskRoom, Effect, Failure, Input, NotReady, Now, ReadI
 use crate::boot::{Boot, BootError};
 use crate::coordinator::{Forwarded, Freshness, Hedging, Listing, Operation, Operations, Serial};
 use crate::foresight::Foresight;
-use crate::gate::{Gate, NOTHING, Outgoing};
+use crate::gate::{Gate, Outgoing};
 use crate::gossip::{Gossip, first_generation};
 use crate::hint::{Ledger, Wish};
 use crate::lease::Lease;
 use crate::membership::{Founding, Hello, MemberInfo, PROTOCOL, Record};
-use crate::message::{Message, OpId, ReadResult, WriteResult};
+use crate::message::{Message, OpId};
 use crate::namespace::Namespaces;
 use crate::options::{Mutation, Options};
 use crate::overload::Shedding;
@@ -90,9 +90,9 @@ pub struct Node {
 
     pub(crate) foresight: Foresight,
     /// Messages to this node's own replica and coordinator, within a turn.
-    local: VecDeque<Message>,
+    pub(crate) local: VecDeque<Message>,
     /// Room for what the gate lets go.
-    leaving: Vec<Outgoing>,
+    pub(crate) leaving: Vec<Outgoing>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) parting: Parting,
     pub(crate) halted: Option<String>,
@@ -414,40 +414,6 @@ impl Node {
         }
     }
 
-    /// Lets something leave now or when `reveals` is durable.
-    pub(crate) fn send(&mut self, reveals: BatchId, outgoing: Outgoing) {
-        let full = self.gate.holds(reveals) && self.gate.len() >= self.options.held_max;
-        let (reveals, outgoing) =
-            if full { refused(reveals, outgoing) } else { (reveals, outgoing) };
-        if let Some(outgoing) = self.gate.pass(self.now.mono_ms, reveals, outgoing) {
-            self.leave(outgoing);
-        }
-    }
-
-    fn leave(&mut self, outgoing: Outgoing) {
-        match outgoing {
-            Outgoing::Peer(to, message) if to == self.info.member.node => {
-                self.local.push_back(message);
-            }
-            Outgoing::Peer(to, message) => self.effects.push(Effect::Send(to, message)),
-            Outgoing::Client(id, outcome) => self.effects.push(Effect::Reply(id, outcome)),
-            Outgoing::Adopted => self.adopt(),
-        }
-    }
-
-    fn on_durable(&mut self, batch: BatchId) {
-        if self.halted.is_some() {
-            return;
-        }
-        self.store.durable_up_to(batch);
-        let mut leaving = std::mem::take(&mut self.leaving);
-        self.figures.expired += self.gate.durable_up_to(self.now.mono_ms, batch, &mut leaving);
-        for outgoing in leaving.drain(..) {
-            self.leave(outgoing);
-        }
-        self.leaving = leaving;
-    }
-
     fn on_loaded(&mut self, id: ReadId, result: Result<Option<Bytes>, String>) {
         let found = match result.map(|found| found.map(Stored::decode).transpose()) {
             Ok(Ok(stored)) => Found::Read(stored),
@@ -482,21 +448,6 @@ impl Node {
             self.on_deadline(id);
         }
         self.effects.push(Effect::Halted(reason));
-    }
-}
-
-/// Instead of a replica's answer, for want of room to hold it back: that it is overloaded. Anything else as it is.
-fn refused(reveals: BatchId, outgoing: Outgoing) -> (BatchId, Outgoing) {
-    match outgoing {
-        Outgoing::Peer(to, Message::WriteReply { op, .. }) => {
-            let result = WriteResult::Refused(Why::Overloaded);
-            (NOTHING, Outgoing::Peer(to, Message::WriteReply { op, result }))
-        }
-        Outgoing::Peer(to, Message::ReadReply { op, .. }) => {
-            let result = ReadResult::Refused(Why::Overloaded);
-            (NOTHING, Outgoing::Peer(to, Message::ReadReply { op, result, from_disk: false }))
-        }
-        other => (reveals, other),
     }
 }
 

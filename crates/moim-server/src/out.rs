@@ -132,11 +132,11 @@ impl Out {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// What arrives when the kernel takes at most `step` bytes at a time.
-    fn arrived(mut out: Out, step: usize) -> Vec<u8> {
+    pub(crate) fn arrived(mut out: Out, step: usize) -> Vec<u8> {
         let mut arrived = Vec::new();
         while !out.is_empty() {
             let (taken, _) = out
