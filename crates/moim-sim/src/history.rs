@@ -204,6 +204,9 @@ pub struct Operation {
     pub answer: Answer,
     /// What clocks showed meanwhile.
     pub clocks: Clocks,
+    /// For a write with a deadline and without an end: when any clock first showed that deadline, in microseconds since
+    /// the run began; `None` if none has. A node that takes the write from then on may take it for a deletion.
+    pub due_us: Option<u64>,
     /// Owners of the key that served from an old copy of their disk meanwhile, and did not know it.
     pub old_copies: u8,
 }

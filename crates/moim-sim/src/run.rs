@@ -119,6 +119,7 @@ impl Stage {
         } else if !played {
             assert!(!self.findings.violations.is_empty(), "an act failed without saying why");
         }
+        self.world.date_unended_writes();
         let findings = judge(&self.world.history, self.conditions());
         self.findings.violations.extend(findings.violations);
         self.findings.unpromised.extend(findings.unpromised);

@@ -66,6 +66,12 @@ const FOUND: &[(u64, Profile, &str)] = &[
         Profile::N5W5R1,
         "a conditional write that was decided anew was taken for one that had never been written",
     ),
+    (
+        16_038,
+        Profile::Nemesis,
+        "a node that hung took a put when its client had given it up and its deadline had passed, which deleted what was \
+         there",
+    ),
 ];
 
 #[test]

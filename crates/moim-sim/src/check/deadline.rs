@@ -10,7 +10,8 @@
 //! Deadlines are in Unix time and clocks differ, so a read is judged by the span that its coordinator's clock covered,
 //! and an update, which another node may have served, by that of all clocks. Two things excuse a missing value early:
 //! it was past its deadline on some clock when it was written, which makes the write a deletion; and compaction, which
-//! waits a grace period, gave it back on a node whose clock is far ahead.
+//! waits a grace period, gave it back on a node whose clock is far ahead. A write whose client never learnt the outcome
+//! may be written at any time after it began: a node that hangs takes it when it goes on.
 
 use super::register::{Observed, writer};
 use super::{Findings, Levels, Property};
@@ -41,7 +42,13 @@ pub(super) fn is_past(write: &Operation, read: &Operation) -> bool {
 /// Whether the deadline of `write` may have passed before `read` ended.
 pub(super) fn may_be_past(write: &Operation, read: &Operation) -> bool {
     let latest_ms = judged_by(read).1.max(read.clocks.reclaimed_ms).max(write.clocks.any.1);
-    write.expires_ms() != 0 && write.expires_ms() <= latest_ms
+    write.expires_ms() != 0 && (write.expires_ms() <= latest_ms || may_be_taken_late(write, read))
+}
+
+/// Whether `write`, if it never ended, may have been taken by a clock past its deadline before `read` ended.
+fn may_be_taken_late(write: &Operation, read: &Operation) -> bool {
+    let until_us = read.end.map_or(u64::MAX, |end| end.at_us);
+    write.end.is_none() && write.due_us.is_some_and(|due_us| due_us <= until_us)
 }
 
 /// The clocks by which a read may have judged deadlines: the least and the most that they showed.
@@ -142,6 +149,22 @@ mod tests {
         assert_eq!(missing(1_000, 0).len(), 2);
         assert_eq!(missing(1_500, 0), []);
         assert_eq!(missing(1_000, 1_500), []);
+    }
+
+    #[test]
+    fn a_write_without_an_outcome_may_be_taken_when_it_is_due_and_delete() {
+        let missing = |due_us: Option<u64>, answer: Answer| {
+            judge(|story| {
+                story.put((0, 1), 1, 10);
+                story.tell((2, 3), put_until(2, 1_500), answer).due_us = due_us;
+                story.read((20, 21), 0, 20);
+            })
+        };
+        assert_eq!(missing(Some(21), unknown()), []);
+        assert_eq!(missing(Some(22), unknown()), [Property::NothingVanishes], "due after the read");
+        assert_eq!(missing(None, unknown()), [Property::NothingVanishes], "never due");
+        let acknowledged = missing(Some(21), written(20));
+        assert!(!acknowledged.is_empty(), "it was taken before it was due");
     }
 
     #[test]

@@ -287,6 +287,7 @@ pub(crate) mod tests {
                 end: (!unknown).then_some(moment(end)),
                 answer,
                 clocks: Clocks { own: (1_000, 1_000), any: (1_000, 1_000), reclaimed_ms: 0 },
+                due_us: None,
                 old_copies: 0,
             });
             self.operations.last_mut().unwrap()

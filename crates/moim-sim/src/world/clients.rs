@@ -102,6 +102,7 @@ impl World {
             end: None,
             answer: Answer::None,
             clocks: Clocks::default(),
+            due_us: None,
             old_copies: 0,
         });
         let at_us = self.now_us + self.chance.clients.delay(100, 2_000);
@@ -183,13 +184,42 @@ impl World {
     }
 
     fn clocks_during(&self, entry: &Operation) -> Clocks {
-        let range =
-            |clock: &super::clock::Clock| clock.wall_range_ms(entry.start.at_us, self.now_us);
-        let ranges = self.servers.iter().map(|server| range(&server.clock));
-        let any = ranges
-            .fold((u64::MAX, 0), |(least, most), (low, high)| (least.min(low), most.max(high)));
-        let own = range(&self.servers[entry.coordinator].clock);
+        let (from_us, to_us) = (entry.start.at_us, self.now_us);
+        let own = self.servers[entry.coordinator].clock.wall_range_ms(from_us, to_us);
+        let any = self.any_clock_ms(from_us, to_us);
         Clocks { own, any, reclaimed_ms: self.reclaimed_ms }
+    }
+
+    /// The least and the most that any clock showed from `from_us` to `to_us`.
+    fn any_clock_ms(&self, from_us: u64, to_us: u64) -> (u64, u64) {
+        let ranges = self.servers.iter().map(|server| server.clock.wall_range_ms(from_us, to_us));
+        ranges.fold((u64::MAX, 0), |(least, most), (low, high)| (least.min(low), most.max(high)))
+    }
+
+    /// Writes down when writes that never ended became due: known only when the story is over, for clocks may yet be set.
+    pub(crate) fn date_unended_writes(&mut self) {
+        for at in 0..self.history.len() {
+            let entry = &self.history[at];
+            if entry.end.is_none() && entry.expires_ms() != 0 {
+                self.history[at].due_us = self.due_us(entry);
+            }
+        }
+    }
+
+    /// When any clock first showed the deadline of this write, from its beginning on.
+    fn due_us(&self, write: &Operation) -> Option<u64> {
+        let from_us = write.start.at_us;
+        let is_due = |by_us| self.any_clock_ms(from_us, by_us).1 >= write.expires_ms();
+        let (mut early_us, mut late_us) = (from_us, self.now_us);
+        while early_us < late_us {
+            let middle_us = u64::midpoint(early_us, late_us);
+            if is_due(middle_us) {
+                late_us = middle_us;
+            } else {
+                early_us = middle_us + 1;
+            }
+        }
+        is_due(late_us).then_some(late_us)
     }
 
     pub(crate) fn entry(&self, operation: u64) -> Option<&Operation> {
