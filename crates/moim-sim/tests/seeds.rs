@@ -66,6 +66,11 @@ const FOUND: &[(u64, Profile, &str)] = &[
         Profile::N5W5R1,
         "a conditional write that was decided anew was taken for one that had never been written",
     ),
+    (
+        16_458,
+        Profile::Nemesis,
+        "an old disk had been copied while it was being filled, and what it called filled was taken for up to date",
+    ),
 ];
 
 #[test]
