@@ -72,6 +72,11 @@ const FOUND: &[(u64, Profile, &str)] = &[
         "a node that hung took a put when its client had given it up and its deadline had passed, which deleted what was \
          there",
     ),
+    (
+        16_458,
+        Profile::Nemesis,
+        "an old disk had been copied while it was being filled, and what it called filled was taken for up to date",
+    ),
 ];
 
 #[test]

@@ -31,6 +31,9 @@ pub(crate) struct Filling {
     /// What has been taken of peers before trees were compared ([`super::rest`]), by run of partitions.
     rests: BTreeSet<(NodeId, u16)>,
     partitions: u64,
+    /// Whether it was kept on disk by an earlier run of this node. On an old copy of that disk, what is missing here was
+    /// filled before the copy was made, and has missed what was written since.
+    is_stored: bool,
     /// Bytes that ended exchanges have moved, about.
     bytes: u64,
     changed: bool,
@@ -44,13 +47,15 @@ impl Filling {
             pending.map(|partition| (partition, BTreeMap::new())).collect();
         let partitions = pending.len() as u64;
         let (changed, paused, rests) = (true, BTreeMap::new(), BTreeSet::new());
-        let filling = Self { pending, rests, partitions, bytes: 0, changed, paused };
+        let (is_stored, bytes) = (false, 0);
+        let filling = Self { pending, rests, partitions, is_stored, bytes, changed, paused };
         (partitions > 0).then_some(filling)
     }
 
     /// What the disk kept.
     pub(crate) fn stored(bits: Option<&Bytes>) -> Option<Self> {
-        Self::new(keyspace::decode_partitions(bits?))
+        let filling = Self::new(keyspace::decode_partitions(bits?))?;
+        Some(Self { is_stored: true, ..filling })
     }
 
     /// Bytes that ended exchanges have moved, about.
@@ -89,13 +94,15 @@ impl Node {
     /// Others remember batches of this node that its disk does not have: it was lost, or is an old copy. It says *not
     /// ready* from now on until it is filled. What it holds stays: it may have taken writes before it heard, and they
     /// were acknowledged; and what was deleted meanwhile, even where the deletion is forgotten, the others say when they
-    /// compare (`settled`). Called when a turn begins.
+    /// compare (`settled`). That it was being filled when the copy was made says nothing of what has been written since:
+    /// all of it begins anew. Called when a turn begins.
     pub(crate) fn notice_lost_batches(&mut self) {
         let heard = self.gossip.heard_durable(self.info.member.node);
         let Some(heard) = heard.filter(|&heard| heard > self.store.last_batch()) else { return };
         self.store.continue_above(heard);
         // Without a record the node is on its way into the cluster, and will be filled if it was a member.
-        if self.record.is_none() || self.filling.is_some() {
+        if self.record.is_none() || self.filling.as_ref().is_some_and(|filling| !filling.is_stored)
+        {
             return;
         }
         self.comparisons = Comparisons::default();

@@ -41,6 +41,7 @@ impl World {
         if !self.is_run(node, start) {
             return;
         }
+        let old_batch = self.batch_of_old_disk(node);
         let server = &mut self.servers[node];
         server.turn_planned = false;
         if server.paused {
@@ -59,7 +60,7 @@ impl World {
             self.trace.line(self.now_us, format_args!("n{node} > {effect:?}"));
             self.carry_out(node, effect);
         }
-        self.watch_old_disk(node);
+        self.watch_old_disk(node, old_batch);
         self.begin_sync(node);
         self.plan_wake(node);
     }

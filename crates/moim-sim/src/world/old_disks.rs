@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use moim_node::Node;
 use moim_node::keyspace::META_BATCH;
 use moim_storage::Family;
@@ -34,11 +35,14 @@ impl OldDisks {
     }
 }
 
+fn number(stored: &Bytes) -> Option<u64> {
+    stored.as_ref().try_into().ok().map(u64::from_be_bytes)
+}
+
 impl World {
     /// The number of the last batch that survives a crash of a node.
     pub(super) fn durable_batch(&self, node: usize) -> Option<u64> {
-        let stored = self.servers[node].disk.get_synced(Family::Meta, META_BATCH)?;
-        stored.as_ref().try_into().ok().map(u64::from_be_bytes)
+        number(&self.servers[node].disk.get_synced(Family::Meta, META_BATCH)?)
     }
 
     /// A node's disk was replaced; before, it had `before` as its last durable batch. An empty one is noticed at once.
@@ -57,14 +61,23 @@ impl World {
         self.old_disks.unnoticed.contains_key(&node)
     }
 
-    /// A node has had a turn: it may have noticed, or begun to serve without.
-    pub(super) fn watch_old_disk(&mut self, node: usize) {
+    /// The last batch that a node has written to an old copy of its disk, if it has not noticed that it is one.
+    pub(super) fn batch_of_old_disk(&self, node: usize) -> Option<u64> {
+        self.old_disks.unnoticed.get(&node)?;
+        number(&self.servers[node].disk.get(Family::Meta, META_BATCH)?)
+    }
+
+    /// A node has had a turn, and `before` it this last batch: it may have been told, or begun to serve without. Told is
+    /// whoever skips numbers of batches, whatever else it makes of it. That it is being filled is no sign of it: it may
+    /// have been when the copy was made, and then serves what was filled before.
+    pub(super) fn watch_old_disk(&mut self, node: usize, before: Option<u64>) {
         let Some(&since_us) = self.old_disks.unnoticed.get(&node) else { return };
-        let is_filled = |node: &Node| node.figures().unfilled_partitions == 0;
-        let Some(has_not_noticed) = self.servers[node].node.as_ref().map(is_filled) else { return };
-        if !has_not_noticed {
+        let begun = |node: &Node| node.figures().fillings > 0;
+        let Some(has_begun) = self.servers[node].node.as_ref().map(begun) else { return };
+        let skipped = before.zip(self.batch_of_old_disk(node)).map(|(before, now)| now - before);
+        if has_begun || skipped.is_some_and(|batches| batches > 1) {
             self.old_disks.end(node, self.now_us);
-        } else if since_us.is_none() && self.servers[node].is_whole() {
+        } else if since_us.is_none() && self.servers[node].serves() {
             self.count("old disks served unnoticed");
             self.old_disks.unnoticed.insert(node, Some(self.now_us));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use moim_core::ring::{Member, PartitionCount};
 use moim_core::{MachineId, NodeId};
-use moim_node::api::DiskRoom;
+use moim_node::api::{DiskRoom, Failure, NotReady};
 use moim_node::keyspace::{
     META_BATCH, META_CLOCK_BOUND, META_FILLING, META_GENERATION, META_RECORD, StoredTrees,
 };
@@ -145,6 +145,14 @@ impl Server {
     /// Whether it takes what arrives.
     pub(crate) fn is_up(&self) -> bool {
         self.node.is_some()
+    }
+
+    /// Whether it serves of what it owns at least what it takes for filled.
+    pub(crate) fn serves(&self) -> bool {
+        let serves = |node: &Node| {
+            matches!(node.readiness(), Ok(()) | Err(Failure::NotReady(NotReady::Filling { .. })))
+        };
+        self.node.as_ref().is_some_and(serves)
     }
 
     /// Whether it serves everything that it owns.
