@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::encoding::{LWW_HEADER_BYTES, put_lww_header};
 use super::{Content, Object, Version};
 
-/// A value with room in front of it for the header that makes it an encoded last-writer-wins object, so that whoever read
-/// it off a socket copied it for the last time.
+/// A value with room in front of it for the header that makes it an encoded last-writer-wins object, so that making one of
+/// it copies nothing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Draft(Vec<u8>);
 

@@ -1,5 +1,6 @@
 //! From a key's hash to its place: eight bytes an entry and one cache line a look, by open addressing with linear
-//! probing. What is found is a candidate: different keys may share a hash, and whoever looks compares.
+//! probing (Knuth, *The Art of Computer Programming* 6.4). What is found is a candidate: different keys may share a hash, and
+//! whoever looks compares.
 
 /// Part of a key's hash: where the search begins, and what tells entries apart without looking at their keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
