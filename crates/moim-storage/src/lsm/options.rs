@@ -29,12 +29,12 @@ impl Default for LsmOptions {
 }
 
 impl LsmOptions {
-    /// Sizes that suit a memory table of this size. The log holds four times as much: entries that are rewritten twice
-    /// before their table is full are written out once.
+    /// Sizes that suit a memory table of this size. The log holds eight times as much: entries that are rewritten four
+    /// times before their table is full are written out once. What that costs is disk, and time to replay it.
     #[must_use]
     pub fn for_memtable(memtable_bytes: usize) -> Self {
-        let log_bytes_max = 4 * memtable_bytes as u64;
-        let segment_bytes = (log_bytes_max / 16).clamp(64 << 10, 64 * MIB as u64);
+        let log_bytes_max = 8 * memtable_bytes as u64;
+        let segment_bytes = (log_bytes_max / 32).clamp(64 << 10, 64 * MIB as u64);
         Self { memtable_bytes, segment_bytes, log_bytes_max }
     }
 
