@@ -106,8 +106,8 @@ pub struct Options {
     /// whatever clients do.
     pub background_bytes_per_second_min: u64,
     /// What filling a lost disk may always take of it, in bytes a second, at a node that gives as at the one that is
-    /// filled: more than the rest, because one copy of everything is missing until it ends. Ten gigabytes in twenty minutes
-    /// where two give, for a quarter of a core over three nodes.
+    /// filled, whatever else asks: one copy of everything is missing until it ends. Ten gigabytes in eighty minutes
+    /// where two give to a node while clients cannot bear more.
     pub refill_bytes_per_second_min: u64,
     /// What background work sends at the most, in bytes a second over all of it. Above
     /// `background_bytes_per_second_min`.
@@ -169,7 +169,7 @@ impl Default for Options {
             hints_bytes_max: 512 << 20,
             hints_in_flight_max: 64,
             background_bytes_per_second_min: 1 << 20,
-            refill_bytes_per_second_min: 4 << 20,
+            refill_bytes_per_second_min: 1 << 20,
             background_bytes_per_second_max: 64 << 20,
             exchange_interval_ms: 10_000,
             exchange_answer_ms: 5_000,

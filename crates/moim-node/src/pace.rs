@@ -2,9 +2,13 @@
 //! clients and still always get on (REQ-46).
 //!
 //! Watched is the p99 of the requests that this node coordinates. While it stays near what it is when nothing runs in
-//! the background, the rate rises by equal steps; when it exceeds that, the rate is halved, down to a floor, below
-//! which it never falls (additive increase, multiplicative decrease, as TCP does and as Cassandra's and Riak's fixed
-//! throttles cannot). Where no client asks anything there is nothing to yield to, and the rate rises fast.
+//! the background, the rate that clients bear rises; when it exceeds that, the rate is halved, down to a floor, below
+//! which it never falls (as TCP does and as Cassandra's and Riak's fixed throttles cannot). It rises by a quarter in each
+//! window, and near the rate at which clients last suffered by a thirty-second: there it stays for most of the time
+//! (Ha, Rhee, Xu: CUBIC, 2008).
+//!
+//! Where no client asks anything there is nothing to yield to: the rate doubles, and what clients bear is remembered
+//! meanwhile. The first request brings it back at once, so that nobody pays for what was learnt while nobody asked.
 //!
 //! A node that is being filled serves nobody and sees no latencies: those who give to it are paced as well, by their own.
 //!
@@ -98,8 +102,15 @@ const WINDOW_MS_MAX: u64 = 2_000;
 /// Latencies that make a p99 worth judging.
 const SAMPLES_MIN: u32 = 50;
 
-/// Steps from floor to ceiling while the p99 is good.
-const STEPS: u64 = 32;
+/// The part by which the rate rises in a good window.
+const RISE: u64 = 4;
+
+/// The same from [`NEAR_PERCENT`] of the rate on at which clients last suffered.
+const RISE_NEAR: u64 = 32;
+const NEAR_PERCENT: u64 = 75;
+
+/// The least rise, as a part of the ceiling.
+const RISE_MIN: u64 = 1_024;
 
 const _: () = assert!(WINDOW_MS < WINDOW_MS_MAX, "a window with few samples is a longer one");
 
@@ -110,11 +121,17 @@ pub struct Pace {
     rate_max: u64,
     /// Below this, refill does not go whatever its part of the rate.
     refill_min: u64,
-    /// Bytes a second over all reasons.
-    rate: u64,
+    /// Bytes a second over all reasons that clients bear, as far as is known.
+    borne: u64,
+    /// The rate instead while nobody asks.
+    free: Option<u64>,
+    /// Where clients suffered when the rate last was too high. Forgotten once it is exceeded in peace.
+    suffered: Option<u64>,
     window: Latencies,
     window_since_ms: u64,
     granted_in_window: bool,
+    /// Somebody was told to wait: the rate was what limited the work, so that more of it may be tried.
+    limited_in_window: bool,
     p99_ms: Option<u32>,
     quiet_p99_ms: Option<u32>,
     lanes: [Lane; REASONS.len()],
@@ -155,7 +172,7 @@ pub struct PaceView {
 }
 
 impl Pace {
-    /// Begins in the lower part of the range: what the clients' usual p99 is has to be seen first.
+    /// Begins with what is always sent: what the clients' usual p99 is has to be seen first.
     pub fn new(mono_ms: u64, options: &Options) -> Self {
         let rate_min = options.background_bytes_per_second_min.max(1);
         let rate_max = options.background_bytes_per_second_max.max(rate_min);
@@ -163,10 +180,13 @@ impl Pace {
             rate_min,
             rate_max,
             refill_min: options.refill_bytes_per_second_min,
-            rate: (rate_max / 4).max(rate_min),
+            borne: rate_min,
+            free: None,
+            suffered: None,
             window: Latencies::default(),
             window_since_ms: mono_ms,
             granted_in_window: false,
+            limited_in_window: false,
             p99_ms: None,
             quiet_p99_ms: None,
             lanes: Default::default(),
@@ -176,6 +196,10 @@ impl Pace {
     /// A client's request was answered after so many milliseconds.
     pub fn observe(&mut self, mono_ms: u64, latency_ms: u64) {
         self.roll(mono_ms);
+        if self.free.take().is_some() {
+            // What was sent while nobody asked says nothing of what clients bear.
+            self.begin_window(mono_ms);
+        }
         self.window.record(latency_ms);
     }
 
@@ -188,6 +212,7 @@ impl Pace {
         lane.credit_up_to(mono_ms, rate);
         if lane.credit <= 0 {
             lane.view.waits += 1;
+            self.limited_in_window = true;
             let missing = lane.credit.unsigned_abs() + 1;
             let wait_ms = missing.saturating_mul(1_000).div_ceil(rate);
             return Grant::Wait(u32::try_from(wait_ms).unwrap_or(u32::MAX).clamp(1, WAIT_MS_MAX));
@@ -203,11 +228,15 @@ impl Pace {
     /// For status pages and metrics.
     pub fn view(&self) -> PaceView {
         PaceView {
-            rate_bytes_per_second: self.rate,
+            rate_bytes_per_second: self.rate(),
             p99_ms: self.p99_ms,
             quiet_p99_ms: self.quiet_p99_ms,
             lanes: std::array::from_fn(|at| self.lanes[at].view),
         }
+    }
+
+    fn rate(&self) -> u64 {
+        self.free.unwrap_or(self.borne)
     }
 
     /// The part of the rate that this reason has, among those that asked lately.
@@ -217,35 +246,41 @@ impl Pace {
         };
         let weights: u64 = REASONS.iter().filter(active).map(|other| other.weight()).sum();
         assert!(weights >= reason.weight(), "who asks counts itself");
-        let part = (self.rate * reason.weight() / weights).max(1);
+        let part = (self.rate() * reason.weight() / weights).max(1);
         if reason == Reason::Refill { part.max(self.refill_min) } else { part }
     }
 
     /// Judges the window that has ended, if one has.
     fn roll(&mut self, mono_ms: u64) {
         let lasted_ms = mono_ms.saturating_sub(self.window_since_ms);
-        let few = self.window.count() < SAMPLES_MIN;
+        let few = (1..SAMPLES_MIN).contains(&self.window.count());
         if lasted_ms < WINDOW_MS || (few && lasted_ms < WINDOW_MS_MAX) {
             return;
         }
         let p99_ms = self.window.quantile_ms(990);
         match p99_ms {
             // Nobody is in the way.
-            None => self.rate = self.rate.saturating_mul(2).min(self.rate_max),
+            None => self.free = Some(self.rate().saturating_mul(2).min(self.rate_max)),
             Some(p99_ms) => self.judge(p99_ms),
         }
         self.p99_ms = p99_ms;
+        self.begin_window(mono_ms);
+    }
+
+    fn begin_window(&mut self, mono_ms: u64) {
         self.window.clear();
         self.window_since_ms = mono_ms;
         self.granted_in_window = false;
+        self.limited_in_window = false;
     }
 
     fn judge(&mut self, p99_ms: u32) {
-        let quiet = !self.granted_in_window || self.rate == self.rate_min;
+        let quiet = !self.granted_in_window || self.borne == self.rate_min;
         if self.quiet_p99_ms.is_none_or(|quiet_ms| p99_ms > tolerated_ms(quiet_ms)) && !quiet {
-            self.rate = (self.rate / 2).max(self.rate_min);
-        } else if self.granted_in_window {
-            self.rate = (self.rate + self.rate_max / STEPS).min(self.rate_max);
+            self.suffered = Some(self.borne);
+            self.borne = (self.borne / 2).max(self.rate_min);
+        } else if self.granted_in_window && self.limited_in_window {
+            self.rise();
         }
         if quiet {
             self.quiet_p99_ms = Some(match self.quiet_p99_ms {
@@ -255,6 +290,14 @@ impl Pace {
                 None => p99_ms,
             });
         }
+    }
+
+    fn rise(&mut self) {
+        let is_near = |suffered| self.borne >= suffered / 100 * NEAR_PERCENT;
+        let part = if self.suffered.is_some_and(is_near) { RISE_NEAR } else { RISE };
+        let step = (self.borne / part).max(self.rate_max / RISE_MIN).max(1);
+        self.borne = self.borne.saturating_add(step).min(self.rate_max);
+        self.suffered = self.suffered.filter(|suffered| self.borne <= *suffered);
     }
 }
 
@@ -369,6 +412,33 @@ mod tests {
         assert!(bytes > 30 * 500_000, "a quarter of what there is at least: {bytes}");
         assert!(bytes < 30 * 2_000_000, "does not trample on clients: {bytes}");
         assert!(queued.get() < 2_000_000, "the queue is short: {}", queued.get());
+    }
+
+    #[test]
+    fn clients_that_come_back_find_what_they_bore() {
+        let mut pace = pace();
+        run(&mut pace, 0..2_000, &[], |_| Some(3));
+        run(&mut pace, 2_000..12_000, &[Reason::Repair], |_| Some(9));
+        // The window that goes on may still be a good one.
+        let borne = pace.view().rate_bytes_per_second * 5 / 4;
+        run(&mut pace, 12_000..30_000, &[Reason::Repair], |_| None);
+        assert_eq!(pace.view().rate_bytes_per_second, MAX, "nobody asks");
+        pace.observe(30_000, 3);
+        assert!(pace.view().rate_bytes_per_second <= borne, "{:?}", pace.view());
+        // The burst that was saved up at the higher rate is not theirs to pay, either.
+        let bytes = run(&mut pace, 30_001..30_101, &[Reason::Repair], |_| Some(3));
+        assert!(bytes <= borne / 5 + MESSAGE, "{bytes} bytes at once");
+    }
+
+    #[test]
+    fn what_was_never_sent_is_not_known_to_be_borne() {
+        let mut pace = pace();
+        // A tenth of the floor, for a minute.
+        for now_ms in (1_000..60_000).step_by(400) {
+            assert_eq!(pace.grant(now_ms, Reason::Hint, MESSAGE), Grant::Go);
+            pace.observe(now_ms, 3);
+        }
+        assert_eq!(pace.view().rate_bytes_per_second, MIN);
     }
 
     #[test]
