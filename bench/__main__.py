@@ -18,7 +18,7 @@ import argparse, os, shlex, signal, sys
 
 import document, machine, report
 from packages import provide
-from plan import SWEEPS, Planner
+from plan import SIZE, SWEEPS, Planner
 from processes import Trouble
 from results import Results
 from runner import Runner
@@ -52,6 +52,7 @@ def parse(arguments):
     add("--only-sweeps", action="store_true", help="without the comparison")
     add("--key-counts", type=listed(), default=["100000", "1000000", "10000000"], metavar="COUNT,…",
         help="of the sweep over keys")
+    add("--value-size", type=int, default=SIZE, metavar="BYTES", help="of values in the sweep over keys")
     add("--memory", type=int, default=0, metavar="BYTES",
         help="of each of our nodes in the sweep over keys, when it is less than the data")
     add("--without", type=listed(), default=[], metavar="NAME,…",
@@ -72,7 +73,8 @@ def parse(arguments):
 
 def results_of(options):
     """Rounds of the same program, measured in the same way, are one run."""
-    shape = f"{options.keys}-{options.seconds:g}s-{options.engine}"
+    size = "" if options.value_size == SIZE else f"-{options.value_size}b"
+    shape = f"{options.keys}-{options.seconds:g}s-{options.engine}{size}"
     path = options.results or os.path.join(
         os.path.dirname(os.path.dirname(os.path.abspath(options.binary))), "bench",
         f"{machine.fingerprint(options.binary)}-{shape}.jsonl")

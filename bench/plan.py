@@ -14,6 +14,10 @@ KEY_BYTES = 20
 # default of the configuration. Objects get 5/16 of it.
 OBJECT_OVERHEAD_BYTES = 1000
 MEMORY_BYTES_MIN = 1 << 30
+# In the sweep over keys, where millions are to fit: what an object takes in memory beside its value, and what else a
+# node needs.
+CACHED_OVERHEAD_BYTES = 500
+BESIDE_CACHE_BYTES = 1 << 30
 
 
 @dataclasses.dataclass
@@ -161,12 +165,16 @@ class Planner:
     def sweep_keys(self):
         """Data in the object cache, and with --memory more data than it."""
         made = []
+        size = self.options.value_size
         for keys in self.options.key_counts:
-            settings = {"NODE_MEMORY_BYTES": self.options.memory} if self.options.memory else {}
-            subject = self.moim("moim", "Moim, 3 nodes, sync", keys, **settings)
+            cache = keys * (size + CACHED_OVERHEAD_BYTES)
+            settings = {"NODE_CACHE_BYTES": cache, "NODE_MEMORY_BYTES": cache + BESIDE_CACHE_BYTES}
+            if self.options.memory:
+                settings = {"NODE_MEMORY_BYTES": self.options.memory}
+            subject = self.moim("moim", "Moim, 3 nodes, sync", keys, size, **settings)
             tests = [load_test("GET", ["moim"]), load_test("SET", ["moim"]),
                      Test("mix at 45 %", 5, 1, ["moim"], load=0.45, load_of="GET P1")]
-            made.append(Stage(f"keys-{keys}", keys, SIZE, [subject], tests, at=keys, settles=True))
+            made.append(Stage(f"keys-{keys}", keys, size, [subject], tests, at=keys, settles=True))
         return made
 
     def sweep_nodes(self):

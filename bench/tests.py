@@ -10,7 +10,7 @@ from results import Results
 
 def options(**changed):
     given = {"binary": "moim", "engine": "lsm", "keys": 1000, "sweep": [], "only_sweeps": False, "without": [],
-             "key_counts": [1000, 10_000], "memory": 0}
+             "key_counts": [1000, 10_000], "value_size": 64, "memory": 0}
     return SimpleNamespace(**{**given, **changed})
 
 

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::Verdict;
-use super::cluster::{Cluster, await_true};
+use super::cluster::{Cluster, NODES, await_true};
 use super::http;
 use super::idle_cpu::processor_seconds;
 use super::stage::Stage;
@@ -54,16 +54,18 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     println!("  {capacity:.0} requests/s at the most; clients ask for {rate}");
     let window = ["--rate", rate.as_str(), "--duration", WINDOW];
     let (mut paused, mut filling) = (Windows::default(), Windows::default());
+    let mut filled_bytes = 0.0;
     for pair in 0..PAIRS {
         for is_paused in [pair % 2 == 0, pair % 2 != 0] {
             let (_, mut starting) = wipe(&cluster, if is_paused { &PAUSED } else { &[] })?;
             thread::sleep(SETTLED);
-            let before = unfilled(&cluster)?;
+            let before = given(&cluster)?;
             let seen = bench(&cluster, &window)?;
-            let done = before - unfilled(&cluster)?;
+            let bytes = given(&cluster)? - before;
             let kind = if is_paused { "paused " } else { "filling" };
-            println!("    {kind}: {seen}, {done:.0} of {before:.0} partitions filled");
-            ensure!(is_paused || done > 0.0, "nothing was filled in the window");
+            println!("    {kind}: {seen}, {:.1} MB filled", bytes / 1e6);
+            ensure!(is_paused || bytes > 0.0, "nothing was filled in the window");
+            filled_bytes += if is_paused { 0.0 } else { bytes };
             if is_paused { &mut paused } else { &mut filling }.0.push(seen);
             // It waits for a node that is taken away again.
             starting.kill()?;
@@ -72,7 +74,7 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     }
     alone(&cluster)?;
     println!("  paused:  {paused}");
-    println!("  filling: {filling}");
+    println!("  filling: {filling}; {:.1} MB a window", filled_bytes / 1e6 / PAIRS as f64);
     let growth = filling.median(|window| window.p999) / paused.median(|window| window.p999);
     println!("  median p99.9 while a node is filled: {growth:.2} times that while it is not");
     let [low, high] = paused.quartiles(|window| window.p999);
@@ -207,8 +209,21 @@ fn wipe(cluster: &Cluster<'_>, variables: &[(&str, &str)]) -> Result<(Instant, C
 
 /// Partitions that the node that was wiped still lacks.
 fn unfilled(cluster: &Cluster<'_>) -> Result<f64> {
-    let metrics = http::get(cluster.http_port(WIPED), "/metrics")?.body;
+    figure(cluster, WIPED, "moim_unfilled_partitions ")
+}
+
+/// Bytes that the others have given to it.
+fn given(cluster: &Cluster<'_>) -> Result<f64> {
+    let of = |node| figure(cluster, node, "moim_background_bytes_total{reason=\"refill\"} ");
+    (1..=NODES).filter(|node| *node != WIPED).map(of).sum()
+}
+
+/// One figure of a node's metrics.
+fn figure(cluster: &Cluster<'_>, node: u16, name: &str) -> Result<f64> {
+    let metrics = http::get(cluster.http_port(node), "/metrics")?.body;
     let metrics = String::from_utf8_lossy(&metrics);
-    let line = metrics.lines().find_map(|line| line.strip_prefix("moim_unfilled_partitions "));
-    line.and_then(|figure| figure.trim().parse().ok()).context("no metric moim_unfilled_partitions")
+    let figure = metrics.lines().find_map(|line| line.strip_prefix(name));
+    figure
+        .and_then(|figure| figure.trim().parse().ok())
+        .with_context(|| format!("no metric {name}"))
 }
