@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const STABLE: Duration = Duration::from_secs(1);
 
 /// How an attempt ended.
-enum Attempt {
-    /// There is a link to this node now, or there was one already.
+pub(super) enum Attempt {
+    /// A link to this node is coming about now, or there was one already.
     Linked(NodeId),
     /// The address is this server's own.
     Own,
@@ -105,7 +105,7 @@ impl Links {
         }
     }
 
-    /// Connects and makes a link, by rule 1 of the module.
+    /// Connects and begins a link, by rule 1 of the module.
     async fn attempt(self: &Rc<Self>, address: &str) -> Attempt {
         let mut stream = match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await
         {
@@ -129,9 +129,9 @@ impl Links {
             .unwrap_or_else(|error| Attempt::Failed(error.to_string()))
     }
 
-    /// Answers a hello if that makes a link. Does not wait between the look and the link, so that two addresses of one
+    /// Answers a hello if that begins a link. Does not wait between the look and the link, so that two addresses of one
     /// node do not make two links.
-    fn answer(
+    pub(super) fn answer(
         self: &Rc<Self>,
         stream: TcpStream,
         theirs: Hello,

@@ -38,6 +38,8 @@ pub(super) struct Link {
     pub(super) dialed: Dialed,
     /// Where the peer's end is, for the log.
     pub(super) address: String,
+    /// What the peer said of itself, until the link stands.
+    hello: RefCell<Option<Hello>>,
     writer: OwnedWriteHalf,
     out: RefCell<Out>,
     state: Cell<OutState>,
@@ -64,11 +66,11 @@ impl std::fmt::Debug for Link {
 }
 
 impl Link {
-    /// A link and the half to start it with.
+    /// A link that does not stand yet, and the half to start it with.
     pub(super) fn new(
         id: LinkId,
         dialed: Dialed,
-        hello: &Hello,
+        hello: Hello,
         stream: TcpStream,
     ) -> (Rc<Self>, OwnedReadHalf) {
         let address = stream
@@ -81,6 +83,7 @@ impl Link {
             run: hello.run,
             dialed,
             address,
+            hello: RefCell::new(Some(hello)),
             writer,
             out: RefCell::default(),
             state: Cell::default(),
@@ -89,6 +92,16 @@ impl Link {
             tasks: RefCell::default(),
         };
         (Rc::new(link), reader)
+    }
+
+    /// Whether both sides use it (rule 3 of the module).
+    pub(super) fn stands(&self) -> bool {
+        self.hello.borrow().is_none()
+    }
+
+    /// From now on both sides use it; says what the peer said of itself, if they did not before.
+    pub(super) fn stand(&self) -> Option<Hello> {
+        self.hello.take()
     }
 
     /// Starts reading and writing.
@@ -128,9 +141,10 @@ impl Link {
         self.out.borrow().bytes()
     }
 
-    /// Appends a message. Says whether it is the first to wait for the end of the pass; fails when the peer lets too
-    /// much pile up.
+    /// Appends a message to a link that stands. Says whether it is the first to wait for the end of the pass; fails when
+    /// the peer lets too much pile up.
     pub(super) fn push(&self, message: &Message, last: &mut LastWrite) -> Result<bool, String> {
+        assert!(self.stands(), "nothing is sent over a link that is coming about");
         if self.waiting_bytes() > OUT_BYTES_MAX {
             return Err(format!("it does not read: more than {OUT_BYTES_MAX} bytes wait for it"));
         }
@@ -203,6 +217,9 @@ impl Link {
                 Err(error) => return error.to_string(),
             }
             let malformed = self.take_frames(&mut frames, &mut inputs).err();
+            if !inputs.is_empty() {
+                links.stand(self);
+            }
             links.inbox.append(&mut inputs);
             if let Some(why) = malformed {
                 return why;

@@ -2,16 +2,24 @@
 //!
 //! **How a pair comes to have exactly one.** Both nodes of a pair may dial; the side that *accepts* speaks first.
 //!
-//! 1. The dialing side reads the other's hello and answers with its own only if it has no link to that node; its
-//!    answer makes the link on its side. So a node that is reached by two addresses, or by its own, is found out before
-//!    the other side knows of it, and whoever dials again has lost the link it had.
-//! 2. The accepting side makes a link of the answer. If it already has one to that node, the new one replaces it,
-//!    unless the old one was dialed from here to the same run of that node and this node's id is the smaller one: then
-//!    the new connection is closed.
+//! 1. The dialing side reads the other's hello and answers with its own only if it has no link to that node, not even
+//!    one that is coming about. So a node that is reached by two addresses, or by its own, is found out before the
+//!    other side knows of it, and whoever dials again has lost the link it had.
+//! 2. The accepting side makes a link of the answer and says so with a pong. If it already has a link to that node, the
+//!    new one replaces it, unless the old one was dialed from here to the same run of that node and this node's id is
+//!    the smaller one: then the new connection is closed.
+//! 3. The dialing side's link *stands* when the first frame after the hello has arrived. Until then it is coming about:
+//!    nothing is sent over it, and the node does not know of it.
 //!
 //! Why this converges: by rule 1, two links of one pair come about only when both nodes dialed at the same time, and
 //! then rule 2 makes both keep the one that the smaller id dialed. The exception of rule 2 can be wrong only while this
 //! node believes in a link that the other has lost, and a link without a word is closed after [`SILENCE_MAX`].
+//!
+//! Why nothing is lost when both dial: by rule 3, nobody uses a connection that its accepting side has not taken. When
+//! the smaller id hears the other's answer, it waits for a word on its own connection and so does not take that one; what
+//! the other then drops has carried nothing but hellos. A link that stands is replaced only when the other side lost it
+//! and dialed again, or began anew (or when a hello was on its way for as long as a link may be silent): what was on its
+//! way over it is lost then, and the node hears that the peer went before it hears that it came.
 //!
 //! Frames wait in the link's out buffer until the pass of the loop ends and leave in one write. Left out: encryption,
 //! authentication, lanes of different urgency.
@@ -86,6 +94,8 @@ pub(crate) struct Links {
     dialers: RefCell<BTreeMap<String, AbortHandle>>,
     /// Counts links from 1.
     next_link: Cell<u64>,
+    /// Links that came to stand.
+    connects: Cell<u64>,
     sent_bytes: Cell<u64>,
     received_bytes: Cell<u64>,
     guests: Cell<usize>,
@@ -129,6 +139,7 @@ impl Links {
             refused: RefCell::default(),
             dialers: RefCell::default(),
             next_link: Cell::new(1),
+            connects: Cell::new(0),
             sent_bytes: Cell::new(0),
             received_bytes: Cell::new(0),
             guests: Cell::new(0),
@@ -145,12 +156,13 @@ impl Links {
         }
     }
 
-    /// Puts a message into the out buffer of a peer. Dropped if there is no link: the node has been told.
+    /// Puts a message into the out buffer of a peer. Dropped if no link stands: the node has been told.
     pub(crate) fn send(&self, peer: NodeId, message: &Message) {
         if let Some((local, number)) = self.neighbour(peer) {
             return local.push(number, message);
         }
-        let Some(link) = self.peers.borrow().get(&peer).cloned() else { return };
+        let link = self.peers.borrow().get(&peer).filter(|link| link.stands()).cloned();
+        let Some(link) = link else { return };
         match link.push(message, &mut self.last_write.borrow_mut()) {
             Ok(true) => self.dirty.borrow_mut().push(link),
             Ok(false) => {}
@@ -194,10 +206,11 @@ impl Links {
     /// What went over the links.
     pub(crate) fn figures(&self) -> LinkFigures {
         let peers = self.peers.borrow();
+        let standing = peers.values().filter(|link| link.stands()).count();
         LinkFigures {
-            links: peers.len() + self.local.get().map_or(0, Local::links),
+            links: standing + self.local.get().map_or(0, Local::links),
             local_messages: self.local.get().map_or(0, Local::sent),
-            connects: self.next_link.get() - 1,
+            connects: self.connects.get(),
             sent_bytes: self.sent_bytes.get(),
             received_bytes: self.received_bytes.get(),
             waiting_bytes: peers.values().map(|link| link.waiting_bytes()).sum(),
@@ -299,6 +312,7 @@ impl Links {
         self.refused.borrow().contains_key(&peer)
     }
 
+    /// Whether there is a link to a peer, be it one that is coming about.
     fn is_linked(&self, peer: NodeId) -> bool {
         self.peers.borrow().contains_key(&peer)
     }
@@ -307,50 +321,84 @@ impl Links {
     /// experiment) is against it.
     fn admit(self: &Rc<Self>, stream: TcpStream, hello: Hello, dialed: Dialed) -> bool {
         let peer = hello.info.member.node;
-        if self.is_cut.get() {
-            return false;
-        }
         let old = self.peers.borrow().get(&peer).cloned();
-        if old.as_ref().is_some_and(|old| {
-            old.dialed == Dialed::Here
-                && old.run == hello.run
-                && dialed == Dialed::There
-                && self.own < peer
-        }) {
+        if self.is_cut.get() || old.as_ref().is_some_and(|old| self.prefers(old, &hello, dialed)) {
             return false;
         }
         let id = LinkId(self.next_link.replace(self.next_link.get() + 1));
-        let (link, reader) = Link::new(id, dialed, &hello, stream);
-        if let Some(old) = self.peers.borrow_mut().insert(peer, Rc::clone(&link)) {
+        let (link, reader) = Link::new(id, dialed, hello, stream);
+        self.peers.borrow_mut().insert(peer, Rc::clone(&link));
+        if let Some(old) = old {
             old.abort();
-            // What was on its way over the old one is lost.
-            self.inbox.push(Input::PeerDown(peer));
+            if old.stands() {
+                // What was on its way over the old one is lost.
+                self.inbox.push(Input::PeerDown(peer));
+            }
         }
-        if self.is_refused(peer) {
-            debug!(%peer, address = %link.address, ?dialed, "connected, though turned away lately");
-        } else {
-            info!(%peer, address = %link.address, ?dialed, "connected");
-        }
-        self.inbox.push(Input::PeerUp(hello));
         link.start(self, reader);
+        if dialed == Dialed::There {
+            self.stand(&link);
+            self.confirm(&link);
+        }
         true
     }
 
-    /// Ends a link, if it has not been replaced.
-    fn close(&self, link: &Rc<Link>, why: &str) {
-        link.abort();
-        let mut peers = self.peers.borrow_mut();
-        if peers.get(&link.peer).is_some_and(|current| current.id == link.id) {
-            peers.remove(&link.peer);
-            drop(peers);
-            if self.is_refused(link.peer) {
-                debug!(peer = %link.peer, address = %link.address, "disconnected: {why}");
-            } else {
-                info!(peer = %link.peer, address = %link.address, "disconnected: {why}");
-            }
-            self.inbox.push(Input::PeerDown(link.peer));
-            self.lost.notify_waiters();
+    /// Whether a link is kept although there is a new connection to its peer: the exception of rule 2.
+    fn prefers(&self, old: &Link, hello: &Hello, dialed: Dialed) -> bool {
+        old.dialed == Dialed::Here
+            && old.run == hello.run
+            && dialed == Dialed::There
+            && self.own < old.peer
+    }
+
+    /// From now on a link is used, if it was not before.
+    fn stand(&self, link: &Link) {
+        let Some(hello) = link.stand() else { return };
+        self.connects.set(self.connects.get() + 1);
+        let Link { peer, address, dialed, .. } = link;
+        if self.is_refused(*peer) {
+            debug!(%peer, %address, ?dialed, "connected, though turned away lately");
+        } else {
+            info!(%peer, %address, ?dialed, "connected");
         }
+        self.inbox.push(Input::PeerUp(hello));
+    }
+
+    /// Tells the dialing side that its connection was taken: at once, for it waits for that.
+    fn confirm(&self, link: &Link) {
+        let pushed = link.push(&Message::Pong, &mut self.last_write.borrow_mut());
+        match pushed.and_then(|_first| link.flush()) {
+            Ok(bytes) => self.count_sent(bytes),
+            Err(why) => self.close(link, &why),
+        }
+    }
+
+    /// Ends a link, if it has not been replaced.
+    fn close(&self, link: &Link, why: &str) {
+        link.abort();
+        if !self.forget(link) {
+            return;
+        }
+        let Link { peer, address, .. } = link;
+        match (link.stands(), self.is_refused(*peer)) {
+            (false, _) => debug!(%peer, %address, "it did not take a connection: {why}"),
+            (true, true) => debug!(%peer, %address, "disconnected: {why}"),
+            (true, false) => info!(%peer, %address, "disconnected: {why}"),
+        }
+        if link.stands() {
+            self.inbox.push(Input::PeerDown(*peer));
+        }
+        self.lost.notify_waiters();
+    }
+
+    /// Whether this was the link to its peer, which has none now.
+    fn forget(&self, link: &Link) -> bool {
+        let mut peers = self.peers.borrow_mut();
+        let is_current = peers.get(&link.peer).is_some_and(|current| current.id == link.id);
+        if is_current {
+            peers.remove(&link.peer);
+        }
+        is_current
     }
 
     fn count_sent(&self, bytes: usize) {

@@ -1,3 +1,5 @@
+mod halfway;
+
 use std::time::Duration;
 
 use moim_core::MachineId;
@@ -71,7 +73,7 @@ impl End {
         self.inbox.end_pass();
     }
 
-    /// How often a peer came and went, and how many messages it sent.
+    /// How often a peer came and went, and how many messages it sent; the pong of rule 2 is none.
     fn count(&self, peer: u64) -> (usize, usize, usize) {
         self.take();
         let seen = self.seen.borrow();
@@ -81,12 +83,16 @@ impl End {
                 &|input| matches!(input, Input::PeerUp(hello) if hello.info.member.node.0 == peer),
             ),
             count(&|input| matches!(input, Input::PeerDown(node) if node.0 == peer)),
-            count(&|input| matches!(input, Input::Peer(node, _) if node.0 == peer)),
+            count(&|input| match input {
+                Input::Peer(node, message) => node.0 == peer && !matches!(message, Message::Pong),
+                _ => false,
+            }),
         )
     }
 
+    /// Whether a link to this peer stands.
     fn linked(&self, peer: u64) -> bool {
-        self.links.is_linked(NodeId(peer))
+        self.links.peers.borrow().get(&NodeId(peer)).is_some_and(|link| link.stands())
     }
 
     fn say(&self, peer: u64, message: &Message) {
@@ -102,6 +108,28 @@ impl End {
             link.abort();
         }
     }
+}
+
+/// Connects to an end and says hello as node 2, until that has taken the connection.
+async fn visit(end: &End) -> TcpStream {
+    let mut stream = TcpStream::connect(&end.address).await.unwrap();
+    hello::hear(&mut stream).await.unwrap();
+    hello::say_at_once(&stream, &hello(2, 2)).unwrap();
+    assert_eq!(hear_frame(&mut stream).await, frame(&Message::Pong));
+    stream
+}
+
+fn frame(message: &Message) -> Vec<u8> {
+    let mut frame = Vec::new();
+    moim_node::wire::encode(message, &mut frame);
+    frame
+}
+
+/// The next frame, if it is as long as one without fields.
+async fn hear_frame(stream: &mut TcpStream) -> Vec<u8> {
+    let mut heard = frame(&Message::Pong);
+    stream.read_exact(&mut heard).await.unwrap();
+    heard
 }
 
 async fn until(what: &str, done: impl Fn() -> bool) {
@@ -151,7 +179,12 @@ fn a_cluster_in_which_all_dial_all_ends_with_one_connection_a_pair() {
                 assert_talking(all[a], all[b]).await;
             }
             for end in all {
-                assert!(!end.linked(end.links.own.0), "nobody is linked to itself");
+                let own = end.links.own.0;
+                assert!(!end.linked(own), "nobody is linked to itself");
+                for peer in (1..=3).filter(|&peer| peer != own) {
+                    let (ups, downs, _) = end.count(peer);
+                    assert_eq!((ups, downs), (1, 0), "{peer} came to {own}, and did not go");
+                }
                 end.stop();
             }
         }
@@ -236,10 +269,7 @@ fn messages_arrive_in_order_and_whole_whatever_their_size() {
 fn a_peer_that_does_not_read_is_cut_off_before_the_memory_is_full() {
     run(async {
         let a = End::new(1).await;
-        let mut stream = TcpStream::connect(&a.address).await.unwrap();
-        hello::hear(&mut stream).await.unwrap();
-        hello::say_at_once(&stream, &hello(2, 2)).unwrap();
-        until("it is linked", || a.linked(2)).await;
+        let _stream = visit(&a).await;
         let value = moim_node::message::ReadResult::Object(Some(vec![7; 1 << 20].into()));
         let op = moim_node::message::OpId(1);
         let message = Message::ReadReply { op, result: value, from_disk: false };
@@ -289,10 +319,7 @@ fn a_refused_peer_is_closed_and_left_alone() {
 /// Says hello as node 2 and then these bytes; true if the connection is then closed.
 async fn closes_after(bytes: &[u8]) -> bool {
     let a = End::new(1).await;
-    let mut stream = TcpStream::connect(&a.address).await.unwrap();
-    hello::hear(&mut stream).await.unwrap();
-    hello::say_at_once(&stream, &hello(2, 2)).unwrap();
-    until("it is linked", || a.linked(2)).await;
+    let mut stream = visit(&a).await;
     stream.write_all(bytes).await.unwrap();
     let closed =
         tokio::time::timeout(Duration::from_millis(200), stream.read(&mut [0; 8])).await.is_ok();
@@ -303,8 +330,7 @@ async fn closes_after(bytes: &[u8]) -> bool {
 #[test]
 fn malformed_frames_close_the_connection_and_half_ones_do_not() {
     run(async {
-        let mut ping = Vec::new();
-        moim_node::wire::encode(&Message::Ping, &mut ping);
+        let ping = frame(&Message::Ping);
         assert!(!closes_after(&ping).await);
         assert!(!closes_after(&ping[..ping.len() - 1]).await, "the rest may come");
         let mut damaged = ping.clone();
