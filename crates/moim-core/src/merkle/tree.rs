@@ -69,7 +69,7 @@ struct Leaves {
 impl Leaves {
     fn add(&mut self, leaf: u8, cell: Cell) {
         self.total.add(cell);
-        match self.cells.binary_search_by_key(&leaf, |&(leaf, _)| leaf) {
+        match self.find(leaf) {
             Ok(at) => {
                 self.cells[at].1.add(cell);
                 if self.cells[at].1.is_empty() {
@@ -82,8 +82,19 @@ impl Leaves {
     }
 
     fn cell(&self, leaf: u8) -> Option<Cell> {
-        let at = self.cells.binary_search_by_key(&leaf, |&(leaf, _)| leaf).ok()?;
-        Some(self.cells[at].1)
+        self.find(leaf).ok().map(|at| self.cells[at].1)
+    }
+
+    /// Where a leaf is, or belongs. Leaves are bits of hashes, so they lie about where their share of all says: with
+    /// many cells that is one line of memory where halving meets four.
+    fn find(&self, leaf: u8) -> Result<usize, usize> {
+        let mut at = (usize::from(leaf) * self.cells.len()) >> u8::BITS;
+        at += self.cells[at..].iter().take_while(|(other, _)| *other < leaf).count();
+        at -= self.cells[..at].iter().rev().take_while(|(other, _)| *other >= leaf).count();
+        match self.cells.get(at) {
+            Some((found, _)) if *found == leaf => Ok(at),
+            _ => Err(at),
+        }
     }
 }
 
