@@ -27,6 +27,11 @@ class Subject:
     server: object
     flags: list = dataclasses.field(default_factory=list)
 
+    def as_cluster(self):
+        """The same, asked at its cluster ports."""
+        self.server.is_cluster = True
+        return dataclasses.replace(self, flags=["--cluster"])
+
 
 @dataclasses.dataclass
 class Test:
@@ -178,10 +183,14 @@ class Planner:
         return made
 
     def sweep_nodes(self):
+        """As many connections for each node, however many nodes: a cluster grows because its load does. Keys are sent to
+        an owner, as clients of a Redis Cluster do: of three nodes each is one, of twelve a quarter.
+        """
         keys = self.options.keys
         return [Stage(f"nodes-{nodes}", keys, SIZE,
-                      [self.moim("moim", f"Moim, {nodes} nodes, sync", keys, nodes=nodes)],
-                      [load_test("GET", ["moim"]), load_test("SET", ["moim"])], at=nodes)
+                      [self.moim("moim", f"Moim, {nodes} nodes, sync", keys, nodes=nodes).as_cluster()],
+                      [load_test(kind, ["moim"], pipeline, connections=CLIENTS // 3 * nodes)
+                       for pipeline in (1, 16) for kind in ("GET", "SET")], at=nodes)
                 for nodes in (3, 6, 9, 12)]
 
 

@@ -104,9 +104,12 @@ class Etcd(Server):
 
 
 class Moim(Server):
-    """`nodes` of our own; `settings` as their environment says them."""
+    """`nodes` of our own; `settings` as their environment says them. With `is_cluster` they are asked at the ports that
+    send clients to a key's owner.
+    """
 
     programs = {}
+    is_cluster = False
 
     def __init__(self, key, label, binary, nodes=3, settings=None):
         super().__init__(key, label)
@@ -125,7 +128,7 @@ class Moim(Server):
                 [self.binary, "server", "--data", directory, "--listen-redis", redis, "--listen-cluster", cluster,
                  "--listen-http", http, "--listen-peer", peer, *found],
                 directory + ".log", {f"MOIM_{name}": str(value) for name, value in self.settings.items()}))
-            self.addresses.append(redis)
+            self.addresses.append(cluster if self.is_cluster else redis)
             https.append(http)
         for http in https:
             until(f"{self.label}: ready", lambda: fetch(f"http://{http}/readyz") is not None, self.children)
