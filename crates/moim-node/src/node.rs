@@ -197,6 +197,7 @@ impl Node {
             _ => 0,
         };
         self.shedding.observe(now.mono_ms, self.queued_ms, &self.options);
+        self.pace.pass(now.mono_ms);
         self.notice_lost_batches();
         self.end_recall();
         self.foresee(inputs);

@@ -171,6 +171,14 @@ pub struct PaceView {
     pub lanes: [LaneView; REASONS.len()],
 }
 
+impl PaceView {
+    /// Whether clients wait longer than usual; `None` while nobody asks for anything.
+    pub fn is_suffered_by_clients(&self) -> Option<bool> {
+        let usual_ms = self.quiet_p99_ms;
+        self.p99_ms.map(|p99_ms| usual_ms.is_none_or(|usual_ms| p99_ms > tolerated_ms(usual_ms)))
+    }
+}
+
 impl Pace {
     /// Begins with what is always sent: what the clients' usual p99 is has to be seen first.
     pub fn new(mono_ms: u64, options: &Options) -> Self {
@@ -191,6 +199,11 @@ impl Pace {
             quiet_p99_ms: None,
             lanes: Default::default(),
         }
+    }
+
+    /// Time has passed, whether or not anybody asks for anything.
+    pub fn pass(&mut self, mono_ms: u64) {
+        self.roll(mono_ms);
     }
 
     /// A client's request was answered after so many milliseconds.
@@ -418,10 +431,14 @@ mod tests {
     fn clients_that_come_back_find_what_they_bore() {
         let mut pace = pace();
         run(&mut pace, 0..2_000, &[], |_| Some(3));
-        run(&mut pace, 2_000..12_000, &[Reason::Repair], |_| Some(9));
+        assert_eq!(pace.view().is_suffered_by_clients(), Some(false));
+        run(&mut pace, 2_000..3_500, &[Reason::Repair], |_| Some(9));
+        assert_eq!(pace.view().is_suffered_by_clients(), Some(true));
+        run(&mut pace, 3_500..12_000, &[Reason::Repair], |_| Some(9));
         // The window that goes on may still be a good one.
         let borne = pace.view().rate_bytes_per_second * 5 / 4;
         run(&mut pace, 12_000..30_000, &[Reason::Repair], |_| None);
+        assert_eq!(pace.view().is_suffered_by_clients(), None);
         assert_eq!(pace.view().rate_bytes_per_second, MAX, "nobody asks");
         pace.observe(30_000, 3);
         assert!(pace.view().rate_bytes_per_second <= borne, "{:?}", pace.view());
