@@ -10,7 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::{
-    Batch, Cached, Durability, Engine, Family, Figures, Page, PageLimit, Snapshot, StorageError,
+    Batch, Cached, CompactionPace, Durability, Engine, Family, Figures, Page, PageLimit, Snapshot,
+    StorageError,
 };
 
 /// Any engine, with faults. Without one it does what the engine does, but answers no read from memory.
@@ -110,6 +111,10 @@ impl<E: Engine> Engine for FaultyEngine<E> {
     fn reclaim(&self, entries_max: usize) -> Result<(), StorageError> {
         check(&self.writes)?;
         self.inner.reclaim(entries_max)
+    }
+
+    fn pace_compactions(&self, pace: CompactionPace) {
+        self.inner.pace_compactions(pace);
     }
 
     fn figures(&self) -> Figures {

@@ -24,6 +24,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -120,6 +121,10 @@ pub enum Reclaim {
 /// Judges entries of [`Family::Data`] during compaction: `(key, value)`. Must not panic, and must be pure but for the
 /// time it closes over: an engine may call it from its own threads, on any entry, any number of times.
 pub type ReclaimRule = Arc<dyn Fn(&[u8], &[u8]) -> Reclaim + Send + Sync>;
+
+/// Asked by compactions each time that they have gone through so many bytes: how long to leave the disk and the
+/// processor to others. Called from the engine's own threads, several at once.
+pub type CompactionPace = Arc<dyn Fn(u64) -> Duration + Send + Sync>;
 
 /// Why an engine could not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,6 +271,12 @@ pub trait Engine: Send + Sync {
     /// compacts shows entries to the rule then, and carries out here the replacements that it found; one that does not
     /// shows entries to the rule here. So call it now and then, whatever the engine.
     fn reclaim(&self, entries_max: usize) -> Result<(), StorageError>;
+
+    /// From now on compactions rest as `pace` says, unless so much waits for them that writers would soon have to wait,
+    /// too. The first pace stays. An engine that compacts nothing has no use for it.
+    fn pace_compactions(&self, pace: CompactionPace) {
+        drop(pace);
+    }
 
     /// Figures for metrics.
     fn figures(&self) -> Figures;

@@ -8,10 +8,14 @@ mod disk;
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use moim_storage::lsm::{DiskLsm, LsmOptions};
 use moim_storage::rocks::RocksOptions;
-use moim_storage::{Batch, Durability, Engine, Family, PageLimit, Reclaim, StorageError, Write};
+use moim_storage::{
+    Batch, Durability, Engine, Family, PageLimit, Reclaim, ReclaimRule, StorageError, Write,
+};
 
 use disk::{files, open, open_lsm, put};
 
@@ -133,6 +137,30 @@ fn what_is_rewritten_or_expires_never_reaches_tables() {
     assert_eq!(engine.scan(Data, b""..b"\xff", WHOLE).unwrap().entries.len(), 1);
 }
 
+/// Whoever sets the pace hears of what compactions go through, but for the last step of each.
+#[test]
+fn compactions_ask_how_long_to_rest() {
+    const BYTES: u64 = 4_000 * 2_000;
+    let home = tempfile::tempdir().unwrap();
+    let (options, rocks) = (LsmOptions::for_memtable(1 << 20), RocksOptions::for_memory(16 << 20));
+    let rule: ReclaimRule = Arc::new(|_: &[u8], _: &[u8]| Reclaim::Keep);
+    let engine = DiskLsm::open_directory(home.path(), &rocks, options, Some(rule)).unwrap();
+    let seen = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&seen);
+    engine.pace_compactions(Arc::new(move |bytes| {
+        counter.fetch_add(bytes, Ordering::Relaxed);
+        Duration::from_micros(1)
+    }));
+    for number in 0..4_000_u64 {
+        let write = put(Data, number.to_be_bytes(), vec![7; 2_000]);
+        engine.apply(&[vec![write]], Durability::Written).unwrap();
+    }
+    engine.compact().unwrap();
+    let seen = seen.load(Ordering::Relaxed);
+    assert!(seen > BYTES / 2, "{seen} bytes");
+    assert_eq!(engine.scan(Data, b""..b"\xff", WHOLE).unwrap().entries.len(), 4_000);
+}
+
 /// Segments are reused: the log takes no more than its bound, however much is written.
 #[test]
 fn the_log_stays_within_its_bound() {
@@ -181,7 +209,7 @@ fn the_next_segment_is_made_before_it_is_needed() {
         engine.apply(&[put(number)], Durability::Written).unwrap();
     }
     let is_there = (0..1_000).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
         segments() == 2
     });
     assert!(is_there, "5 MB of 16 are used");

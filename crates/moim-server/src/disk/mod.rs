@@ -11,6 +11,7 @@
 
 mod barrier;
 mod committer;
+mod compaction;
 mod faults;
 mod readers;
 mod room;
@@ -30,6 +31,7 @@ use moim_storage::{Batch, Cached, Durability, Engine, Family, PageLimit, Storage
 
 use self::barrier::Barrier;
 use self::committer::{Committer, Witnesses};
+pub(crate) use self::compaction::CompactionPace;
 pub(crate) use self::faults::{Damage, Faults};
 use self::readers::{Readers, Witness as ReadWitness};
 pub(crate) use self::room::Room;
@@ -60,6 +62,7 @@ pub(crate) struct Disk {
     faults: Arc<Faults>,
     figures: Arc<DiskFigures>,
     slowness: Arc<Slowness>,
+    compaction: Arc<CompactionPace>,
 }
 
 /// What an engine that may block needs.
@@ -89,7 +92,8 @@ impl Disk {
     pub(crate) fn inline(engine: Arc<dyn Engine>, inbox: Rc<Inbox>) -> Self {
         let room = Arc::new(Room::new(inbox.mailbox()));
         let (faults, figures, slowness) = (Arc::default(), Arc::default(), Arc::default());
-        Self { engine, inbox, threads: None, room, faults, figures, slowness }
+        let compaction = Arc::default();
+        Self { engine, inbox, threads: None, room, faults, figures, slowness, compaction }
     }
 
     /// For an engine that does. Starts the threads; dropping the disk commits what is queued and ends them.
@@ -115,7 +119,19 @@ impl Disk {
             barrier: Barrier::default(),
             held: Vec::new(),
         };
-        Ok(Self { engine, inbox, threads: Some(threads), room, faults, figures, slowness })
+        let (threads, compaction) = (Some(threads), Arc::default());
+        Ok(Self { engine, inbox, threads, room, faults, figures, slowness, compaction })
+    }
+
+    /// From now on the engine's compactions yield to clients.
+    pub(crate) fn pace_compactions(&self) {
+        let compaction = Arc::clone(&self.compaction);
+        self.engine.pace_compactions(Arc::new(move |bytes| compaction.pause(bytes)));
+    }
+
+    /// How fast compactions go; outlives the disk.
+    pub(crate) fn compaction(&self) -> Arc<CompactionPace> {
+        Arc::clone(&self.compaction)
     }
 
     /// Counters that outlive the disk.

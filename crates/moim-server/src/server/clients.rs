@@ -258,12 +258,14 @@ fn http_context(session: &Session, memory: impl Fn() -> Vec<Metric> + 'static) -
     };
     let (handle, links) = (session.handle.clone(), Rc::clone(&session.links));
     let (disk, space) = (Arc::clone(&session.disk), session.space.clone());
+    let compaction = Arc::clone(&session.compaction);
     let watched = session.space.clone();
     let set_aside = session.set_aside.len() as u64;
     let figures = move || {
         let parts = [
             handle.shared().figures.metrics(),
             disk.metrics(),
+            vec![compaction.metric()],
             space.metrics(),
             vec![Metric::gauge(
                 "moim_storage_set_aside",

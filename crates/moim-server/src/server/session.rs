@@ -22,7 +22,7 @@ use super::space::{self, Watched};
 use super::stopping::{Stop, Stopping};
 use crate::clock::Clock;
 use crate::config::{Config, DurabilityKind, EngineKind, Memory};
-use crate::disk::{Damage, Disk, Faults, Room, Slowness, Syncing};
+use crate::disk::{CompactionPace, Damage, Disk, Faults, Room, Slowness, Syncing};
 use crate::figures::DiskFigures;
 use crate::handle::NodeHandle;
 use crate::inbox::Inbox;
@@ -38,6 +38,9 @@ const RECLAIM_EVERY: Duration = Duration::from_secs(1);
 
 /// Entries that it looks at each time.
 const RECLAIM_ENTRIES_MAX: usize = 1_000;
+
+/// How often compactions learn how clients fare: as often as the node judges it.
+const JUDGE_EVERY: Duration = Duration::from_millis(500);
 
 /// How long peers are waited for that do not say that they have heard this node's goodbye: they may be away themselves.
 const FAREWELLS: Duration = Duration::from_secs(1);
@@ -68,6 +71,7 @@ pub(super) struct Session {
     pub(super) disk: Arc<DiskFigures>,
     pub(super) space: Watched,
     pub(super) slowness: Arc<Slowness>,
+    pub(super) compaction: Arc<CompactionPace>,
     faults: Arc<Faults>,
     pub(super) set_aside: Vec<u64>,
     room: Arc<Room>,
@@ -139,7 +143,11 @@ impl Session {
             }
         };
         let (figures, room, faults) = (disk.figures(), disk.room(), disk.faults());
-        let slowness = disk.slowness();
+        let (slowness, compaction) = (disk.slowness(), disk.compaction());
+        // RocksDB on its own does not say when its compactions must not rest.
+        if matches!(config.node.engine, EngineKind::Auto | EngineKind::Lsm) {
+            disk.pace_compactions();
+        }
         let turning = spawn_local(TurnTask::new(handle.clone(), disk, Rc::clone(&links)).run());
         let space = Watched::default();
         let session = Self {
@@ -150,6 +158,7 @@ impl Session {
             disk: figures,
             space,
             slowness,
+            compaction,
             faults,
             set_aside: Vec::new(),
             room,
@@ -215,6 +224,7 @@ impl Session {
                 drop(spawn_local(watch));
             }
         }
+        spawn_local(judge_compactions(self.handle.clone(), Arc::clone(&self.compaction)));
         spawn_local(announce(self.config.cluster.name.clone(), self.handle.clone()));
     }
 
@@ -312,6 +322,14 @@ async fn reclaim(engine: Arc<dyn Engine>) {
         if let Err(error) = engine.reclaim(RECLAIM_ENTRIES_MAX) {
             error!("expired values are not given back: {error}");
         }
+    }
+}
+
+/// Lets compactions yield to clients. Runs for ever.
+async fn judge_compactions(handle: NodeHandle, compaction: Arc<CompactionPace>) {
+    loop {
+        sleep(JUDGE_EVERY).await;
+        compaction.judge(&handle.view(Node::pace));
     }
 }
 

@@ -49,8 +49,8 @@ use crate::files::Files;
 use crate::log::CommitLog;
 use crate::memtable::{Found, Memtable};
 use crate::{
-    Batch, Cached, Durability, Engine, Family, Figures, Page, PageLimit, ReclaimRule, Snapshot,
-    StorageError, Write,
+    Batch, Cached, CompactionPace, Durability, Engine, Family, Figures, Page, PageLimit,
+    ReclaimRule, Snapshot, StorageError, Write,
 };
 
 /// See the module's documentation.
@@ -292,6 +292,10 @@ impl<F: Files, T: Tables> Engine for LsmEngine<F, T> {
         // What a pass replaces in the tables is older than anything in memory, and a flush waits for its end.
         let _alone = lock(&self.inner.changing);
         self.inner.tables.reclaim(entries_max)
+    }
+
+    fn pace_compactions(&self, pace: CompactionPace) {
+        self.inner.tables.pace_compactions(pace);
     }
 
     fn figures(&self) -> Figures {

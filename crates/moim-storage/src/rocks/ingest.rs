@@ -118,6 +118,7 @@ impl RocksEngine {
         loop {
             let data = self.family(Family::Data);
             let tables = self.db.property_int_value_cf(data, &tables).ok().flatten().unwrap_or(0);
+            self.pacing.note_tables(tables);
             if tables < LEVEL_0_TABLES_MAX.unsigned_abs().into() {
                 return Ok(());
             }

@@ -24,6 +24,7 @@ mod figures;
 mod ingest;
 mod log_check;
 mod options;
+mod pacing;
 mod reclaim;
 mod scan;
 mod stall;
@@ -41,12 +42,13 @@ use rocksdb::{Cache, ColumnFamily, DB, Options, ReadOptions, ReadTier, WriteBatc
 pub use self::options::RocksOptions;
 
 use self::error::{Faults, reading_error};
+use self::pacing::Pacing;
 use self::reclaim::Reclaimer;
 use self::stall::{Refused, Stall};
 use crate::files::disk::LOG_DIRECTORY;
 use crate::{
-    Batch, Cached, Durability, Engine, Family, Figures, Page, PageLimit, ReclaimRule, Snapshot,
-    StorageError, Write,
+    Batch, Cached, CompactionPace, Durability, Engine, Family, Figures, Page, PageLimit,
+    ReclaimRule, Snapshot, StorageError, Write,
 };
 
 /// See the module's documentation.
@@ -57,6 +59,7 @@ pub struct RocksEngine {
     cache: Cache,
     faults: Faults,
     stall: Stall,
+    pacing: Arc<Pacing>,
     /// The options that the database was opened with: they hold its counters.
     database: Options,
     options: RocksOptions,
@@ -97,7 +100,8 @@ impl RocksEngine {
         refuse_headless(directory)?;
         refuse_damaged_logs(directory)?;
         let cache = Cache::new_hyper_clock_cache(options.cache_bytes, 0);
-        let reclaimer = rule.map(|rule| Arc::new(Reclaimer::new(rule)));
+        let pacing = Arc::<Pacing>::default();
+        let reclaimer = rule.map(|rule| Arc::new(Reclaimer::new(rule, &pacing)));
         let database = options::database(options, &cache);
         let families = options::families(options, &cache, reclaimer.as_ref());
         let db = DB::open_cf_descriptors(&database, directory, families)
@@ -116,6 +120,7 @@ impl RocksEngine {
             cache,
             faults: Faults::default(),
             stall: Stall::default(),
+            pacing,
             database,
             options: options.clone(),
             directory: directory.to_owned(),
@@ -263,6 +268,10 @@ impl Engine for RocksEngine {
             Some(reclaimer) => reclaimer.carry_out(self, entries_max),
             None => Ok(()),
         }
+    }
+
+    fn pace_compactions(&self, pace: CompactionPace) {
+        self.pacing.set(pace);
     }
 
     fn figures(&self) -> Figures {

@@ -24,6 +24,7 @@ use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilt
 use rocksdb::{CompactionDecision, WriteBatch};
 
 use super::RocksEngine;
+use super::pacing::{Pacing, Steps};
 use crate::{Batch, Durability, Engine, Family, Reclaim, ReclaimRule, StorageError, Write};
 
 /// Bytes of noted keys, about 100,000 of them.
@@ -46,6 +47,7 @@ pub(super) struct Reclaimer {
     /// What writers have announced since the pass began; `None` when no pass runs.
     announced: Mutex<Option<Announced>>,
     rule_panics: AtomicU64,
+    pacing: Arc<Pacing>,
 }
 
 /// Keys that compactions found worth replacing.
@@ -81,7 +83,7 @@ impl Announced {
 }
 
 impl Reclaimer {
-    pub(super) fn new(rule: ReclaimRule) -> Self {
+    pub(super) fn new(rule: ReclaimRule, pacing: &Arc<Pacing>) -> Self {
         Self {
             rule,
             noted: Mutex::default(),
@@ -89,6 +91,7 @@ impl Reclaimer {
             gate: RwLock::default(),
             announced: Mutex::default(),
             rule_panics: AtomicU64::new(0),
+            pacing: Arc::clone(pacing),
         }
     }
 
@@ -240,7 +243,8 @@ impl CompactionFilterFactory for ReclaimFactory {
     type Filter = ReclaimFilter;
 
     fn create(&mut self, _context: CompactionFilterContext) -> ReclaimFilter {
-        ReclaimFilter { reclaimer: Arc::clone(&self.reclaimer), panicked: false }
+        let reclaimer = Arc::clone(&self.reclaimer);
+        ReclaimFilter { reclaimer, panicked: false, steps: Steps::default() }
     }
 
     fn name(&self) -> &CStr {
@@ -252,10 +256,12 @@ impl CompactionFilterFactory for ReclaimFactory {
 pub(super) struct ReclaimFilter {
     reclaimer: Arc<Reclaimer>,
     panicked: bool,
+    steps: Steps,
 }
 
 impl CompactionFilter for ReclaimFilter {
     fn filter(&mut self, _level: u32, key: &[u8], value: &[u8]) -> CompactionDecision {
+        self.steps.add(key.len() + value.len(), &self.reclaimer.pacing);
         if self.panicked {
             return CompactionDecision::Keep;
         }

@@ -25,7 +25,7 @@ const KEYS: &str = "60000";
 /// Bytes of one copy of all of them.
 const COPY_BYTES: f64 = 60_000.0 * 2_048.0;
 const WINDOW: &str = "4s";
-const PAIRS: usize = 9;
+const PAIRS: usize = 12;
 /// Connections stand again after this, and the node is known not to be ready.
 const SETTLED: Duration = Duration::from_secs(1);
 /// The part of what the cluster can do that clients ask for.
@@ -56,7 +56,9 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     let (mut paused, mut filling) = (Windows::default(), Windows::default());
     let mut filled_bytes = 0.0;
     for pair in 0..PAIRS {
-        for is_paused in [pair % 2 == 0, pair % 2 != 0] {
+        // In the order of Thue and Morse, so that nothing that comes back every few windows falls on one kind.
+        let is_first = pair.count_ones() % 2 == 0;
+        for is_paused in [is_first, !is_first] {
             let (_, mut starting) = wipe(&cluster, if is_paused { &PAUSED } else { &[] })?;
             thread::sleep(SETTLED);
             let before = given(&cluster)?;
