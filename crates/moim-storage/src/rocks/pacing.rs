@@ -10,6 +10,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::CompactionPace;
 
@@ -37,17 +38,18 @@ impl Pacing {
         self.is_urgent.store(tables >= URGENT_TABLES, Ordering::Relaxed);
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "on a thread of RocksDB's, which has nothing else to do"
-    )]
     fn rest(&self, bytes: u64) {
         let Some(pace) = self.pace.get() else { return };
         let pause = pace(bytes);
         if !pause.is_zero() && !self.is_urgent.load(Ordering::Relaxed) {
-            std::thread::sleep(pause);
+            sleep(pause);
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread of RocksDB's has nothing else to do")]
+fn sleep(pause: Duration) {
+    std::thread::sleep(pause);
 }
 
 /// How far one compaction has got since its last rest.
