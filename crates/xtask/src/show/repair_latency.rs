@@ -25,7 +25,7 @@ const KEYS: &str = "60000";
 /// Bytes of one copy of all of them.
 const COPY_BYTES: f64 = 60_000.0 * 2_048.0;
 const WINDOW: &str = "4s";
-const PAIRS: usize = 12;
+const PAIRS: u32 = 12;
 /// Connections stand again after this, and the node is known not to be ready.
 const SETTLED: Duration = Duration::from_secs(1);
 /// The part of what the cluster can do that clients ask for.
@@ -76,7 +76,7 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     }
     alone(&cluster)?;
     println!("  paused:  {paused}");
-    println!("  filling: {filling}; {:.1} MB a window", filled_bytes / 1e6 / PAIRS as f64);
+    println!("  filling: {filling}; {:.1} MB a window", filled_bytes / 1e6 / f64::from(PAIRS));
     let growth = filling.median(|window| window.p999) / paused.median(|window| window.p999);
     println!("  median p99.9 while a node is filled: {growth:.2} times that while it is not");
     let [low, high] = paused.quartiles(|window| window.p999);
