@@ -135,7 +135,10 @@ impl Node {
             Outgoing::Peer(to, message) if to == self.info.member.node => {
                 self.local.push_back(message);
             }
-            Outgoing::Peer(to, message) => self.effects.push(Effect::Send(to, message)),
+            Outgoing::Peer(to, message) => {
+                self.addressed.note(to);
+                self.effects.push(Effect::Send(to, message));
+            }
             Outgoing::Client(id, outcome) => self.effects.push(Effect::Reply(id, outcome)),
             Outgoing::Adopted => self.adopt(),
         }

@@ -26,7 +26,7 @@ use crate::options::{Mutation, Options};
 use crate::overload::Shedding;
 use crate::pace::Pace;
 use crate::parting::Parting;
-use crate::peers::Peers;
+use crate::peers::{Addressed, Peers};
 use crate::replica::Asker;
 use crate::replication::Tasks;
 use crate::settled::Settling;
@@ -91,6 +91,8 @@ pub struct Node {
     pub(crate) foresight: Foresight,
     /// Messages to this node's own replica and coordinator, within a turn.
     pub(crate) local: VecDeque<Message>,
+    /// Peers that something is said to in this turn.
+    pub(crate) addressed: Addressed,
     /// Room for what the gate lets go.
     pub(crate) leaving: Vec<Outgoing>,
     pub(crate) effects: Vec<Effect>,
@@ -152,6 +154,7 @@ impl Node {
             figures: Figures::default(),
             foresight: Foresight::default(),
             local: VecDeque::new(),
+            addressed: Addressed::default(),
             leaving: Vec::new(),
             effects: Vec::new(),
             parting: Parting::default(),
@@ -196,6 +199,7 @@ impl Node {
             Some(Input::Queued(oldest_ms)) => *oldest_ms,
             _ => 0,
         };
+        self.addressed.clear();
         self.shedding.observe(now.mono_ms, self.queued_ms, &self.options);
         self.pace.pass(now.mono_ms);
         self.notice_lost_batches();

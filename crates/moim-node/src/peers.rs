@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use moim_core::{MachineId, NodeId};
+use smallvec::SmallVec;
 
 use crate::membership::{Hello, MemberInfo};
 use crate::options::Options;
@@ -25,6 +26,28 @@ pub(crate) struct Peer {
     leaving: bool,
     state: PeerState,
     pub(crate) since_mono_ms: u64,
+}
+
+/// Peers that something is said to in one turn, as many as it takes to be worth knowing.
+#[derive(Debug, Default)]
+pub(crate) struct Addressed(SmallVec<[NodeId; ADDRESSED_MAX]>);
+
+const ADDRESSED_MAX: usize = 16;
+
+impl Addressed {
+    pub(crate) fn note(&mut self, peer: NodeId) {
+        if self.0.len() < ADDRESSED_MAX && !self.has(peer) {
+            self.0.push(peer);
+        }
+    }
+
+    pub(crate) fn has(&self, peer: NodeId) -> bool {
+        self.0.contains(&peer)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// All peers: members of the record, and before there is one, whoever was met.

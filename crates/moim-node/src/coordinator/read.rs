@@ -59,17 +59,19 @@ impl Node {
     }
 
     /// This node first, then one of its machine, which costs no network, then others that talk, then the silent, then those
-    /// that have been slow of late. Who cannot be reached is not asked.
+    /// that have been slow of late. Who cannot be reached is not asked. Of those that talk first whom something is said to in
+    /// this turn anyway: what goes to one peer goes in one piece, and pieces are what a small message costs.
     fn read_order(&self, owners: &[NodeId]) -> Owners {
         let own = self.info.member.node;
         let distance = |node: NodeId| match self.peers.state(node) {
-            _ if self.hedging.is_slow(node, self.now.mono_ms, &self.options) => 4,
+            _ if self.hedging.is_slow(node, self.now.mono_ms, &self.options) => 5,
             _ if node == own => 0,
             PeerState::Up if self.peers.is_on(node, self.info.member.machine) => 1,
-            PeerState::Up => 2,
-            PeerState::Silent => 3,
-            PeerState::Skipped => 5,
-            PeerState::Unreachable => 6,
+            PeerState::Up if self.addressed.has(node) => 2,
+            PeerState::Up => 3,
+            PeerState::Silent => 4,
+            PeerState::Skipped => 6,
+            PeerState::Unreachable => 7,
         };
         let mut order: SmallVec<[(u8, NodeId); 4]> =
             owners.iter().map(|&node| (distance(node), node)).collect();

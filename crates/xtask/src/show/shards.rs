@@ -107,7 +107,21 @@ impl Python {
         command.args((1..=NODES * SHARDS).map(|at| cluster.cluster_port(at).to_string()));
         command.stdin(Stdio::piped());
         command.stdout(File::create(&told)?).stderr(File::create(&complained)?);
-        Ok(Self { child: command.spawn().context("start redis-py")?, told, complained })
+        let mut python =
+            Self { child: command.spawn().context("start redis-py")?, told, complained };
+        python.await_start()?;
+        Ok(python)
+    }
+
+    /// Waits until it has found the nodes, or says why it has not when it is finished: a node that is killed before would
+    /// not be among them.
+    fn await_start(&mut self) -> Result<()> {
+        let deadline = Instant::now() + READING;
+        while fs::metadata(&self.told)?.len() == 0 && self.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "redis-py does not start");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Has it end, and read back what it wrote.
