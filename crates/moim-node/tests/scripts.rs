@@ -292,6 +292,31 @@ impl World {
         }
     }
 
+    /// Reads keys in one turn.
+    fn get_together(&mut self, node: u64, keys: &[&str]) -> String {
+        let first = self.next_request + 1;
+        for key in keys {
+            self.next_request += 1;
+            let request = Request {
+                namespace: NamespaceId::of_name("0"),
+                key: Bytes::copy_from_slice(key.as_bytes()),
+                action: Action::Get,
+                r: None,
+                w: None,
+                timeout_ms: None,
+            };
+            self.input(node, Input::Request(RequestId(self.next_request), request));
+        }
+        self.settle();
+        let ids = first..=self.next_request;
+        let show = |(id, key): (u64, &&str)| {
+            let outcome = self.answers.remove(&RequestId(id)).expect("an answer");
+            self.show(key, outcome)
+        };
+        let answers: Vec<_> = ids.zip(keys).map(show).collect();
+        answers.join(", ")
+    }
+
     fn show(&mut self, key: &str, outcome: Outcome) -> String {
         match outcome {
             Outcome::Found(found) => {
@@ -453,6 +478,7 @@ impl World {
                 return self.repairs(node);
             }
             "repairs" => return self.repairs(node),
+            "gets" => return self.get_together(node, &words[2..]),
             "ready" => {
                 let node = self.machines[&node].node.as_ref().expect("up");
                 return match node.readiness() {
