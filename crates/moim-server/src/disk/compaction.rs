@@ -22,6 +22,9 @@ const RATE_MAX: u64 = 256 << 20;
 /// The part by which the rate rises.
 const RISE: u64 = 4;
 
+/// After a large value, too, a compaction soon looks up again: at whether writers wait for it, and whether it is to end.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct CompactionPace {
@@ -51,7 +54,7 @@ impl CompactionPace {
             return Duration::ZERO;
         }
         let micros = bytes.saturating_mul(1_000_000) / self.borne.load(Ordering::Relaxed);
-        Duration::from_micros(micros)
+        Duration::from_micros(micros).min(PAUSE_MAX)
     }
 
     /// Looks at how clients fare.
@@ -113,13 +116,18 @@ mod tests {
         let pace = CompactionPace::default();
         assert_eq!(pace.pause(1 << 20), Duration::ZERO, "nobody asks");
         run(&pace, 2, Some(5));
-        assert_eq!(pace.pause(RATE_MIN).as_millis(), 800, "a quarter faster than the floor");
+        assert_eq!(
+            pace.pause(RATE_MIN / 64).as_micros(),
+            12_500,
+            "a quarter faster than the floor"
+        );
         run(&pace, 20, Some(5));
         assert_eq!(pace.rate(), RATE_MAX);
         run(&pace, 1, Some(9));
         assert_eq!(pace.rate(), RATE_MAX / 2);
         run(&pace, 20, Some(9));
-        assert_eq!(pace.pause(RATE_MIN), Duration::from_secs(1), "never below the floor");
+        assert_eq!(pace.pause(RATE_MIN / 64).as_micros(), 15_625, "never below the floor");
+        assert_eq!(pace.pause(RATE_MIN), PAUSE_MAX, "a large value");
     }
 
     #[test]
