@@ -254,6 +254,13 @@ pub trait Engine: Send + Sync {
     /// is kept, and neither it nor the sync is to be tried again.
     fn apply(&self, batches: &[Batch], durability: Durability) -> Result<(), StorageError>;
 
+    /// As [`Self::apply`]. Where it succeeds, an engine may leave in the batches any values instead of theirs: those that they
+    /// replaced in memory, so that they are freed by whoever frees the batches. Memory is freed fastest by the thread that
+    /// allocated it. After an error the batches are as they were.
+    fn exchange(&self, batches: &mut [Batch], durability: Durability) -> Result<(), StorageError> {
+        self.apply(batches, durability)
+    }
+
     /// Makes everything applied so far durable.
     fn sync(&self) -> Result<(), StorageError>;
 

@@ -112,9 +112,16 @@ pub fn is_passing(body: &[u8]) -> bool {
     }
 }
 
-/// Takes apart what follows the length of a frame. Values share its allocation.
-pub fn decode(body: Bytes) -> Result<Message, DecodeError> {
-    let mut reader = checked(body, checksum)?;
+/// Checks what follows the length of a frame against its checksum: for whoever is about to copy it, which is when its
+/// bytes are at hand.
+pub fn check(body: &[u8]) -> Result<(), DecodeError> {
+    check_with(body, checksum)
+}
+
+/// Takes apart what follows the length of a frame, once it has been checked. Values share its allocation.
+pub fn decode_checked(body: Bytes) -> Result<Message, DecodeError> {
+    let mut reader = Reader::new(body);
+    reader.u32("checksum")?;
     let kind = reader.u8("kind")?;
     if kind < NO_OPERATION {
         let op = OpId(reader.u64("operation")?);
@@ -133,6 +140,12 @@ pub fn decode(body: Bytes) -> Result<Message, DecodeError> {
     }
 }
 
+/// Checks what follows the length of a frame and takes it apart.
+pub fn decode(body: Bytes) -> Result<Message, DecodeError> {
+    check(&body)?;
+    decode_checked(body)
+}
+
 /// Appends a whole hello frame.
 pub fn encode_hello(hello: &Hello, frame: &mut Vec<u8>) {
     framed(frame, hello_checksum, |out| {
@@ -143,7 +156,9 @@ pub fn encode_hello(hello: &Hello, frame: &mut Vec<u8>) {
 
 /// Takes apart what follows the length of a hello frame.
 pub fn decode_hello(body: Bytes) -> Result<Hello, DecodeError> {
-    let mut reader = checked(body, hello_checksum)?;
+    check_with(&body, hello_checksum)?;
+    let mut reader = Reader::new(body);
+    reader.u32("checksum")?;
     match reader.u8("kind")? {
         kind::HELLO => cluster::hello(&mut reader),
         _ => Err(DecodeError::Invalid("first frame (not a hello)")),
@@ -185,14 +200,11 @@ fn seal(frame: &mut [u8], start: usize, body_bytes: usize, checksum: u32) {
     frame[checksum_at..checksum_at + CHECKSUM_BYTES].copy_from_slice(&checksum.to_be_bytes());
 }
 
-fn checked(body: Bytes, checksum: fn(&[u8]) -> u32) -> Result<Reader, DecodeError> {
-    let computed = body.get(CHECKSUM_BYTES..).map(checksum);
-    let mut reader = Reader::new(body);
-    let expected = reader.u32("checksum")?;
-    if computed != Some(expected) {
-        return Err(DecodeError::Invalid("checksum"));
-    }
-    Ok(reader)
+fn check_with(body: &[u8], checksum: fn(&[u8]) -> u32) -> Result<(), DecodeError> {
+    let is_right = body
+        .split_first_chunk::<CHECKSUM_BYTES>()
+        .is_some_and(|(expected, rest)| u32::from_be_bytes(*expected) == checksum(rest));
+    if is_right { Ok(()) } else { Err(DecodeError::Invalid("checksum")) }
 }
 
 fn checksum(bytes: &[u8]) -> u32 {

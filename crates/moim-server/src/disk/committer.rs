@@ -61,6 +61,10 @@ struct Shared {
     closed: Condvar,
     /// The last applied batch; all of them after a failure, when waiting for one would never end.
     applied: AtomicU64,
+    /// What is left of groups that were applied, for the loop to free: it has allocated most of it, and memory is freed
+    /// fastest where it comes from. Bounded by what the loop has handed over and not been told of.
+    spent: Mutex<Vec<Vec<Batch>>>,
+    has_spent: AtomicBool,
 }
 
 #[derive(Default)]
@@ -109,8 +113,9 @@ impl Committer {
         self.turn.push((id, batch));
     }
 
-    /// Hands over what was pushed.
+    /// Hands over what was pushed, and frees what was done.
     pub(super) fn flush(&mut self) {
+        self.shared.free_spent();
         if self.turn.is_empty() {
             return;
         }
@@ -148,6 +153,21 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Whoever died with the lock was not in the middle of anything: each use is one change.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves the rest of a group to the loop.
+    fn leave(&self, group: Vec<Batch>) {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner).push(group);
+        self.has_spent.store(true, Ordering::Release);
+    }
+
+    fn free_spent(&self) {
+        if self.has_spent.swap(false, Ordering::Acquire) {
+            let spent =
+                std::mem::take(&mut *self.spent.lock().unwrap_or_else(PoisonError::into_inner));
+            // After the lock.
+            drop(spent);
+        }
     }
 
     /// Waits this long, less if the disk is closed meanwhile. Returns whether it is.
@@ -241,14 +261,14 @@ impl Worker {
     }
 
     fn run(&self) {
-        while let Some((last, group)) = self.shared.next_group() {
+        while let Some((last, mut group)) = self.shared.next_group() {
             let begun = Instant::now();
             self.witnesses.slowness.before_commit();
-            let mut applied = self.apply(&group);
+            let mut applied = self.apply(&mut group);
             if let Err(StorageError::Full(why)) = &applied {
                 warn!(why, "the disk is full: writes wait for room");
                 self.witnesses.room.set_stuck(true);
-                applied = self.insist(&group);
+                applied = self.insist(&mut group);
                 // Also when it failed: reads must not be let past a barrier that has fallen for good.
                 self.witnesses.room.set_stuck(false);
             }
@@ -256,6 +276,7 @@ impl Worker {
                 Ok(()) => {
                     self.witnesses.figures.committed(group.len(), begun.elapsed());
                     self.shared.applied.store(last.0, Ordering::Release);
+                    self.shared.leave(group);
                     self.mailbox.push(Input::Durable(last));
                 }
                 Err(StorageError::Full(why)) => {
@@ -271,15 +292,15 @@ impl Worker {
         self.sync_the_rest();
     }
 
-    fn apply(&self, group: &[Batch]) -> Result<(), StorageError> {
+    fn apply(&self, group: &mut [Batch]) -> Result<(), StorageError> {
         if self.syncing == Syncing::EveryGroup {
-            return self.engine.apply(group, Durability::Synced);
+            return self.engine.exchange(group, Durability::Synced);
         }
         if group.iter().flatten().any(is_vital) {
-            return self.alone(|engine| engine.apply(group, Durability::Synced));
+            return self.alone(|engine| engine.exchange(group, Durability::Synced));
         }
         self.check_syncs()?;
-        self.engine.apply(group, Durability::Written)?;
+        self.engine.exchange(group, Durability::Written)?;
         self.is_unsynced.store(true, Ordering::Release);
         Ok(())
     }
@@ -307,7 +328,7 @@ impl Worker {
     }
 
     /// Offers a group that did not fit until it does, or something else is wrong, or the disk is closed.
-    fn insist(&self, group: &[Batch]) -> Result<(), StorageError> {
+    fn insist(&self, group: &mut [Batch]) -> Result<(), StorageError> {
         let begun = Instant::now();
         let mut wait = RETRY_FIRST;
         loop {

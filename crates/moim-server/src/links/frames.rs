@@ -3,6 +3,8 @@
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
+use moim_core::codec::DecodeError;
+use moim_node::message::Message;
 use moim_node::wire::{self, LENGTH_BYTES};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -25,17 +27,25 @@ pub(super) struct FrameBuffer {
     passing: BytesMut,
 }
 
-/// A frame longer than anybody may send; none of it was waited for.
+/// What no peer sends.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLong {
-    bytes: usize,
-    bytes_max: usize,
+pub(super) enum BadFrame {
+    /// Longer than anybody may send; none of it was waited for.
+    TooLong {
+        bytes: usize,
+        bytes_max: usize,
+    },
+    Malformed(DecodeError),
 }
 
-impl fmt::Display for TooLong {
+impl fmt::Display for BadFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { bytes, bytes_max } = self;
-        write!(f, "it announced a frame of {bytes} bytes, the limit is {bytes_max}")
+        match self {
+            Self::TooLong { bytes, bytes_max } => {
+                write!(f, "it announced a frame of {bytes} bytes, the limit is {bytes_max}")
+            }
+            Self::Malformed(error) => write!(f, "it sent a malformed frame: {error}"),
+        }
     }
 }
 
@@ -58,17 +68,25 @@ impl FrameBuffer {
         reader.read_buf(&mut self.bytes).await
     }
 
-    /// The next whole frame, without its length.
-    pub(super) fn next(&mut self) -> Result<Option<Bytes>, TooLong> {
+    /// The message of the next whole frame.
+    pub(super) fn next(&mut self) -> Result<Option<Message>, BadFrame> {
+        let Some(body) = self.next_body()? else { return Ok(None) };
+        wire::decode_checked(body).map(Some).map_err(BadFrame::Malformed)
+    }
+
+    /// The next whole frame, without its length. Its checksum holds.
+    fn next_body(&mut self) -> Result<Option<Bytes>, BadFrame> {
         let waiting = &self.bytes[self.taken..];
         let Some((length, rest)) = waiting.split_first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
         };
         let bytes = u32::from_be_bytes(*length) as usize;
         if bytes > self.frame_bytes_max {
-            return Err(TooLong { bytes, bytes_max: self.frame_bytes_max });
+            return Err(BadFrame::TooLong { bytes, bytes_max: self.frame_bytes_max });
         }
         let Some(body) = rest.get(..bytes) else { return Ok(None) };
+        // Here and not in the copy: that one's lines are still on their way, and these have just been written.
+        wire::check(body).map_err(BadFrame::Malformed)?;
         let body = if wire::is_passing(body) {
             if self.passing.capacity() < bytes {
                 self.passing = BytesMut::with_capacity(PASSING_BYTES.max(bytes));
@@ -98,29 +116,43 @@ impl FrameBuffer {
 
 #[cfg(test)]
 mod tests {
+    use moim_core::NamespaceId;
+    use moim_node::message::OpId;
+
     use super::*;
 
-    fn frame(body: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(body.len()).unwrap();
-        [&length.to_be_bytes(), body].concat()
+    fn message(bytes: usize) -> Message {
+        Message::Write {
+            op: OpId(1),
+            namespace: NamespaceId(0),
+            key: Bytes::from_static(b"key"),
+            object: vec![2; bytes].into(),
+            budget_ms: 0,
+        }
+    }
+
+    fn fill(buffer: &mut FrameBuffer, mut stream: &[u8]) -> usize {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(buffer.fill(&mut stream)).unwrap()
     }
 
     #[test]
     fn frames_come_out_whole_however_they_arrive() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let bodies = [vec![1; 3], vec![], vec![2; 300_000], vec![3; 70_000]];
-        let stream: Vec<u8> = bodies.iter().flat_map(|body| frame(body)).collect();
+        let messages = [message(3), Message::Ping, message(300_000), message(70_000)];
+        let mut stream = Vec::new();
+        messages.iter().for_each(|message| wire::encode(message, &mut stream));
         for piece in [1_000, 65_536, 200_000, stream.len()] {
             let mut buffer = FrameBuffer::new(1 << 20);
             let mut out = Vec::new();
             for mut chunk in stream.chunks(piece) {
-                while runtime.block_on(buffer.fill(&mut chunk)).unwrap() > 0 {
-                    while let Some(body) = buffer.next().unwrap() {
-                        out.push(body.to_vec());
+                while !chunk.is_empty() {
+                    chunk = &chunk[fill(&mut buffer, chunk)..];
+                    while let Some(message) = buffer.next().unwrap() {
+                        out.push(message);
                     }
                 }
             }
-            assert_eq!(out, bodies);
+            assert_eq!(out, messages);
             buffer.make_room();
             assert_eq!(buffer.bytes.capacity(), READ_BYTES, "a large frame leaves no large buffer");
         }
@@ -128,9 +160,21 @@ mod tests {
 
     #[test]
     fn a_frame_beyond_the_limit_is_refused_before_it_arrives() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut buffer = FrameBuffer::new(10);
-        runtime.block_on(buffer.fill(&mut &[0, 0, 0, 11, 1][..])).unwrap();
-        assert_eq!(buffer.next(), Err(TooLong { bytes: 11, bytes_max: 10 }));
+        fill(&mut buffer, &[0, 0, 0, 11, 1]);
+        assert_eq!(buffer.next(), Err(BadFrame::TooLong { bytes: 11, bytes_max: 10 }));
+    }
+
+    #[test]
+    fn a_frame_with_a_flipped_bit_is_refused() {
+        let mut stream = Vec::new();
+        wire::encode(&message(3), &mut stream);
+        for at in LENGTH_BYTES..stream.len() {
+            let mut flipped = stream.clone();
+            flipped[at] ^= 1;
+            let mut buffer = FrameBuffer::new(1 << 20);
+            fill(&mut buffer, &flipped);
+            assert!(matches!(buffer.next(), Err(BadFrame::Malformed(_))), "{at}");
+        }
     }
 }

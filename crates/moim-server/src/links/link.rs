@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::frames::FrameBuffer;
+use super::frames::{BadFrame, FrameBuffer};
 use super::last_write::LastWrite;
 use super::{Dialed, Links};
 use crate::out::Out;
@@ -222,15 +222,17 @@ impl Link {
             }
             links.inbox.append(&mut inputs);
             if let Some(why) = malformed {
-                return why;
+                return why.to_string();
             }
         }
     }
 
-    fn take_frames(&self, frames: &mut FrameBuffer, inputs: &mut Vec<Input>) -> Result<(), String> {
-        while let Some(body) = frames.next().map_err(|error| error.to_string())? {
-            let message = wire::decode(body)
-                .map_err(|error| format!("it sent a malformed frame: {error}"))?;
+    fn take_frames(
+        &self,
+        frames: &mut FrameBuffer,
+        inputs: &mut Vec<Input>,
+    ) -> Result<(), BadFrame> {
+        while let Some(message) = frames.next()? {
             inputs.push(Input::Peer(self.peer, message));
         }
         Ok(())

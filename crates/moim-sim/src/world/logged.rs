@@ -71,8 +71,8 @@ impl Logged {
         let mut rest = batches;
         while !rest.is_empty() {
             let (group, others) = rest.split_at(1 + self.random.index(rest.len()));
-            let group: Vec<Batch> = group.iter().copied().cloned().collect();
-            expect(self.engine.apply(&group, Durability::Written));
+            let mut group: Vec<Batch> = group.iter().copied().cloned().collect();
+            expect(self.engine.exchange(&mut group, Durability::Written));
             rest = others;
         }
         expect(self.engine.sync());

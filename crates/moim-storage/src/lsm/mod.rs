@@ -177,16 +177,34 @@ impl<F: Files, T: Tables> Inner<F, T> {
     }
 
     fn apply(&self, batches: &[Batch], durability: Durability) -> Result<(), StorageError> {
+        let _writer = self.append(batches, durability)?;
+        let mut memtables = self.write();
+        let active = Arc::make_mut(&mut memtables.active);
+        batches.iter().flatten().for_each(|write| active.apply(write));
+        Ok(())
+    }
+
+    fn exchange(&self, batches: &mut [Batch], durability: Durability) -> Result<(), StorageError> {
+        let _writer = self.append(batches, durability)?;
+        let mut memtables = self.write();
+        let active = Arc::make_mut(&mut memtables.active);
+        batches.iter_mut().flatten().for_each(|write| active.exchange(write));
+        Ok(())
+    }
+
+    /// Appends a group to the log. What is returned keeps the active table the one that the group belongs to.
+    fn append(
+        &self,
+        batches: &[Batch],
+        durability: Durability,
+    ) -> Result<MutexGuard<'_, Writer<F>>, StorageError> {
         let mut writer = self.with_room(batches)?;
         match durability {
             Durability::Synced => writer.log.append_synced(batches)?,
             Durability::Written => writer.log.append(batches)?,
         }
         self.read().active.warm(batches);
-        let mut memtables = self.write();
-        let active = Arc::make_mut(&mut memtables.active);
-        batches.iter().flatten().for_each(|write| active.apply(write));
-        Ok(())
+        Ok(writer)
     }
 
     /// Makes what was appended so far durable, while others append.
@@ -259,12 +277,18 @@ impl<F: Files, T: Tables> Engine for LsmEngine<F, T> {
     }
 
     fn apply(&self, batches: &[Batch], durability: Durability) -> Result<(), StorageError> {
-        let is_empty = batches.iter().all(Vec::is_empty);
-        self.inner.counted(match (is_empty, durability) {
+        self.inner.counted(match (is_nothing(batches), durability) {
             (true, Durability::Synced) => self.inner.sync(),
             (true, Durability::Written) => Ok(()),
             (false, _) => self.inner.apply(batches, durability),
         })
+    }
+
+    fn exchange(&self, batches: &mut [Batch], durability: Durability) -> Result<(), StorageError> {
+        if is_nothing(batches) {
+            return self.apply(batches, durability);
+        }
+        self.inner.counted(self.inner.exchange(batches, durability))
     }
 
     fn sync(&self) -> Result<(), StorageError> {
@@ -311,6 +335,10 @@ impl<F: Files, T: Tables> Engine for LsmEngine<F, T> {
     fn shared_bytes(&self) -> u64 {
         self.inner.read().layers().map(|table| table.shared_bytes() as u64).sum()
     }
+}
+
+fn is_nothing(batches: &[Batch]) -> bool {
+    batches.iter().all(Vec::is_empty)
 }
 
 fn lock<L>(mutex: &Mutex<L>) -> MutexGuard<'_, L> {

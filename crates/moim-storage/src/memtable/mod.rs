@@ -31,7 +31,7 @@ use self::entries::{Entries, Entry};
 use self::index::Index;
 use self::key::{Key, Sought};
 use self::order::{Order, PLACE_BYTES};
-use self::value::{Value, own};
+use self::value::{Value, is_shared, own};
 use crate::heap::block_bytes;
 use crate::{Batch, Family, PageLimit, Write};
 
@@ -122,27 +122,45 @@ impl Memtable {
     /// Does what a write says.
     pub(crate) fn apply(&mut self, write: &Write) {
         match write {
-            Write::Put { family, key, value } => self.set(*family, key, Some(value)),
-            Write::Delete { family, key } => self.set(*family, key, None),
+            Write::Put { family, key, value } => {
+                drop(self.set(*family, key, Value::new(Some(value))));
+            }
+            Write::Delete { family, key } => drop(self.set(*family, key, Value::new(None))),
             Write::DeleteRange { family, from, to } => self.erase(*family, (from, to)),
         }
     }
 
-    fn set(&mut self, family: Family, key: &Bytes, value: Option<&Bytes>) {
-        let value = Value::new(value);
+    /// Does what a write says, and leaves in it the large value that it has replaced, if any: to be freed by whoever freed
+    /// the write anyway, and most likely made both.
+    pub(crate) fn exchange(&mut self, write: &mut Write) {
+        let Write::Put { family, key, value } = write else { return self.apply(write) };
+        let new = if is_shared(value) {
+            Value::Long(std::mem::take(value))
+        } else {
+            Value::new(Some(value))
+        };
+        if let Some(Value::Long(old)) = self.set(*family, key, new)
+            && is_shared(&old)
+        {
+            *value = old;
+        }
+    }
+
+    /// Gives a key this value. Answers what it had here.
+    fn set(&mut self, family: Family, key: &Bytes, value: Value) -> Option<Value> {
         let new = value.block_bytes();
-        let mut old = (0, 0);
         let table = &mut self.families[family.index()];
         let key = Sought::new(key);
-        if let Some(position) = table.find(&key) {
-            let held = &mut table.entries.get_mut(position).value;
-            old = held.block_bytes();
-            *held = value;
+        let old = if let Some(position) = table.find(&key) {
+            Some(std::mem::replace(&mut table.entries.get_mut(position).value, value))
         } else {
             self.bytes += table.add(&key, value);
-        }
-        self.bytes = self.bytes + new.0 - old.0;
-        self.shared_bytes = self.shared_bytes + new.1 - old.1;
+            None
+        };
+        let gone = old.as_ref().map_or((0, 0), Value::block_bytes);
+        self.bytes = self.bytes + new.0 - gone.0;
+        self.shared_bytes = self.shared_bytes + new.1 - gone.1;
+        old
     }
 
     fn erase(&mut self, family: Family, (from, to): (&Bytes, &Bytes)) {

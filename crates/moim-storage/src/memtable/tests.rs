@@ -81,6 +81,7 @@ fn small_values_do_not_keep_their_buffer_alive_and_large_ones_are_not_copied() {
 #[derive(Clone, Debug)]
 enum Step {
     Write(Write),
+    Exchange(Bytes, Bytes),
     /// A view that later writes do not change.
     Snapshot,
     Slice(Vec<u8>, Vec<u8>, usize),
@@ -93,13 +94,17 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
     (start, rest).prop_map(|(start, rest)| [vec![7; start], rest].concat())
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn value() -> impl Strategy<Value = Bytes> {
     let bytes = prop::sample::select(&[0_usize, 5, 22, 23, 300, 1_500]);
-    let value = (any::<u8>(), bytes).prop_map(|(byte, bytes)| Bytes::from(vec![byte; bytes]));
+    (any::<u8>(), bytes).prop_map(|(byte, bytes)| Bytes::from(vec![byte; bytes]))
+}
+
+fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        12 => (key(), value).prop_map(|(key, value)| {
+        6 => (key(), value()).prop_map(|(key, value)| {
             Step::Write(Write::Put { family: Data, key: key.into(), value })
         }),
+        6 => (key(), value()).prop_map(|(key, value)| Step::Exchange(key.into(), value)),
         3 => key().prop_map(|key| Step::Write(Write::Delete { family: Data, key: key.into() })),
         1 => (key(), key()).prop_map(|(from, to)| {
             Step::Write(Write::DeleteRange { family: Data, from: from.into(), to: to.into() })
@@ -181,6 +186,18 @@ proptest! {
                     table.warm(&[vec![write.clone()]]);
                     table.apply(&write);
                     model.apply(&write);
+                }
+                Step::Exchange(key, value) => {
+                    let mut write = Write::Put { family: Data, key: key.clone(), value };
+                    let old = model.entries.get(&key).cloned().flatten();
+                    model.apply(&write);
+                    table.exchange(&mut write);
+                    let Write::Put { value: left, .. } = write else { unreachable!() };
+                    match old {
+                        Some(old) if is_shared(&old) => assert_eq!(left, old),
+                        // A value that was large has gone into the table, another was copied.
+                        _ => assert!(!is_shared(&left)),
+                    }
                 }
                 Step::Snapshot => snapshots.push((table.clone(), model.clone())),
                 Step::Slice(from, to, max) => {

@@ -55,7 +55,7 @@ impl Value {
     pub(super) fn block_bytes(&self) -> (usize, usize) {
         match self {
             Self::Short { .. } => (0, 0),
-            Self::Long(bytes) if bytes.len() >= SHARED_BYTES_MIN => {
+            Self::Long(bytes) if is_shared(bytes) => {
                 (block_bytes(bytes.len()), block_bytes(bytes.len()))
             }
             Self::Long(bytes) => (block_bytes(bytes.len()), 0),
@@ -67,9 +67,14 @@ impl Value {
     }
 }
 
+/// Whether a value is large enough to be shared.
+pub(super) fn is_shared(bytes: &[u8]) -> bool {
+    bytes.len() >= SHARED_BYTES_MIN
+}
+
 /// Shares what is large, copies what is small.
 pub(super) fn own(bytes: &Bytes) -> Bytes {
-    if bytes.len() >= SHARED_BYTES_MIN { bytes.clone() } else { Bytes::copy_from_slice(bytes) }
+    if is_shared(bytes) { bytes.clone() } else { Bytes::copy_from_slice(bytes) }
 }
 
 #[cfg(test)]

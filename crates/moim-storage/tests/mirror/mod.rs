@@ -12,6 +12,7 @@ use crate::subject::{Open, Subject, TOP};
 #[derive(Clone, Debug)]
 enum Step {
     Apply(Vec<Batch>, Durability),
+    Exchange(Vec<Batch>, Durability),
     DropRange(Family, Vec<u8>, Vec<u8>),
     Compact,
     Reopen,
@@ -33,7 +34,9 @@ fn step() -> impl Strategy<Value = Step> {
     let batches = prop::collection::vec(prop::collection::vec(write(), 0..6), 0..4);
     let durability = prop_oneof![Just(Durability::Written), Just(Durability::Synced)];
     prop_oneof![
-        12 => (batches, durability).prop_map(|(batches, how)| Step::Apply(batches, how)),
+        12 => (batches, durability, any::<bool>()).prop_map(|(batches, how, exchanging)| {
+            if exchanging { Step::Exchange(batches, how) } else { Step::Apply(batches, how) }
+        }),
         2 => (family(), key(), key()).prop_map(|(family, a, b)| Step::DropRange(family, a, b)),
         1 => Just(Step::Compact),
         1 => Just(Step::Reopen),
@@ -41,7 +44,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn write() -> impl Strategy<Value = Write> {
-    let value = prop::collection::vec(any::<u8>(), 0..40);
+    // Some are large enough to be shared.
+    let value = (prop::collection::vec(any::<u8>(), 0..40), prop::bool::weighted(0.1))
+        .prop_map(|(value, large)| if large { value.repeat(100) } else { value });
     prop_oneof![
         6 => (family(), key(), value).prop_map(|(family, key, value)| {
             Write::Put { family, key: key.into(), value: value.into() }
@@ -71,6 +76,10 @@ fn compare(open: Open, steps: Vec<Step>, limit: PageLimit) -> Result<(), TestCas
         match step {
             Step::Apply(batches, durability) => {
                 it.engine().apply(&batches, durability).unwrap();
+                batches.into_iter().flatten().for_each(|write| mirror(&mut map, write));
+            }
+            Step::Exchange(batches, durability) => {
+                it.engine().exchange(&mut batches.clone(), durability).unwrap();
                 batches.into_iter().flatten().for_each(|write| mirror(&mut map, write));
             }
             Step::DropRange(family, from, to) => {
