@@ -140,7 +140,9 @@ mod tests {
     fn frames_come_out_whole_however_they_arrive() {
         let messages = [message(3), Message::Ping, message(300_000), message(70_000)];
         let mut stream = Vec::new();
-        messages.iter().for_each(|message| wire::encode(message, &mut stream));
+        for message in &messages {
+            wire::encode(message, &mut stream);
+        }
         for piece in [1_000, 65_536, 200_000, stream.len()] {
             let mut buffer = FrameBuffer::new(1 << 20);
             let mut out = Vec::new();
