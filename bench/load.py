@@ -1,19 +1,22 @@
 """One run of load on one server, and what it cost."""
-import json, statistics, subprocess, time
+import json, os, statistics, subprocess, time
 
 import meter
 from etcd_load import Loader
 from processes import Trouble
 from servers import Etcd
 
-# Copies owed and compaction belong to the writes that caused them.
-AFTERMATH_S = 0.3
+# Copies owed, flushes and compaction belong to the writes that caused them: a run ends when its servers have used less than
+# this part of a core for so long, or it has waited long enough.
+QUIET_PART, QUIET_S, QUIET_S_MAX = 0.1, 0.5, 10
 WARM_UP_MS = 300
 # Connecting takes its time as well.
 WARM_UP_MS_PER_CONNECTION = 2
 # A run in which more of the requests failed says nothing.
 FAILED_SHARE_MAX = 0.001
 FILL_CONNECTIONS = 24
+# Runs of so many seconds until one makes files grow by less than this part.
+WEAR_IN_CONNECTIONS, WEAR_IN_S, WEAR_IN_RUNS_MAX, WEAR_IN_GROWTH = 48, 2, 20, 0.05
 COMPRESSIBLE_PERCENT = 50
 
 
@@ -32,9 +35,23 @@ class Driver:
             load = {"keys": keys, "value-size": size, "connections": FILL_CONNECTIONS}
             self.bench(subject, load, ["--fill", "--duration", "0s"], timeout=7200)
 
+    def wear_in(self, subject, keys, size):
+        """Rewrites keys until the server's files no longer grow: a log of bounded size has then gone round once."""
+        load = {"keys": keys, "value-size": size, "connections": WEAR_IN_CONNECTIONS, "pipeline": 16,
+                "reads": 0, "writes": 1}
+        directory = subject.server.directory
+        for _ in range(WEAR_IN_RUNS_MAX):
+            before = meter.disk_bytes(directory)
+            self.bench(subject, load, ["--duration", f"{WEAR_IN_S}s"], timeout=WEAR_IN_S + 120)
+            if meter.disk_bytes(directory) - before < WEAR_IN_GROWTH * before:
+                break
+        await_quiet(subject.server)
+
     def measure(self, subject, test, keys, size, seconds, rate=None):
         """Returns the figures of one run."""
         server = subject.server
+        # What the kernel has not written yet of others' files would be written beside this run.
+        os.sync()
         before = meter.cpu_us(server.pids())
         if isinstance(server, Etcd):
             figures = self.load_etcd(subject, test, keys, size, seconds)
@@ -46,7 +63,7 @@ class Driver:
             warm_up_ms = WARM_UP_MS + WARM_UP_MS_PER_CONNECTION * test.connections
             more = ["--warm-up", f"{warm_up_ms}ms", "--duration", f"{int(seconds * 1000)}ms", "--json", "-"]
             figures = of_document(json.loads(self.bench(subject, load, more, timeout=seconds + 120)))
-        time.sleep(AFTERMATH_S)
+        await_quiet(server)
         after = meter.cpu_us(server.pids())
         answered = figures.pop("answered")
         if not answered or figures["failed"] > FAILED_SHARE_MAX * answered:
@@ -72,6 +89,18 @@ class Driver:
         part = {"p50_ms": at[499], "p99_ms": at[989], "p999_ms": at[998]}
         return {"answered": answered, "ops_s": answered / took, "missed": missed, "failed": 0, "errors": {},
                 "reads" if test.reads else "writes": part}
+
+
+def await_quiet(server):
+    """Waits until the server has nothing more to do."""
+    end = time.monotonic() + QUIET_S_MAX
+    since, before = time.monotonic(), sum(meter.cpu_us(server.pids()))
+    while time.monotonic() < end:
+        time.sleep(QUIET_S)
+        now, used = time.monotonic(), sum(meter.cpu_us(server.pids()))
+        if used - before < QUIET_PART * (now - since) * 1e6:
+            break
+        since, before = now, used
 
 
 def of_document(document):

@@ -72,6 +72,9 @@ class Runner:
             fill_s=took, memory_per_key=(meter.resident_bytes(server.pids()) - memory) / stage.keys,
             memory=meter.resident_bytes(server.pids()),
             disk_per_key=(meter.disk_bytes(server.directory) - disk) / stage.keys)
+        if server.wears_in:
+            self.say(f"{stage.name}: going round the log of {server.label}")
+            self.driver.wear_in(subject, stage.keys, stage.size)
 
     def settle(self, server):
         """Waits until compaction has done its work."""

@@ -10,6 +10,9 @@ from processes import BUS, Trouble, until
 class Server:
     """`key` names it in results; `label` for people."""
 
+    # It has a log of bounded size whose files are made the first time round, and used again ever after.
+    wears_in = False
+
     def __init__(self, key, label):
         self.key, self.label = key, label
         self.children, self.addresses = [], []
@@ -110,6 +113,7 @@ class Moim(Server):
 
     programs = {}
     is_cluster = False
+    wears_in = True
 
     def __init__(self, key, label, binary, nodes=3, settings=None):
         super().__init__(key, label)

@@ -3,7 +3,7 @@
 //! The log is a chain of segments of fixed size (`segment`), each with records (`record`), and a small file that says
 //! which of them count (`control`). A segment whose records are all in tables is reused: a sync of blocks that were written
 //! before costs half of one that makes them a file's, and goes on when the disk is full. So segments are kept as long as
-//! the log grows, and given back when it rests ([`CommitLog::trim`]); and before there are any to be reused, the next one
+//! the log grows, and given back when it rests for long ([`CommitLog::trim`]); and before there are any to be reused, the next one
 //! can be filled with zeros ahead of need (`prepare`).
 //!
 //! Rules of replay (`replay`), with what cannot be told apart:
@@ -116,6 +116,20 @@ impl<F: File> Unsynced<F> {
     /// Syncs them.
     pub(crate) fn sync(&self) -> Result<(), StorageError> {
         self.files.iter().try_for_each(|file| file.sync())
+    }
+}
+
+/// Which of the free segments are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spare {
+    /// Those that were prepared and never used: nothing says that so many are needed.
+    Blank,
+    Any,
+}
+
+impl Spare {
+    fn has<F>(self, segment: &Segment<F>) -> bool {
+        self == Self::Any || segment.life == 0
     }
 }
 
@@ -236,22 +250,19 @@ impl<F: Files> CommitLog<F> {
         std::mem::take(&mut self.has_begun)
     }
 
-    /// How many segments wait for their next life.
-    pub(crate) fn free_segments(&self) -> usize {
-        self.free.len()
+    /// How many segments wait for their next life, or for their first.
+    pub(crate) fn spare(&self, which: Spare) -> usize {
+        self.free.iter().filter(|segment| which.has(segment)).count()
     }
 
     /// Gives a free segment back to the disk, if there is more than one, which lets a full disk's log go on. Answers
     /// whether it did. One at a time, because that takes milliseconds and writers wait for it.
-    pub(crate) fn trim(&mut self) -> Result<bool, StorageError> {
+    pub(crate) fn trim(&mut self, which: Spare) -> Result<bool, StorageError> {
         self.check()?;
-        if self.free.len() <= 1 {
-            return Ok(false);
-        }
-        if let Some(segment) = self.free.last() {
-            self.files.remove(&segment.name)?;
-            self.free.pop();
-        }
+        let at = self.free.iter().rposition(|segment| which.has(segment));
+        let Some(at) = at.filter(|_| self.free.len() > 1) else { return Ok(false) };
+        self.files.remove(&self.free[at].name)?;
+        self.free.remove(at);
         Ok(true)
     }
 

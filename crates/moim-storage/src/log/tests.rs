@@ -127,7 +127,7 @@ impl History {
 
     /// As after a while without a write.
     fn trim(&mut self) {
-        while self.log().trim().unwrap() {}
+        while self.log().trim(Spare::Any).unwrap() {}
     }
 
     /// A segment is filled in so many steps at the most, while others are appended to if that takes more than one.
@@ -429,13 +429,32 @@ fn segments_that_are_not_needed_go_back_to_the_disk() {
     let before = segments(&history);
     assert!(history.log().take_has_begun(), "all were begun since the start");
     assert!(!history.log().take_has_begun());
-    assert_eq!(history.log().free_segments(), before);
+    assert_eq!(history.log().spare(Spare::Any), before);
+    assert_eq!(history.log().spare(Spare::Blank), 0, "all were used");
+    assert!(!history.log().trim(Spare::Blank).unwrap());
     history.trim();
     assert_eq!((before > 3, segments(&history)), (true, 1));
     history.append(700);
     assert!(history.log().take_has_begun());
     history.close_and_open();
     assert_eq!(history.groups, [41]);
+}
+
+#[test]
+fn a_segment_that_was_prepared_in_vain_goes_first() {
+    let mut history = History::new();
+    (0..8).for_each(|_| history.append(700));
+    let mut preparation = history.log().begin_preparing().unwrap().unwrap();
+    while preparation.step().unwrap() == Prepared::InPart {}
+    history.log().end_preparing(preparation, Ok(())).unwrap();
+    history.release();
+    let used = history.log().spare(Spare::Any) - 1;
+    assert_eq!(history.log().spare(Spare::Blank), 1);
+    assert!(history.log().trim(Spare::Blank).unwrap());
+    assert!(!history.log().trim(Spare::Blank).unwrap());
+    assert_eq!(history.log().spare(Spare::Any), used);
+    history.append(700);
+    history.crash(Fate::Lost, 1);
 }
 
 #[test]

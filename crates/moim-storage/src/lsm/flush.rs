@@ -12,17 +12,21 @@ use std::time::Duration;
 use super::tables::{Run, Tables};
 use super::{Inner, LsmEngine, Writer, lock};
 use crate::files::Files;
-use crate::log::{Prepared, Room};
+use crate::log::{Prepared, Room, Spare};
 use crate::{Batch, StorageError};
 
 /// Between two tries of a flush that had no room: each may write a table in vain.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// Between two looks at whether the log grows. If it does not, a part of its free segments goes back to the disk: a few
-/// at a time, because a log that goes on soon would have to make them again, and its syncs cost twice as much in new ones.
+/// Between two looks at whether the log grows. If it does not, a part of the segments that were prepared in vain goes back
+/// to the disk.
 const TRIM_EVERY: Duration = Duration::from_secs(2);
 
-/// The part that goes each time.
+/// Looks in a row at a log that rests before segments go as well that it has used: five minutes. A log that has needed them
+/// may soon need them again, would have to make them anew, and its syncs cost half as much again in new ones.
+const TRIM_USED_AFTER: u32 = 150;
+
+/// The part that goes each time: a log that goes on soon still has some.
 const TRIM_PART: usize = 4;
 
 /// With this part of a table full, the one before it has to get into the tables.
@@ -45,6 +49,8 @@ pub(super) struct Flushing {
     /// Why the last try failed; `None` again after one that did not.
     failure: Option<StorageError>,
     tries: u64,
+    /// Looks in a row at a log that did not grow.
+    rests: u32,
     /// Whether somebody else does it.
     has_flusher: bool,
     is_closing: bool,
@@ -286,10 +292,13 @@ impl<F: Files, T: Tables> Inner<F, T> {
     /// Gives segments of the log back when it rests. Should that fail, it is tried again.
     fn trim<'a>(&'a self, mut writer: MutexGuard<'a, Writer<F>>) -> MutexGuard<'a, Writer<F>> {
         if writer.log.take_has_begun() {
+            writer.flushing.rests = 0;
             return writer;
         }
-        for _ in 0..writer.log.free_segments().div_ceil(TRIM_PART) {
-            if writer.flushing.is_closing || !writer.log.trim().unwrap_or(false) {
+        writer.flushing.rests = writer.flushing.rests.saturating_add(1);
+        let which = if writer.flushing.rests > TRIM_USED_AFTER { Spare::Any } else { Spare::Blank };
+        for _ in 0..writer.log.spare(which).div_ceil(TRIM_PART) {
+            if writer.flushing.is_closing || !writer.log.trim(which).unwrap_or(false) {
                 break;
             }
             drop(writer);
