@@ -18,7 +18,7 @@ import argparse, os, shlex, signal, sys
 
 import document, machine, report
 from packages import provide
-from plan import SIZE, SWEEPS, Planner
+from plan import CLIENTS, SIZE, SWEEPS, Planner
 from processes import Trouble
 from results import Results
 from runner import Runner
@@ -48,6 +48,8 @@ def parse(arguments):
     add("--rounds", type=int)
     add("--seconds", type=float, help="of each run")
     add("--keys", type=int, help="how many keys servers are filled with")
+    add("--connections", type=int, default=CLIENTS, metavar="COUNT",
+        help="at once, and in the sweep over nodes a third of it for each node")
     add("--sweep", type=listed(SWEEPS), default=[], metavar="NAME,…", help="also: " + ", ".join(SWEEPS))
     add("--only-sweeps", action="store_true", help="without the comparison")
     add("--key-counts", type=listed(), default=["100000", "1000000", "10000000"], metavar="COUNT,…",
@@ -74,7 +76,8 @@ def parse(arguments):
 def results_of(options):
     """Rounds of the same program, measured in the same way, are one run."""
     size = "" if options.value_size == SIZE else f"-{options.value_size}b"
-    shape = f"{options.keys}-{options.seconds:g}s-{options.engine}{size}"
+    clients = "" if options.connections == CLIENTS else f"-{options.connections}c"
+    shape = f"{options.keys}-{options.seconds:g}s-{options.engine}{size}{clients}"
     path = options.results or os.path.join(
         os.path.dirname(os.path.dirname(os.path.abspath(options.binary))), "bench",
         f"{machine.fingerprint(options.binary)}-{shape}.jsonl")

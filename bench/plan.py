@@ -18,6 +18,8 @@ MEMORY_BYTES_MIN = 1 << 30
 # node needs.
 CACHED_OVERHEAD_BYTES = 500
 BESIDE_CACHE_BYTES = 1 << 30
+# What a session takes in memory shows once a program's own size does not.
+MEMORY_KEYS_MIN = 100_000
 
 
 @dataclasses.dataclass
@@ -71,11 +73,6 @@ class Stage:
 MIXES = {"GET": (1, 0), "SET": (0, 1), "mix": (5, 1)}
 
 
-def load_test(kind, subjects, pipeline=1, connections=CLIENTS, name=None):
-    reads, writes = MIXES[kind]
-    return Test(name or f"{kind} P{pipeline}", reads, writes, subjects, pipeline, connections)
-
-
 class Planner:
     """Makes stages of what was asked for on the command line."""
 
@@ -90,7 +87,7 @@ class Planner:
         return Subject(key, label, Moim(key, label, self.options.binary, nodes, settings))
 
     def stages(self):
-        made = [] if self.options.only_sweeps else [self.figures()]
+        made = [] if self.options.only_sweeps else [self.figures(), self.memory()]
         for sweep in self.options.sweep:
             made += getattr(self, f"sweep_{sweep}")()
         return [stage for stage in map(self.without, made) if stage.subjects]
@@ -121,16 +118,16 @@ class Planner:
             self.moim("moim-interval", "Moim, 3 nodes, interval", keys, durability="interval"),
             self.moim("moim-one", "Moim, one node, N=1", keys, nodes=1, CLUSTER_N=1),
         ]
-        own = {"load": 0.45}
+        own = {"load": 0.45, "connections": self.options.connections}
         tests = [
-            load_test("GET", ["redis", "redis-cluster", "etcd", "etcd-serializable", "moim", "moim-one"]),
-            load_test("SET", ["redis", "everysec", "always", "redis-cluster", "wait", "etcd", "moim", "moim-interval",
-                              "moim-one"]),
-            load_test("mix", ["redis", "redis-cluster", "moim", "moim-interval"]),
-            load_test("GET", ["redis", "redis-cluster", "moim", "moim-one"], 16),
-            load_test("SET", ["redis", "everysec", "always", "redis-cluster", "wait", "moim", "moim-interval",
-                              "moim-one"], 16),
-            load_test("mix", ["redis", "redis-cluster", "moim", "moim-interval"], 16),
+            self.load_test("GET", ["redis", "redis-cluster", "etcd", "etcd-serializable", "moim", "moim-one"]),
+            self.load_test("SET", ["redis", "everysec", "always", "redis-cluster", "wait", "etcd", "moim",
+                                   "moim-interval", "moim-one"]),
+            self.load_test("mix", ["redis", "redis-cluster", "moim", "moim-interval"]),
+            self.load_test("GET", ["redis", "redis-cluster", "moim", "moim-one"], 16),
+            self.load_test("SET", ["redis", "everysec", "always", "redis-cluster", "wait", "moim", "moim-interval",
+                                   "moim-one"], 16),
+            self.load_test("mix", ["redis", "redis-cluster", "moim", "moim-interval"], 16),
             Test("mix at 45 %", 5, 1, ["redis", "redis-cluster", "moim", "moim-interval"], load_of="mix P1", **own),
             Test("SET at 45 %", 0, 1, ["redis", "wait", "moim", "moim-interval"], load_of="SET P1", **own),
             Test("SET at 45 % of WAIT", 0, 1, ["wait", "moim", "moim-interval"], load_of="SET P1",
@@ -138,25 +135,37 @@ class Planner:
         ]
         return Stage("figures", keys, SIZE, subjects, tests, settles=True)
 
+    def memory(self):
+        """One node and Redis, filled with many sessions."""
+        keys = max(self.options.keys, MEMORY_KEYS_MIN)
+        subjects = [Subject("redis", "Redis, nothing on disk", Redis("redis", "Redis")),
+                    self.moim("moim-one", "Moim, one node, N=1", keys, nodes=1, CLUSTER_N=1)]
+        return Stage("memory", keys, SIZE, subjects, [self.load_test("GET", ["redis", "moim-one"])], settles=True)
+
+    def load_test(self, kind, subjects, pipeline=1, connections=None, name=None):
+        reads, writes = MIXES[kind]
+        connections = connections or self.options.connections
+        return Test(name or f"{kind} P{pipeline}", reads, writes, subjects, pipeline, connections)
+
     def pair(self, keys, size=SIZE):
         return [Subject("redis", "Redis, nothing on disk", Redis("redis", "Redis")),
                 self.moim("moim", "Moim, 3 nodes, sync", keys, size)]
 
     def sweep_connections(self):
         keys = self.options.keys
-        tests = [load_test(kind, ["redis", "moim"], connections=count, name=f"{kind} C{count}")
+        tests = [self.load_test(kind, ["redis", "moim"], connections=count, name=f"{kind} C{count}")
                  for count in (12, 48, 120, 480) for kind in ("GET", "SET")]
         return [Stage("connections", keys, SIZE, self.pair(keys), tests)]
 
     def sweep_pipeline(self):
         keys = self.options.keys
-        tests = [load_test(kind, ["redis", "moim"], depth) for depth in (1, 4, 16, 64) for kind in ("GET", "SET")]
+        tests = [self.load_test(kind, ["redis", "moim"], depth) for depth in (1, 4, 16, 64) for kind in ("GET", "SET")]
         return [Stage("pipeline", keys, SIZE, self.pair(keys), tests)]
 
     def sweep_sizes(self):
         keys = self.options.keys
         return [Stage(f"size-{size}", keys, size, self.pair(keys, size),
-                      [load_test(kind, ["redis", "moim"]) for kind in ("GET", "SET")], at=size)
+                      [self.load_test(kind, ["redis", "moim"]) for kind in ("GET", "SET")], at=size)
                 for size in (64, 512, 2048, 8192)]
 
     def sweep_durability(self):
@@ -165,7 +174,7 @@ class Planner:
         subjects = [self.moim(f"moim-{kind}", f"Moim, {kind}", keys, durability=kind) for kind in kinds]
         names = [subject.key for subject in subjects]
         return [Stage("durability", keys, SIZE, subjects,
-                      [load_test("SET", names), load_test("SET", names, 16), load_test("mix", names)])]
+                      [self.load_test("SET", names), self.load_test("SET", names, 16), self.load_test("mix", names)])]
 
     def sweep_keys(self):
         """Data in the object cache, and with --memory more data than it."""
@@ -177,7 +186,7 @@ class Planner:
             if self.options.memory:
                 settings = {"NODE_MEMORY_BYTES": self.options.memory}
             subject = self.moim("moim", "Moim, 3 nodes, sync", keys, size, **settings)
-            tests = [load_test("GET", ["moim"]), load_test("SET", ["moim"]),
+            tests = [self.load_test("GET", ["moim"]), self.load_test("SET", ["moim"]),
                      Test("mix at 45 %", 5, 1, ["moim"], load=0.45, load_of="GET P1")]
             made.append(Stage(f"keys-{keys}", keys, size, [subject], tests, at=keys, settles=True))
         return made
@@ -189,7 +198,7 @@ class Planner:
         keys = self.options.keys
         return [Stage(f"nodes-{nodes}", keys, SIZE,
                       [self.moim("moim", f"Moim, {nodes} nodes, sync", keys, nodes=nodes).as_cluster()],
-                      [load_test(kind, ["moim"], pipeline, connections=CLIENTS // 3 * nodes)
+                      [self.load_test(kind, ["moim"], pipeline, connections=self.options.connections // 3 * nodes)
                        for pipeline in (1, 16) for kind in ("GET", "SET")], at=nodes)
                 for nodes in (3, 6, 9, 12)]
 
