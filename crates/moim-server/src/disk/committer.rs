@@ -162,7 +162,7 @@ impl Shared {
     }
 
     fn free_spent(&self) {
-        if self.has_spent.swap(false, Ordering::Acquire) {
+        if self.has_spent.load(Ordering::Relaxed) && self.has_spent.swap(false, Ordering::Acquire) {
             let spent =
                 std::mem::take(&mut *self.spent.lock().unwrap_or_else(PoisonError::into_inner));
             // After the lock.
