@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A server that ends with the test.
 struct Server {
@@ -269,6 +271,29 @@ fn a_cluster_survives_what_is_done_to_it() {
     }
     cluster.play("stop", &[]);
     assert_eq!(cluster.states(), ["gone", "gone", "gone"]);
+    let ended = ended_twice_at_once(cluster.data);
+    assert!(!ended.contains("killed") && ended.contains("stopped"), "{ended}");
+}
+
+/// Starts a cluster in the foreground, ends it as whoever ends a make that runs it, and says what it said after that.
+fn ended_twice_at_once(data: &str) -> String {
+    let mut child = moim(&["dev", "--data", data])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().contains("Try:")), "it ended before it was ready");
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    for _ in 0..2 {
+        kill_process(pid, Signal::TERM).unwrap();
+        // One that has not been taken is not counted twice.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let rest: Vec<_> = said.map(Result::unwrap).collect();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", err(&output));
+    format!("{}\n{}", rest.join("\n"), err(&output))
 }
 
 /// A cluster that is stopped with the test.

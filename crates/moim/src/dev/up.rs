@@ -26,6 +26,10 @@ const STOP_PATIENCE: Duration = Duration::from_secs(15);
 /// How often it is looked after the nodes.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// Signals that come together are one: whoever ends `make dev` as a group ends this process twice, once directly and once
+/// by way of make.
+const ONE_SIGNAL: Duration = Duration::from_millis(500);
+
 /// Starts a cluster; unless `detach`, stays until it is stopped.
 pub(super) fn run(data: &Path, wishes: &Wishes, detach: bool) -> Ended {
     let home = Home::make(data)?;
@@ -122,7 +126,8 @@ fn watch(home: &Home, launched: &mut [Launched], signals: &Signals) -> Ended {
         }
         if signals.heard() {
             print::note("stopping (Ctrl-C again to kill)");
-            let stopped = stop(home, || signals.heard());
+            let began = Instant::now();
+            let stopped = stop(home, || signals.heard() && began.elapsed() > ONE_SIGNAL);
             reap(launched);
             return stopped;
         }
