@@ -204,6 +204,8 @@ impl Store {
         }
         if let Found::Read(stored) = found {
             assert!(self.cache.find(&key).is_none(), "a key was written while it was being read");
+            // Before, so that what was waited for is still there when it is asked for.
+            self.evict();
             self.insert(&key, Kept::of(stored), BatchId(0));
         }
         waiting
@@ -379,6 +381,41 @@ impl Store {
 }
 
 #[cfg(test)]
+mod tests {
+    use moim_core::NamespaceId;
+    use moim_core::ring::{PartitionCount, Slot};
+
+    use super::*;
+
+    const BYTES_MAX: u64 = 4 << 20;
+    /// Beyond it, because the hand looks at a few entries each time, and has to go round once when all were used.
+    const BEYOND_BYTES_MAX: u64 = BYTES_MAX / 16;
+
+    fn target(number: u32) -> Target {
+        let key = number.to_be_bytes();
+        let partition = PartitionCount::DEFAULT.of(Slot::of_key(&key));
+        Target::new(NamespaceId(0), &key, partition)
+    }
+
+    #[test]
+    fn what_reads_bring_takes_no_more_than_it_may() {
+        let mut store = Store::new(1, BYTES_MAX, BatchId(0));
+        let mut effects = Vec::new();
+        for number in 0..5_000 {
+            let target = target(number);
+            let key = target.data_key.clone();
+            let stored = cost::stored(u64::from(number), false);
+            store.wait(&key, Work::Release { target }, Hlc::default(), &mut effects);
+            let Some(Effect::Load(id, ..)) = effects.pop() else { panic!("nothing is read") };
+            assert_eq!(store.loaded(id, Found::Read(Some(stored))).len(), 1);
+            assert!(store.peek(&key).is_some(), "what was waited for is not there");
+            assert!(store.bytes() <= BYTES_MAX + BEYOND_BYTES_MAX, "{}", store.bytes());
+        }
+        assert!(store.bytes() > BYTES_MAX / 2, "what fits stays");
+    }
+}
+
+#[cfg(test)]
 mod cost {
     //! What the trees cost: `cargo test --release -p moim-node --lib cost -- --ignored --nocapture`.
 
@@ -397,7 +434,7 @@ mod cost {
     const PER_TURN: u64 = 32;
     const TTL_MS: u64 = 28 * 60_000;
 
-    fn stored(at: u64, expires: bool) -> Stored {
+    pub(super) fn stored(at: u64, expires: bool) -> Stored {
         let written_ms = 1_700_000_000_000 + at * 5;
         let actor = Actor { node: NodeId(7), epoch: Epoch { run: 9, serial: 0 } };
         Stored::new(Object::Lww(Version {

@@ -37,6 +37,10 @@ use crate::shards::Shards;
 /// The variable that says how fine the log is.
 const LOG_VARIABLE: &str = "MOIM_LOG";
 
+/// Budgets from here on get memory in pages of 2 MiB, which save a read 5 to 15 % of its time. Many of them are used in
+/// part: that takes 30 to 45 MB whatever the budget, and a smaller one would not be kept.
+const LARGE_PAGES_FROM_BYTES: u64 = 512 << 20;
+
 /// A server whose ports and data are open, and which does not serve yet.
 pub struct Server {
     nodes: Vec<ShardServer>,
@@ -53,6 +57,9 @@ impl std::fmt::Debug for Server {
 /// Runs a server on this thread until SIGTERM or SIGINT. Logs to stderr.
 pub fn run(config: Config) -> Result<(), ServerError> {
     start_log();
+    if config.node.memory_bytes < LARGE_PAGES_FROM_BYTES {
+        do_without_large_pages();
+    }
     let server = Server::open(config)?;
     server.serve(async {
         let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
@@ -66,6 +73,13 @@ pub fn run(config: Config) -> Result<(), ServerError> {
         }
         Stop::Gently
     })
+}
+
+/// Holds for the whole process, from the next page on.
+fn do_without_large_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        warn!(%error, "large pages stay: this process may take a few dozen MB more than its budget");
+    }
 }
 
 /// Sends the log to stderr, as fine as `MOIM_LOG` says (`info` by default). Does nothing when there is a log already.
