@@ -181,7 +181,8 @@ impl Connection {
             let answered = self.tally.answered();
             if let Err(error) = self.converse(address).await {
                 self.shared.failed.fetch_add(1, Ordering::Relaxed);
-                self.tally.error(&format!("connection: {}", error.kind()));
+                let kind = format!("connection: {}", error.kind());
+                self.tally.error(&kind, &error.to_string(), self.begun.elapsed());
                 tokio::time::sleep(RECONNECT_AFTER).await;
             }
             // Nobody else serves its slots.
@@ -244,9 +245,9 @@ impl Connection {
             let mut out = Vec::new();
             put_command(&mut out, &words);
             stream.write_all(&out).await?;
-            if let Reply::Error(word) = next_reply(stream, unread).await? {
+            if let Reply::Error(answer) = next_reply(stream, unread).await? {
                 let said = String::from_utf8_lossy(words[0]);
-                return Err(io::Error::other(format!("{said} was answered with {word}")));
+                return Err(io::Error::other(format!("{said} was answered with {answer}")));
             }
         }
         Ok(())
@@ -355,7 +356,7 @@ impl Connection {
             *took = begun.elapsed();
             if !enough && !matches!(reply, Reply::Error(_)) {
                 *reply = match copies {
-                    Reply::Error(word) => Reply::Error(word.clone()),
+                    Reply::Error(words) => Reply::Error(words.clone()),
                     _ => Reply::Error("WAIT: too few copies".to_owned()),
                 };
             }
@@ -364,9 +365,10 @@ impl Connection {
 
     fn note(&mut self, kind: Kind, reply: Reply, started: Instant, took: Duration) {
         match reply {
-            Reply::Error(word) => {
+            Reply::Error(words) => {
                 self.shared.failed.fetch_add(1, Ordering::Relaxed);
-                self.tally.error(&word);
+                let kind = words.split(' ').next().unwrap_or_default();
+                self.tally.error(kind, &words, self.begun.elapsed());
             }
             reply => {
                 self.shared.answered.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Replies of a Redis server, as far as a benchmark looks at them: good, nothing there, or an error and its first word.
+//! Replies of a Redis server, as far as a benchmark looks at them: good, nothing there, or an error.
 
 use std::str::FromStr;
 
@@ -11,7 +11,7 @@ pub(crate) enum Reply {
     Number(i64),
     /// No such key.
     Nothing,
-    /// An error; its first word.
+    /// An error, in its own words.
     Error(String),
 }
 
@@ -30,10 +30,7 @@ pub(crate) fn take(bytes: &[u8]) -> Result<Option<(Reply, usize)>, NoReply> {
         b'+' | b'#' | b',' => Ok(Some((Reply::Good, after))),
         b':' => Ok(Some((Reply::Number(number(line)?), after))),
         b'_' => Ok(Some((Reply::Nothing, after))),
-        b'-' => {
-            let word = line.split(|&byte| byte == b' ').next().unwrap_or_default();
-            Ok(Some((Reply::Error(String::from_utf8_lossy(word).into_owned()), after)))
-        }
+        b'-' => Ok(Some((Reply::Error(String::from_utf8_lossy(line).into_owned()), after))),
         b'$' if line == b"-1" => Ok(Some((Reply::Nothing, after))),
         b'$' => {
             let length: usize = number(line)?;
@@ -62,7 +59,7 @@ mod tests {
         assert_eq!(whole(b"+OK\r\n+OK\r\n"), (Reply::Good, 5));
         assert_eq!(whole(b"$3\r\nabc\r\n"), (Reply::Good, 9));
         assert_eq!(whole(b"$-1\r\n"), (Reply::Nothing, 5));
-        assert_eq!(whole(b"-OVERLOADED too much\r\n"), (Reply::Error("OVERLOADED".into()), 22));
+        assert_eq!(whole(b"-OVERLOADED too much\r\n"), (Reply::Error("OVERLOADED too much".into()), 22));
         assert_eq!(whole(b":2\r\n"), (Reply::Number(2), 4));
         assert_eq!(take(b":two\r\n"), Err(NoReply));
         assert_eq!(take(b"$3\r\nab"), Ok(None));

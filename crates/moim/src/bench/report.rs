@@ -35,6 +35,7 @@ pub(crate) struct Tally {
     /// Requests answered before it was measured.
     warm_up: u64,
     errors: BTreeMap<String, u64>,
+    first_error: Option<FirstError>,
     /// How long it was measured.
     pub(crate) elapsed: Duration,
 }
@@ -49,6 +50,7 @@ impl Tally {
             misses: 0,
             warm_up: 0,
             errors: BTreeMap::new(),
+            first_error: None,
             elapsed: Duration::ZERO,
         }
     }
@@ -68,11 +70,15 @@ impl Tally {
         self.warm_up += 1;
     }
 
-    /// A request failed.
-    pub(crate) fn error(&mut self, word: &str) {
-        let known = self.errors.len() < ERRORS_MAX || self.errors.contains_key(word);
-        let word = if known { word } else { "others" };
-        *self.errors.entry(word.to_owned()).or_default() += 1;
+    /// A request failed: with an error of this kind, in these words, so long after the load began.
+    pub(crate) fn error(&mut self, kind: &str, words: &str, after: Duration) {
+        let known = self.errors.len() < ERRORS_MAX || self.errors.contains_key(kind);
+        let kind = if known { kind } else { "others" };
+        *self.errors.entry(kind.to_owned()).or_default() += 1;
+        self.first_error.get_or_insert_with(|| FirstError {
+            after_seconds: after.as_secs_f64(),
+            words: words.to_owned(),
+        });
     }
 
     pub(crate) fn answered(&self) -> u64 {
@@ -85,10 +91,20 @@ impl Tally {
         self.misses += other.misses;
         self.warm_up += other.warm_up;
         self.elapsed = self.elapsed.max(other.elapsed);
-        for (word, count) in &other.errors {
-            *self.errors.entry(word.clone()).or_default() += count;
+        for (kind, count) in &other.errors {
+            *self.errors.entry(kind.clone()).or_default() += count;
         }
+        let first_errors = self.first_error.iter().chain(&other.first_error);
+        self.first_error =
+            first_errors.min_by(|a, b| a.after_seconds.total_cmp(&b.after_seconds)).cloned();
     }
+}
+
+/// What failed first, and how long after the load began: with it one can look for what happened then.
+#[derive(Clone, Debug, Serialize)]
+struct FirstError {
+    after_seconds: f64,
+    words: String,
 }
 
 /// The figures of a run. The names are for programs that read them: they stay.
@@ -110,6 +126,7 @@ pub(crate) struct Report {
     misses: u64,
     wait: u32,
     errors: BTreeMap<String, u64>,
+    first_error: Option<FirstError>,
     /// What the servers say of their reads, if they do; those of the warm-up are among them.
     pub(crate) served: Option<Served>,
 }
@@ -145,6 +162,7 @@ impl Report {
             misses: tally.misses,
             wait: plan.wait,
             errors: tally.errors.clone(),
+            first_error: tally.first_error.clone(),
             served: None,
         }
     }
@@ -157,10 +175,16 @@ impl Report {
         self.errors.values().sum()
     }
 
-    /// How often what went wrong, and nothing if nothing did.
+    /// How often what went wrong and what was first, and nothing if nothing did.
     pub(crate) fn errors_in_words(&self) -> String {
-        let words = self.errors.iter().map(|(word, count)| format!("{count} x {word}"));
-        words.collect::<Vec<_>>().join(", ")
+        let counts = self.errors.iter().map(|(kind, count)| format!("{count} x {kind}"));
+        let counts = counts.collect::<Vec<_>>().join(", ");
+        match &self.first_error {
+            None => counts,
+            Some(FirstError { after_seconds, words }) => {
+                format!("{counts}; first after {after_seconds:.1} s: {words}")
+            }
+        }
     }
 
     pub(crate) fn table(&self) -> String {

@@ -227,12 +227,12 @@ impl<'a> Cluster<'a> {
         serde_json::from_str(&done.stdout).context("moim bench printed no document")
     }
 
-    /// A program of `moim bench` on all nodes, in the background.
+    /// A program of `moim bench` on all nodes, in the background; what it says is in its standard error.
     pub(super) fn begin_bench(&self, keys: u64, words: &[&str]) -> Result<Child> {
         let node = format!("127.0.0.1:{}", self.http_port(1));
         let mut command = Command::new(self.moim);
         command.args(["bench", "--addr", &node, "--keys", &keys.to_string()]).args(words);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command.spawn().context("start moim bench")
     }
 

@@ -6,6 +6,9 @@
 //! two of each key, which is said.
 
 use std::env;
+use std::fs;
+use std::io::Read as _;
+use std::mem;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,12 +62,15 @@ pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     fill(&cluster, keys)?;
     look(&cluster, node_memory)?;
     let mut slowest = 0.0_f64;
+    let mut taken = stolen_seconds()?;
     for (name, words) in [
         ("reads, all keys alike", &["--writes", "0", "--zipf", "0"][..]),
         ("reads, some keys more than others", &["--writes", "0", "--zipf", "0.9"]),
         ("as many writes as reads", &["--reads", "1", "--writes", "1", "--zipf", "0"]),
     ] {
         let report = cluster.bench(keys, &[LOAD, words].concat(), LIMIT)?;
+        let before = mem::replace(&mut taken, stolen_seconds()?);
+        println!("    the host took {:.1} s of CPU from this machine", taken - before);
         slowest = slowest.max(show(name, &report)?);
         look(&cluster, node_memory)?;
     }
@@ -109,9 +115,22 @@ fn fill(cluster: &Cluster<'_>, keys: u64) -> Result<()> {
         }
         thread::sleep(Duration::from_millis(100));
     };
-    ensure!(status.success(), "filling failed");
+    if !status.success() {
+        let mut words = String::new();
+        if let Some(mut error) = filling.stderr.take() {
+            error.read_to_string(&mut words)?;
+        }
+        bail!("filling failed: {}", words.trim_end().rsplit('\n').next().unwrap_or_default());
+    }
     println!("  filled in {:.0} s", began.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// CPU time that a host has taken from this virtual machine since it started: a stall that is not ours.
+fn stolen_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let hundredths = stat.split_whitespace().nth(8).and_then(|it| it.parse::<f64>().ok());
+    Ok(hundredths.with_context(|| format!("/proc/stat says {stat}"))? / 100.0)
 }
 
 /// What a run showed; answers what the slowest request took, in milliseconds.
