@@ -211,13 +211,15 @@ impl Cache {
         let places: Vec<Option<u32>> =
             tags.iter().map(|&tag| self.index.find(tag, |_| true)).collect();
         let mut kept = Vec::with_capacity(places.len());
+        let mut ends = 0_u8;
         for (number, place) in places.into_iter().enumerate() {
-            let entry = place.and_then(|at| self.place(at));
-            if let Some(Kept::Encoded(bytes)) = entry.map(|entry| &entry.kept) {
+            let Some(entry) = place.and_then(|at| self.place(at)) else { continue };
+            ends = ends.wrapping_add(entry.key.bytes().last().copied().unwrap_or_default());
+            if let Kept::Encoded(bytes) = &entry.kept {
                 kept.push((number, bytes));
             }
         }
-        let mut shared = 0_usize;
+        let mut shared = usize::from(ends);
         for (number, bytes) in kept {
             shared += usize::from(bytes.is_unique());
             met(number, (hlc_of(bytes).millis(), expiry_of(bytes)));
