@@ -37,10 +37,10 @@ impl Index {
         }
     }
 
-    /// A position where the key with this hash may well lie, for whoever wants to see it before it is needed.
+    /// The position where the key with this hash lies, or one that is hardly ever another's: for whoever wants to see it
+    /// before it is needed.
     pub(super) fn guess(&self, hash: u64) -> Option<u32> {
-        let slot = *self.slots.get(self.home(hash))?;
-        (slot != FREE).then(|| (slot & self.positions()) - 1)
+        self.find(hash, |_| true)
     }
 
     /// Adds a key that is not there. `hash_of` tells the hash of the key at a position.

@@ -82,6 +82,11 @@ impl Key {
         [&prefix[..parts.prefix_bytes], parts.rest].concat().into()
     }
 
+    /// Something of what does not lie in its entry, if anything does not: for whoever wants to see it beforehand.
+    pub(super) fn end(&self) -> u8 {
+        self.parts().rest.last().copied().unwrap_or_default()
+    }
+
     /// What it takes beside its entry.
     pub(super) fn block_bytes(&self) -> usize {
         match &self.tail {

@@ -59,7 +59,10 @@ mod tests {
         assert_eq!(whole(b"+OK\r\n+OK\r\n"), (Reply::Good, 5));
         assert_eq!(whole(b"$3\r\nabc\r\n"), (Reply::Good, 9));
         assert_eq!(whole(b"$-1\r\n"), (Reply::Nothing, 5));
-        assert_eq!(whole(b"-OVERLOADED too much\r\n"), (Reply::Error("OVERLOADED too much".into()), 22));
+        assert_eq!(
+            whole(b"-OVERLOADED too much\r\n"),
+            (Reply::Error("OVERLOADED too much".into()), 22)
+        );
         assert_eq!(whole(b":2\r\n"), (Reply::Number(2), 4));
         assert_eq!(take(b":two\r\n"), Err(NoReply));
         assert_eq!(take(b"$3\r\nab"), Ok(None));
