@@ -192,8 +192,12 @@ fn the_log_stays_within_its_bound() {
 fn the_next_segment_is_made_before_it_is_needed() {
     const VALUES: u64 = 5 << 10;
     let home = tempfile::tempdir().unwrap();
-    let options =
-        LsmOptions { memtable_bytes: 256 << 20, segment_bytes: 16 << 20, log_bytes_max: 256 << 20 };
+    let options = LsmOptions {
+        memtable_bytes: 256 << 20,
+        segment_bytes: 16 << 20,
+        log_bytes_max: 256 << 20,
+        hash_seed: 0,
+    };
     let rocks = RocksOptions::for_memory(16 << 20);
     let open = || DiskLsm::open_directory(home.path(), &rocks, options.clone(), None).unwrap();
     let put = |number: u64| vec![put(Data, number.to_be_bytes(), [7; 1_000])];

@@ -114,7 +114,8 @@ fn open_on_disk(config: &Config, directory: &Directory) -> Result<Arc<dyn Engine
             // What its memory tables take, one written to and one being written out, is not RocksDB's to use.
             let cache_bytes = all_bytes.saturating_sub(2 * memtable_bytes);
             let rocks = RocksOptions { cache_bytes, ..RocksOptions::default() };
-            let options = LsmOptions::for_memtable(memtable_bytes);
+            let hash_seed = super::node::random()?;
+            let options = LsmOptions { hash_seed, ..LsmOptions::for_memtable(memtable_bytes) };
             Arc::new(DiskLsm::open_directory(&path, &rocks, options, rule)?)
         }
         EngineKind::RocksDb | EngineKind::Memory => {

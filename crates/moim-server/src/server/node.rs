@@ -106,6 +106,14 @@ impl ShardServer {
     }
 }
 
+/// A number that nobody can foresee.
+pub(super) fn random() -> Result<u64, ServerError> {
+    getrandom::u64().map_err(|error| ServerError::System {
+        what: "draw random numbers",
+        error: std::io::Error::other(error.to_string()),
+    })
+}
+
 /// What the node begins with.
 fn boot(
     config: &Config,
@@ -113,12 +121,6 @@ fn boot(
     directory: &Directory,
     engine: &dyn Engine,
 ) -> Result<Boot, ServerError> {
-    let random = || {
-        getrandom::u64().map_err(|error| ServerError::System {
-            what: "draw random numbers",
-            error: std::io::Error::other(error.to_string()),
-        })
-    };
     let namespaces = config.cluster.namespaces();
     Ok(Boot {
         info: info(&config.node, addresses, directory),

@@ -21,8 +21,12 @@ use super::disk::State;
 use crate::random::Random;
 
 /// So small that a run fills, flushes and reuses everything many times.
-const OPTIONS: LsmOptions =
-    LsmOptions { memtable_bytes: 24 << 10, segment_bytes: 16 << 10, log_bytes_max: 128 << 10 };
+const OPTIONS: LsmOptions = LsmOptions {
+    memtable_bytes: 24 << 10,
+    segment_bytes: 16 << 10,
+    log_bytes_max: 128 << 10,
+    hash_seed: 0,
+};
 
 const WHOLE: PageLimit = PageLimit { entries_max: usize::MAX, bytes_max: usize::MAX };
 /// Above every key.

@@ -13,6 +13,7 @@ use super::tables::{Run, Tables};
 use super::{Inner, LsmEngine, Writer, lock};
 use crate::files::Files;
 use crate::log::{Prepared, Room, Spare};
+use crate::memtable::Memtable;
 use crate::{Batch, StorageError};
 
 /// Between two tries of a flush that had no room: each may write a table in vain.
@@ -193,7 +194,8 @@ impl<F: Files, T: Tables> Inner<F, T> {
         if memtables.active.is_empty() && log_bytes == 0 {
             return;
         }
-        memtables.frozen = Some(std::mem::take(&mut memtables.active));
+        let fresh = Arc::new(Memtable::new(self.options.hash_seed));
+        memtables.frozen = Some(std::mem::replace(&mut memtables.active, fresh));
         writer.flushing.frozen = Some(Frozen { life: writer.log.seal(), log_bytes });
         self.turned.notify_all();
     }
@@ -363,7 +365,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
         if is_synced { Ok(()) } else { self.sync() }
     }
 
-    fn ingest(&self, table: &crate::memtable::Memtable) -> Result<(), StorageError> {
+    fn ingest(&self, table: &Memtable) -> Result<(), StorageError> {
         let rule_panics = &self.counters.rule_panics;
         let run = Run { table, rule: self.rule.as_ref(), rule_panics, rest: &|| self.rest() };
         let bytes = self.tables.ingest(&run)?;

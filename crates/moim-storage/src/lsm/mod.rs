@@ -78,7 +78,6 @@ struct Writer<F: Files> {
     flushing: Flushing,
 }
 
-#[derive(Default)]
 struct Memtables {
     active: Arc<Memtable>,
     frozen: Option<Arc<Memtable>>,
@@ -111,7 +110,7 @@ impl<F: Files, T: Tables> LsmEngine<F, T> {
         options: LsmOptions,
         rule: Option<ReclaimRule>,
     ) -> Result<Self, StorageError> {
-        let mut active = Memtable::default();
+        let mut active = Memtable::new(options.hash_seed);
         let log = CommitLog::open(files, options.log(), |batch| {
             for write in &batch {
                 active.apply(write);

@@ -1,11 +1,11 @@
-//! Sizes of the engine.
+//! What the engine is opened with.
 
 use crate::files::blocks::BLOCK_BYTES;
 use crate::log::LogOptions;
 
 const MIB: usize = 1 << 20;
 
-/// Sizes of an engine's log and memory tables. Start from [`LsmOptions::default`] or [`LsmOptions::for_memtable`].
+/// Sizes of an engine's log and memory tables, and their seed. Start from [`LsmOptions::default`] or [`LsmOptions::for_memtable`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LsmOptions {
     /// Bytes of a memory table, what its entries cost besides included, at which it is written out as tables. Default
@@ -16,6 +16,9 @@ pub struct LsmOptions {
     /// Bytes of all segments in use, at which writers wait until some can be reused; at half of that the memory table is
     /// written out, however small. Default 1 GiB, which takes about 2 s to replay. At least four segments.
     pub log_bytes_max: u64,
+    /// Seeds the hashes of keys in memory tables. Default 0: the same in every run. Whoever serves strangers draws it, so
+    /// that none can choose keys whose hashes meet, each of which would make all of them slower to find.
+    pub hash_seed: u64,
 }
 
 impl Default for LsmOptions {
@@ -24,6 +27,7 @@ impl Default for LsmOptions {
             memtable_bytes: 256 * MIB,
             segment_bytes: 64 * MIB as u64,
             log_bytes_max: 1024 * MIB as u64,
+            hash_seed: 0,
         }
     }
 }
@@ -35,7 +39,7 @@ impl LsmOptions {
     pub fn for_memtable(memtable_bytes: usize) -> Self {
         let log_bytes_max = 8 * memtable_bytes as u64;
         let segment_bytes = (log_bytes_max / 32).clamp(64 << 10, 64 * MIB as u64);
-        Self { memtable_bytes, segment_bytes, log_bytes_max }
+        Self { memtable_bytes, segment_bytes, log_bytes_max, hash_seed: 0 }
     }
 
     pub(super) fn log(&self) -> LogOptions {

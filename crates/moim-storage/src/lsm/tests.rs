@@ -33,7 +33,7 @@ impl Tables for TornTables {
             return self.inner.ingest(run);
         }
         self.torn.fetch_sub(1, Ordering::SeqCst);
-        let mut part = Memtable::default();
+        let mut part = Memtable::new(0);
         for family in Family::ALL.into_iter().take(self.taken.load(Ordering::SeqCst)) {
             for (key, value) in run.table.entries(family) {
                 part.apply(&match value {
@@ -95,8 +95,12 @@ impl Engine for TornTables {
 type Subject = LsmEngine<MemoryFiles, TornTables>;
 
 fn open(files: &MemoryFiles, tables: MemoryEngine) -> Subject {
-    let options =
-        LsmOptions { memtable_bytes: 6 << 10, segment_bytes: 8 << 10, log_bytes_max: 64 << 10 };
+    let options = LsmOptions {
+        memtable_bytes: 6 << 10,
+        segment_bytes: 8 << 10,
+        log_bytes_max: 64 << 10,
+        hash_seed: 0,
+    };
     LsmEngine::open(files.clone(), TornTables::new(tables), options, None).unwrap()
 }
 

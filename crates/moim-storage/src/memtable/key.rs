@@ -16,9 +16,6 @@ const PREFIX_BYTES: usize = 16;
 /// Bytes after the prefix that lie beside it.
 const REST_BYTES: usize = 7;
 
-/// Hashes are the same in every run, as everything below the server is (INV-1).
-const HASHES: FixedState = FixedState::with_seed(0);
-
 /// A key in a table.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
@@ -113,8 +110,8 @@ impl<'a> Sought<'a> {
         self.prefix
     }
 
-    pub(super) fn hash(&self) -> u64 {
-        let mut hasher = HASHES.build_hasher();
+    pub(super) fn hash(&self, hashes: &FixedState) -> u64 {
+        let mut hasher = hashes.build_hasher();
         hasher.write_u128(self.prefix);
         hasher.write_usize(self.prefix_bytes);
         if !self.rest.is_empty() {
@@ -138,7 +135,9 @@ mod tests {
         for a in &keys {
             let key = Key::new(&Sought::new(a));
             assert_eq!((&key.to_bytes()[..], key.len()), (*a, a.len()));
-            assert_eq!(key.parts().hash(), Sought::new(a).hash());
+            let [hashes, others] = [1, 2].map(FixedState::with_seed);
+            assert_eq!(key.parts().hash(&hashes), Sought::new(a).hash(&hashes));
+            assert_ne!(key.parts().hash(&hashes), key.parts().hash(&others));
             for b in &keys {
                 assert_eq!(key.parts().cmp(&Sought::new(b)), a.cmp(b), "{a:?} {b:?}");
             }

@@ -24,6 +24,7 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use bytes::Bytes;
+use foldhash::fast::FixedState;
 
 pub(crate) use self::ranges::Ranges;
 
@@ -48,7 +49,7 @@ pub(crate) enum Found {
 }
 
 /// See the module's documentation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Memtable {
     families: [FamilyTable; Family::ALL.len()],
     bytes: usize,
@@ -56,8 +57,9 @@ pub(crate) struct Memtable {
     shared_bytes: usize,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct FamilyTable {
+    hashes: FixedState,
     entries: Entries,
     index: Index,
     order: Order,
@@ -65,8 +67,14 @@ struct FamilyTable {
 }
 
 impl FamilyTable {
+    fn new(hashes: FixedState) -> Self {
+        let (entries, index) = (Entries::default(), Index::default());
+        Self { hashes, entries, index, order: Order::default(), erased: Ranges::default() }
+    }
+
     fn find(&self, key: &Sought<'_>) -> Option<u32> {
-        self.index.find(key.hash(), |position| self.entries.get(position).key.parts() == *key)
+        self.index
+            .find(key.hash(&self.hashes), |position| self.entries.get(position).key.parts() == *key)
     }
 
     /// Adds a key that is not there. Answers what it takes.
@@ -74,8 +82,9 @@ impl FamilyTable {
         let entry = Entry { key: Key::new(key), value };
         let bytes = key_bytes(&entry.key);
         let position = self.entries.add(entry);
-        let entries = &self.entries;
-        self.index.add(key.hash(), position, |at| entries.get(at).key.parts().hash());
+        let (entries, hashes) = (&self.entries, &self.hashes);
+        let hash_of = |at| entries.get(at).key.parts().hash(hashes);
+        self.index.add(key.hash(hashes), position, hash_of);
         self.order.add(key.prefix(), position, entries);
         bytes
     }
@@ -85,8 +94,8 @@ impl FamilyTable {
         let range = (&Sought::new(from), &Sought::new(to));
         let gone = self.order.remove(range, &self.entries);
         gone.into_iter().map(|position| {
-            let entries = &self.entries;
-            let hash_of = |at| entries.get(at).key.parts().hash();
+            let (entries, hashes) = (&self.entries, &self.hashes);
+            let hash_of = |at| entries.get(at).key.parts().hash(hashes);
             self.index.remove(hash_of(position), position, hash_of);
             self.entries.remove(position)
         })
@@ -94,6 +103,12 @@ impl FamilyTable {
 }
 
 impl Memtable {
+    /// An empty one, whose hashes are seeded with this.
+    pub(crate) fn new(hash_seed: u64) -> Self {
+        let families = Family::ALL.map(|_| FamilyTable::new(FixedState::with_seed(hash_seed)));
+        Self { families, bytes: 0, shared_bytes: 0 }
+    }
+
     /// What is known of a key here.
     pub(crate) fn get(&self, family: Family, key: &[u8]) -> Found {
         let table = self.table(family);
@@ -112,7 +127,8 @@ impl Memtable {
                 return None;
             };
             let table = self.table(*family);
-            Some(&table.entries.get(table.index.guess(Sought::new(key).hash())?).key)
+            let position = table.index.guess(Sought::new(key).hash(&table.hashes))?;
+            Some(&table.entries.get(position).key)
         };
         let keys: Vec<_> = batches.iter().flatten().filter_map(find).collect();
         black_box(keys.iter().fold(0, |all, key| all ^ key.prefix()));

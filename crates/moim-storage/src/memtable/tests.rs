@@ -19,7 +19,7 @@ fn erase(from: &'static str, to: &'static str) -> Write {
 }
 
 fn table(writes: &[Write]) -> Memtable {
-    let mut table = Memtable::default();
+    let mut table = Memtable::new(0);
     for write in writes {
         table.apply(write);
     }
@@ -65,7 +65,7 @@ fn a_slice_ends_where_the_page_must_and_says_so() {
 #[test]
 fn small_values_do_not_keep_their_buffer_alive_and_large_ones_are_not_copied() {
     let frame = Bytes::from(vec![7; 4_000]);
-    let mut table = Memtable::default();
+    let mut table = Memtable::new(0);
     let (key, value) = (frame.slice(0..10), frame.slice(10..20));
     table.apply(&Write::Put { family: Data, key, value });
     assert!(frame.is_unique());
@@ -178,7 +178,7 @@ proptest! {
 
     #[test]
     fn a_table_says_what_was_written(steps in prop::collection::vec(step(), 1..120)) {
-        let (mut table, mut model) = (Memtable::default(), Model::default());
+        let (mut table, mut model) = (Memtable::new(0), Model::default());
         let mut snapshots = Vec::new();
         for step in steps {
             match step {

@@ -150,8 +150,12 @@ pub(crate) fn delete_range(family: Family, from: &'static [u8], to: &'static [u8
 
 /// Small enough that some checks fill it, and the write that finds it full writes it out.
 fn open_lsm(files: &MemoryFiles, tables: MemoryEngine, rule: Option<ReclaimRule>) -> MemoryLsm {
-    let options =
-        LsmOptions { memtable_bytes: 4 << 10, segment_bytes: 8 << 10, log_bytes_max: 64 << 10 };
+    let options = LsmOptions {
+        memtable_bytes: 4 << 10,
+        segment_bytes: 8 << 10,
+        log_bytes_max: 64 << 10,
+        hash_seed: 0,
+    };
     LsmEngine::open(files.clone(), tables, options, rule).unwrap()
 }
 
