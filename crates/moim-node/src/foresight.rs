@@ -21,12 +21,20 @@ const AHEAD: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Foresight {
     /// For each input of this turn the key that it is about, until it is taken.
-    targets: Vec<Option<Target>>,
+    keys: Vec<Option<Foreseen>>,
     next: usize,
     /// The key of the input that is being taken.
     current: Option<Target>,
     /// Where these keys are put together.
     room: BytesMut,
+}
+
+/// A key that an input is about.
+#[derive(Debug)]
+pub(crate) struct Foreseen {
+    pub(crate) target: Target,
+    /// Whether it is about to change.
+    pub(crate) writes: bool,
 }
 
 impl Foresight {
@@ -41,26 +49,27 @@ impl Node {
     /// Finds out which keys a turn's inputs are about.
     pub(crate) fn foresee(&mut self, inputs: &[Input]) {
         self.foresight.next = 0;
-        self.foresight.targets.clear();
+        self.foresight.keys.clear();
         let Some(record) = self.record.as_ref() else { return };
         // One alone has nobody to wait with.
         if inputs.len() > 1 {
-            let Foresight { targets, room, .. } = &mut self.foresight;
-            targets.extend(inputs.iter().map(|input| {
-                let (namespace, key) = key_of(input)?;
-                Some(Target::new_in(room, namespace, key, record.ring.partition_of(key)))
+            let Foresight { keys, room, .. } = &mut self.foresight;
+            keys.extend(inputs.iter().map(|input| {
+                let (namespace, key, writes) = key_of(input)?;
+                let target = Target::new_in(room, namespace, key, record.ring.partition_of(key));
+                Some(Foreseen { target, writes })
             }));
         }
     }
 
     /// The next input is about to be taken.
     pub(crate) fn foresee_next(&mut self) {
-        let Foresight { targets, next, current, .. } = &mut self.foresight;
+        let Foresight { keys, next, current, .. } = &mut self.foresight;
         if *next % AHEAD == 0 {
-            let soon = targets.iter().skip(*next).take(AHEAD).flatten();
+            let soon = keys.iter().skip(*next).take(AHEAD).flatten();
             self.store.foresee(soon);
         }
-        *current = targets.get_mut(*next).and_then(Option::take);
+        *current = keys.get_mut(*next).and_then(Option::take).map(|foreseen| foreseen.target);
         *next += 1;
     }
 
@@ -76,19 +85,19 @@ impl Node {
     }
 }
 
-/// The one key that an input is about, if it is.
-fn key_of(input: &Input) -> Option<(NamespaceId, &Bytes)> {
+/// The one key that an input is about, if it is, and whether it writes it.
+fn key_of(input: &Input) -> Option<(NamespaceId, &Bytes, bool)> {
     match input {
-        Input::Peer(
-            _,
-            Message::Write { namespace, key, .. } | Message::Read { namespace, key, .. },
-        ) => Some((*namespace, key)),
-        Input::Request(_, request) => match request.action {
-            Action::Get | Action::Put { .. } | Action::Delete { .. } | Action::Update(_) => {
-                Some((request.namespace, &request.key))
-            }
-            Action::Inspect | Action::Keys { .. } => None,
-        },
+        Input::Peer(_, Message::Write { namespace, key, .. }) => Some((*namespace, key, true)),
+        Input::Peer(_, Message::Read { namespace, key, .. }) => Some((*namespace, key, false)),
+        Input::Request(_, request) => {
+            let writes = match request.action {
+                Action::Get => false,
+                Action::Put { .. } | Action::Delete { .. } | Action::Update(_) => true,
+                Action::Inspect | Action::Keys { .. } => return None,
+            };
+            Some((request.namespace, &request.key, writes))
+        }
         _ => None,
     }
 }

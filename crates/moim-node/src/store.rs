@@ -12,15 +12,16 @@ use bytes::Bytes;
 use foldhash::fast::FixedState;
 use moim_core::clock::Hlc;
 use moim_core::codec::DecodeError;
-use moim_core::merkle::{Place, Slice, Trees};
+use moim_core::merkle::{Slice, Trees};
 use moim_core::object::Object;
 use moim_storage::{Batch, Family, Write};
 
 use crate::api::{BatchId, Effect, ReadId};
 use crate::cache::Cache;
+use crate::foresight::Foreseen;
 use crate::kept::Kept;
 use crate::keyspace::{self, META_BATCH};
-use crate::replica::{Target, Work};
+use crate::replica::Work;
 use crate::views::Figures;
 
 /// Entries looked at for eviction in one insertion, so that a turn stays short.
@@ -366,17 +367,22 @@ impl Store {
         }
     }
 
-    /// What follows will use these keys: brings what memory knows of them close to the processor.
-    pub(crate) fn foresee<'turn>(&self, targets: impl Iterator<Item = &'turn Target>) {
-        let targets: Vec<_> = targets.collect();
-        let keys = targets.iter().map(|target| &target.data_key);
-        let mut cells = Vec::with_capacity(targets.len());
+    /// What follows will read or write these keys: brings what memory knows of them close to the processor.
+    pub(crate) fn foresee<'turn>(&self, keys: impl Iterator<Item = &'turn Foreseen>) {
+        let foreseen: Vec<_> = keys.collect();
+        let keys = foreseen.iter().map(|foreseen| &foreseen.target.data_key);
+        let mut written = Vec::new();
         self.cache.foresee(keys, |number, (written_ms, expires_ms)| {
-            let target = targets[number];
-            let place = Place { partition: target.partition, namespace: target.namespace };
-            cells.push((place, Slice::of_life(written_ms, expires_ms)));
+            let Foreseen { target, writes } = foreseen[number];
+            if *writes {
+                written.push((&target.data_key, Slice::of_life(written_ms, expires_ms)));
+            }
         });
-        self.trees.foresee(&cells);
+        let cell_of = |(key, slice): (&Bytes, Slice)| {
+            let (place, hash, _) = keyspace::place_of(key)?;
+            Some((place, slice, hash))
+        };
+        self.trees.foresee(written.into_iter().filter_map(cell_of));
     }
 }
 
@@ -386,6 +392,7 @@ mod tests {
     use moim_core::ring::{PartitionCount, Slot};
 
     use super::*;
+    use crate::replica::Target;
 
     const BYTES_MAX: u64 = 4 << 20;
     /// Beyond it, because the hand looks at a few entries each time, and has to go round once when all were used.

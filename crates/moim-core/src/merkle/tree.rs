@@ -85,10 +85,15 @@ impl Leaves {
         self.find(leaf).ok().map(|at| self.cells[at].1)
     }
 
-    /// Where a leaf is, or belongs. Leaves are bits of hashes, so they lie about where their share of all says: with
-    /// many cells that is one line of memory where halving meets four.
+    /// About where a leaf is. Leaves are bits of hashes, so they lie where their share of all says: with many cells that
+    /// is one line of memory where halving meets four.
+    fn likely(&self, leaf: u8) -> usize {
+        (usize::from(leaf) * self.cells.len()) >> u8::BITS
+    }
+
+    /// Where a leaf is, or belongs.
     fn find(&self, leaf: u8) -> Result<usize, usize> {
-        let mut at = (usize::from(leaf) * self.cells.len()) >> u8::BITS;
+        let mut at = self.likely(leaf);
         at += self.cells[at..].iter().take_while(|(other, _)| *other < leaf).count();
         at -= self.cells[..at].iter().rev().take_while(|(other, _)| *other >= leaf).count();
         match self.cells.get(at) {
@@ -259,14 +264,16 @@ impl Trees {
         (self.cells() * CELL_BYTES + self.leaves.len() * SLICE_BYTES) * 3 / 2
     }
 
-    /// Brings these slices close to the processor, all at once: they are about to change.
-    pub fn foresee(&self, slices: &[(Place, Slice)]) {
+    /// Brings the cells of keys with these hashes close to the processor, all at once: they are about to change.
+    pub fn foresee(&self, keys: impl Iterator<Item = (Place, Slice, u32)>) {
         // Steps that do not depend on each other, so that their waits for memory are one.
-        let leaves: Vec<_> = slices.iter().filter_map(|slice| self.leaves.get(slice)).collect();
-        let count =
-            |leaves: &&Leaves| leaves.cells.get(leaves.cells.len() / 2).map(|cell| cell.1.count);
-        let read: u64 = leaves.iter().filter_map(count).fold(0, u64::wrapping_add);
-        std::hint::black_box(read);
+        let find = |(place, slice, key_hash): (Place, Slice, u32)| {
+            Some((self.leaves.get(&(place, slice))?, slice.leaf(key_hash)))
+        };
+        let leaves: Vec<_> = keys.filter_map(find).collect();
+        let cells =
+            leaves.iter().filter_map(|(leaves, leaf)| leaves.cells.get(leaves.likely(*leaf)));
+        std::hint::black_box(cells.fold(0, |read, (_, cell)| cell.count.wrapping_add(read)));
     }
 
     fn note(&mut self, id: CellId, cell: Cell) {
