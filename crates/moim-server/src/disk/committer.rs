@@ -32,10 +32,10 @@ const GROUP_BATCHES_MAX: usize = 256;
 /// Bytes in one group, for the same reason; a larger batch is a group of its own.
 const GROUP_BYTES_MAX: usize = 1 << 20;
 
-/// How long the next group waits for company after one of several writes, where each is synced. What a group costs beside its writes (switches
-/// of threads, what a virtual machine takes for each request to its disk) is as much as ten of them, and groups that follow
-/// each other at once have few writes each. The wait is where the thread would have slept until it was woken, so it
-/// costs no switch; and it is short beside what a sync takes where writes are slow.
+/// How long the next group waits for company after one of several writes, where each is synced. What a group costs
+/// beside its writes (switches of threads, what a virtual machine takes for each request to its disk) is as much as ten
+/// of them, and groups that follow each other at once have few writes each. The wait is where the thread would have slept
+/// until it was woken, so it costs no switch; and it is short beside what a sync takes where writes are slow.
 const COMPANY: Duration = Duration::from_micros(300);
 
 /// Writes of clients in a group, from which on others are about to come. One alone may be of a client that sends its next

@@ -5,7 +5,8 @@ use crate::log::LogOptions;
 
 const MIB: usize = 1 << 20;
 
-/// Sizes of an engine's log and memory tables, and their seed. Start from [`LsmOptions::default`] or [`LsmOptions::for_memtable`].
+/// Sizes of an engine's log and memory tables, and their seed. Start from [`LsmOptions::default`] or
+/// [`LsmOptions::for_memtable`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LsmOptions {
     /// Bytes of a memory table, what its entries cost besides included, at which it is written out as tables. Default

@@ -357,7 +357,7 @@ impl Connection {
             if !enough && !matches!(reply, Reply::Error(_)) {
                 *reply = match copies {
                     Reply::Error(words) => Reply::Error(words.clone()),
-                    _ => Reply::Error("WAIT: too few copies".to_owned()),
+                    _ => Reply::Error("WAIT brought too few copies".to_owned()),
                 };
             }
         }

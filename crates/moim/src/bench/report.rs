@@ -247,3 +247,29 @@ impl Latencies {
         row
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_connections_the_first_error_is_the_earliest() {
+        let mut all = Tally::new();
+        for (after_ms, words) in [(900, "OVERLOADED b"), (300, "UNAVAILABLE a"), (301, "TIMEOUT")] {
+            let mut tally = Tally::new();
+            let kind = words.split(' ').next().unwrap();
+            tally.error(kind, words, Duration::from_millis(after_ms));
+            tally.error(kind, "later", Duration::from_secs(5));
+            all.add(&tally);
+        }
+        assert_eq!(
+            all.errors
+                .into_iter()
+                .map(|(kind, count)| format!("{count} {kind}"))
+                .collect::<Vec<_>>(),
+            ["2 OVERLOADED", "2 TIMEOUT", "2 UNAVAILABLE"]
+        );
+        let first = all.first_error.unwrap();
+        assert_eq!((first.after_seconds, &first.words[..]), (0.3, "UNAVAILABLE a"));
+    }
+}
