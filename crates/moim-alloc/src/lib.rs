@@ -1,8 +1,8 @@
 //! The allocator of the program: mimalloc in the place of the C library's, for Rust and `RocksDB` alike.
 //!
 //! A request makes some ten small allocations on each replica, and what threads hand each other is freed by another than
-//! allocated it, though most comes back to the loop: that is what mimalloc is good at. It is linked as `malloc` and `free` and reached through Rust's own
-//! [`std::alloc::System`]. Through the usual adapter every allocation would name its alignment, and those of more than a
+//! allocated it, though most comes back to the loop: that is what mimalloc is good at. It is linked as `malloc` and `free`
+//! and reached through Rust's own [`std::alloc::System`]. Through the usual adapter every allocation would name its alignment, and those of more than a
 //! kilobyte, values, would be taken from a larger block and aligned by hand.
 
 use std::time::Duration;

@@ -198,7 +198,7 @@ impl Cache {
     }
 
     /// Brings what is held of these keys close to the processor, all at once: first their lines of the index, then the
-    /// entries, then the beginnings of what they keep. Changes nothing. `met` is told the times of each write that is
+    /// entries with the ends of their keys, then the beginnings of what they keep. Changes nothing. `met` is told the times of each write that is
     /// held: when, and its expiry.
     pub(crate) fn foresee<'key>(
         &self,

@@ -1,4 +1,5 @@
-//! Group commit: one thread, one sync for all batches that arrived while the last sync ran.
+//! Group commit: one thread, one sync for all batches that arrived while the last sync ran, or in the short while that
+//! the thread waits after a group of several writes ([`COMPANY`]).
 //!
 //! A group that does not fit on the disk is kept and offered again, unchanged and before all others, until it does:
 //! the engine has applied nothing of it, so nothing is lost, doubled or put out of order, and nobody is told that it is
@@ -171,6 +172,7 @@ impl Shared {
         self.has_spent.store(true, Ordering::Release);
     }
 
+    /// Frees what groups have left, on the thread that allocated it.
     fn free_spent(&self) {
         if self.has_spent.load(Ordering::Relaxed) && self.has_spent.swap(false, Ordering::Acquire) {
             let spent =
