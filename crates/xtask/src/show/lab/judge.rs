@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 
 use super::diary::{Diary, Event, Kind};
 
 /// Failures must have ended this long after a disturbance began.
 const FAILURES_END: Duration = Duration::from_secs(2);
+/// Events of a client that are shown before one that should not have been.
+const STORY_EVENTS: usize = 12;
 /// Kinds of words that are shown.
 const WORDS_SHOWN: usize = 4;
 
@@ -30,9 +32,14 @@ pub(in super::super) fn no_failures(diary: &Diary, span: Span<'_>) -> Result<()>
 }
 
 /// Commands may fail, but not for long; and where others may stand in for owners, a read may find nothing until these
-/// have handed over what they kept. Where nobody stands in, it must find what was acknowledged.
-pub(in super::super) fn failures_end_unless_strict(diary: &Diary, span: Span<'_>) -> Result<()> {
-    failures_are_short(diary, span)?;
+/// have handed over what they kept. Where nobody stands in, it must find what was acknowledged. What `is_due` says of may
+/// fail all the time.
+pub(in super::super) fn failures_end_unless_strict(
+    diary: &Diary,
+    span: Span<'_>,
+    is_due: impl Fn(&Event) -> Result<bool>,
+) -> Result<()> {
+    failures_are_short(diary, span, is_due)?;
     let Span { what, from_ms, until_ms } = span;
     let lost: Vec<_> = diary.of(Kind::Lost, from_ms, until_ms).collect();
     if let Some(lost) = lost.iter().find(|lost| lost.is_strict()) {
@@ -46,20 +53,29 @@ pub(in super::super) fn failures_end_unless_strict(diary: &Diary, span: Span<'_>
 
 /// Commands may fail, but not for long.
 pub(in super::super) fn failures_end(diary: &Diary, span: Span<'_>) -> Result<()> {
-    failures_are_short(diary, span)?;
+    failures_are_short(diary, span, |_| Ok(false))?;
     nothing_lost(diary, span)
 }
 
-fn failures_are_short(diary: &Diary, span: Span<'_>) -> Result<()> {
+fn failures_are_short(
+    diary: &Diary,
+    span: Span<'_>,
+    is_due: impl Fn(&Event) -> Result<bool>,
+) -> Result<()> {
     let Span { what, from_ms, until_ms } = span;
     tell(diary, span);
-    if let Some(last) = diary.of(Kind::Failed, from_ms, until_ms).last() {
-        let after = Duration::from_millis(last.at_ms - from_ms);
-        ensure!(
-            after <= FAILURES_END,
+    let after = |event: &Event| Duration::from_millis(event.at_ms - from_ms);
+    let failed = diary.of(Kind::Failed, from_ms, until_ms);
+    for late in failed.filter(|event| after(event) > FAILURES_END) {
+        if is_due(late)? {
+            println!("    {} ms after, as it must: {}", after(late).as_millis(), describe(late));
+            continue;
+        }
+        tell_story(diary, late, from_ms);
+        bail!(
             "{what}: commands still failed {:.1} s after: {}",
-            after.as_secs_f64(),
-            describe(last)
+            after(late).as_secs_f64(),
+            describe(late)
         );
     }
     Ok(())
@@ -78,6 +94,19 @@ fn nothing_lost(diary: &Diary, span: Span<'_>) -> Result<()> {
 
 fn describe(event: &Event) -> String {
     format!("{} at {}: {}", event.client, event.key, event.what)
+}
+
+/// Prints what led to an event at its client: where it was, and what it waited for.
+fn tell_story(diary: &Diary, end: &Event, from_ms: u64) {
+    let same = |event: &&Event| event.client == end.client && event.at_ms <= end.at_ms;
+    let events: Vec<_> = diary.events.iter().filter(same).collect();
+    let failed = events.iter().filter(|event| event.kind == Kind::Failed);
+    let recent = &events[events.len().saturating_sub(STORY_EVENTS)..];
+    println!("  what {} failed at, and its last {STORY_EVENTS} events:", end.client);
+    for event in failed.chain(recent) {
+        let after_ms = event.at_ms.cast_signed() - from_ms.cast_signed();
+        println!("    {after_ms:>6} ms after: {:?} {} {}", event.kind, event.key, event.what);
+    }
 }
 
 /// Prints what clients saw.

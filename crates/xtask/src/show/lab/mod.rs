@@ -26,7 +26,7 @@ use serde_json::Value;
 
 pub(super) use self::check::{await_equal_replicas, await_equal_roots, verify_acknowledged};
 pub(super) use self::clients::{Clients, Tools};
-pub(super) use self::diary::{Diary, Kind, now_ms};
+pub(super) use self::diary::{Diary, Event, Kind, now_ms};
 pub(super) use self::judge::{Span, failures_end, failures_end_unless_strict, no_failures};
 use self::network::Network;
 pub(super) use self::proxy::Weather;
@@ -54,7 +54,7 @@ const MODEST: [&str; 3] =
 /// A namespace in which nobody stands in for an owner.
 pub(super) const STRICT: &str = "strict";
 /// Lines of each node's log that are shown when something fails.
-const LOG_LINES: usize = 6;
+const LOG_LINES: usize = 12;
 
 /// What a laboratory is like.
 #[derive(Clone, Copy)]
@@ -362,16 +362,23 @@ impl<'a> Lab<'a> {
         document["nodes"].as_array().cloned().with_context(|| format!("no nodes in {document}"))
     }
 
-    /// What the nodes have complained about.
+    /// What the nodes have complained about and said last, and how often they stood still.
     fn tell_logs(&self) {
         for node in self.all() {
             let log = fs::read(self.log(node)).unwrap_or_default();
             let log = String::from_utf8_lossy(&log);
             let bad = ["WARN", "ERROR", "panicked"];
-            let lines: Vec<&str> =
-                log.lines().filter(|line| bad.iter().any(|word| line.contains(word))).collect();
-            for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
-                println!("  log of node {node}: {line}");
+            let (complaints, others): (Vec<&str>, Vec<&str>) =
+                log.lines().partition(|line| bad.iter().any(|word| line.contains(word)));
+            for lines in [complaints, others] {
+                for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+                    println!("  log of node {node}: {line}");
+                }
+            }
+            if let Ok(metrics) = self.get(node, "/metrics") {
+                let metrics = String::from_utf8_lossy(&metrics.body);
+                let stood = metrics.lines().filter(|line| line.starts_with("moim_pauses_total"));
+                stood.for_each(|line| println!("  node {node}: {line}"));
             }
         }
     }
