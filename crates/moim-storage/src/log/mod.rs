@@ -289,6 +289,12 @@ impl<F: Files> CommitLog<F> {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
+    /// Bytes of the segments in use whose life is beyond this one.
+    pub(crate) fn bytes_after(&self, life: u64) -> u64 {
+        let after = self.segments.iter().filter(|segment| segment.life > life);
+        after.map(|segment| segment.bytes).sum()
+    }
+
     /// Bytes of records written so far.
     pub(crate) fn written_bytes(&self) -> u64 {
         self.written_bytes

@@ -9,6 +9,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::clean::Need;
 use super::tables::{Run, Tables};
 use super::{Inner, LsmEngine, Writer, lock};
 use crate::files::Files;
@@ -46,7 +47,12 @@ const TICK: Duration = Duration::from_millis(1);
 /// How the frozen table fares.
 #[derive(Debug, Default)]
 pub(super) struct Flushing {
-    frozen: Option<Frozen>,
+    /// The last life of a segment that the frozen table covers, if there is one.
+    frozen: Option<u64>,
+    /// Whatever lies in segments up to this life was written before the mark: see `clean`.
+    pub(super) mark: u64,
+    /// The log is being cleaned, or is about to be.
+    pub(super) is_cleaning: bool,
     /// Why the last try failed; `None` again after one that did not.
     failure: Option<StorageError>,
     tries: u64,
@@ -57,17 +63,17 @@ pub(super) struct Flushing {
     is_closing: bool,
 }
 
-/// What a flush gives back.
-#[derive(Clone, Copy, Debug)]
-struct Frozen {
-    /// The last life of a segment that the frozen table covers.
-    life: u64,
-    log_bytes: u64,
-}
-
 impl Flushing {
     pub(super) fn close(&mut self) {
         self.is_closing = true;
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
+    pub(super) fn has_flusher(&self) -> bool {
+        self.has_flusher
     }
 
     /// Why the frozen table is not in the tables although that was tried.
@@ -129,12 +135,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
         let mut writer = lock(&self.writer);
         loop {
             writer.log.check()?;
-            if self.is_due(&writer) && writer.flushing.frozen.is_none() {
-                self.freeze(&mut writer);
-                if !writer.flushing.has_flusher {
-                    writer = self.await_flush(writer)?;
-                }
-            }
+            writer = self.meet_need(writer)?;
             if !self.is_memory_full() {
                 match writer.log.make_room(batches) {
                     Ok(Room::Ready) => {
@@ -152,19 +153,34 @@ impl<F: Files, T: Tables> Inner<F, T> {
         }
     }
 
+    /// Has the log cleaned or the active table flushed, if that is due: by the flusher, if there is one.
+    fn meet_need<'a>(
+        &'a self,
+        mut writer: MutexGuard<'a, Writer<F>>,
+    ) -> Result<MutexGuard<'a, Writer<F>>, StorageError> {
+        let has_flusher = writer.flushing.has_flusher;
+        match self.need(&writer) {
+            Need::Nothing => return Ok(writer),
+            Need::Flush => self.freeze(&mut writer),
+            Need::Cleaning if has_flusher => {
+                if !std::mem::replace(&mut writer.flushing.is_cleaning, true) {
+                    self.turned.notify_all();
+                }
+            }
+            Need::Cleaning => writer = self.clean(writer),
+        }
+        if has_flusher || writer.flushing.frozen.is_none() {
+            return Ok(writer);
+        }
+        self.await_flush(writer)
+    }
+
     /// Wakes the flusher if it can prepare a segment. While it flushes it would not listen.
     fn ask_for_segment(&self, writer: &Writer<F>) {
         let flushing = &writer.flushing;
         if flushing.has_flusher && flushing.frozen.is_none() && writer.log.wants_segment() {
             self.turned.notify_all();
         }
-    }
-
-    /// Whether the active table is to be written out.
-    fn is_due(&self, writer: &Writer<F>) -> bool {
-        let frozen_bytes = writer.flushing.frozen.map_or(0, |frozen| frozen.log_bytes);
-        let log_bytes = writer.log.in_use_bytes().saturating_sub(frozen_bytes);
-        self.is_memory_full() || log_bytes > self.options.log().log_bytes_max / 2
     }
 
     fn is_memory_full(&self) -> bool {
@@ -185,18 +201,18 @@ impl<F: Files, T: Tables> Inner<F, T> {
     }
 
     /// Makes the active table the frozen one, if there is none and anything to write out.
-    fn freeze(&self, writer: &mut Writer<F>) {
+    pub(super) fn freeze(&self, writer: &mut Writer<F>) {
         if writer.flushing.frozen.is_some() {
             return;
         }
         let mut memtables = self.write();
-        let log_bytes = writer.log.in_use_bytes();
-        if memtables.active.is_empty() && log_bytes == 0 {
+        if memtables.active.is_empty() && writer.log.in_use_bytes() == 0 {
             return;
         }
         let fresh = Arc::new(Memtable::new(self.options.hash_seed));
         memtables.frozen = Some(std::mem::replace(&mut memtables.active, fresh));
-        writer.flushing.frozen = Some(Frozen { life: writer.log.seal(), log_bytes });
+        writer.flushing.mark = writer.log.seal();
+        writer.flushing.frozen = Some(writer.flushing.mark);
         self.turned.notify_all();
     }
 
@@ -263,6 +279,8 @@ impl<F: Files, T: Tables> Inner<F, T> {
                 if timeout.timed_out() {
                     writer.flushing.failure = None;
                 }
+            } else if writer.flushing.is_cleaning && writer.log.check().is_ok() {
+                writer = self.clean(writer);
             } else if writer.log.wants_segment() && writer.log.check().is_ok() {
                 writer = self.prepare(writer);
             } else {
@@ -280,7 +298,8 @@ impl<F: Files, T: Tables> Inner<F, T> {
             drop(writer);
             let prepared = preparation.step();
             writer = lock(&self.writer);
-            let is_late = writer.flushing.frozen.is_some() || writer.flushing.is_closing;
+            let flushing = &writer.flushing;
+            let is_late = flushing.frozen.is_some() || flushing.is_cleaning || flushing.is_closing;
             if is_late || prepared != Ok(Prepared::InPart) {
                 // What the log cannot go on after, it says to whoever writes next.
                 drop(writer.log.end_preparing(preparation, prepared.map(drop)));
@@ -323,7 +342,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
         writer.flushing.tries += 1;
         let outcome = outcome.and_then(|()| match writer.flushing.frozen {
             None => Ok(()),
-            Some(frozen) => writer.log.release(frozen.life),
+            Some(life) => writer.log.release(life),
         });
         match outcome {
             Ok(()) => {
@@ -360,7 +379,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
     }
 
     /// Tables take only what the log has durably.
-    fn sync_if_needed(&self) -> Result<(), StorageError> {
+    pub(super) fn sync_if_needed(&self) -> Result<(), StorageError> {
         let is_synced = lock(&self.writer).log.is_synced();
         if is_synced { Ok(()) } else { self.sync() }
     }

@@ -3,12 +3,14 @@
 //! A group of batches is one record of the log, then part of the active memory table. A full table is *frozen* and
 //! flushed: what is left of it, sorted, goes into the tables as new ones, and its segments of the log are free again. What
 //! is overwritten or expires before that never leaves memory and log. (After O'Neil et al., *The Log-Structured
-//! Merge-Tree*, 1996; the parts are those of Bigtable and `LevelDB`.)
+//! Merge-Tree*, 1996; the parts are those of Bigtable and `LevelDB`.) A table that is rewritten faster than it grows is not
+//! flushed at all: the log is cleaned of what it has overwritten (`clean`).
 //!
 //! Invariants:
 //! - Log before memory table before answer; tables take only what the log has durably. So after a crash the log, replayed
 //!   over tables that may be anywhere between two flushes, gives the same state as without the crash.
-//! - A segment is reused only after what it holds is in tables, durably. Runs enter the tables in the order of the log.
+//! - A segment is reused only after what it holds is in tables, or in a later segment, durably. Runs enter the tables in
+//!   the order of the log.
 //! - Readers ask active, frozen, tables, in this order; a run is in the tables before the frozen table goes.
 //! - At most one table is frozen: writers wait for it when the active one is full as well, or the log.
 //! - No thread of its own unless one is started ([`LsmEngine::start_flusher`]): without it a full table is flushed by
@@ -17,6 +19,7 @@
 //! A snapshot holds on to the active table; the first write after that copies the tree (not the values), so snapshots are
 //! free to take, and dear to write beside. Scans need none. Left out: bounds on how long snapshots live.
 
+mod clean;
 #[cfg(feature = "rocksdb")]
 mod directory;
 mod figures;

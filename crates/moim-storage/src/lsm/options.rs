@@ -14,8 +14,9 @@ pub struct LsmOptions {
     pub memtable_bytes: usize,
     /// Bytes of a segment of the commit log. Default 64 MiB.
     pub segment_bytes: u64,
-    /// Bytes of all segments in use, at which writers wait until some can be reused; at half of that the memory table is
-    /// written out, however small. Default 1 GiB, which takes about 2 s to replay. At least four segments.
+    /// Bytes of all segments in use, at which writers wait until some can be reused. Each time that a quarter of that is
+    /// written the log is cleaned of what was overwritten, or the memory table is written out where too little was. Default
+    /// 1 GiB, which takes about 2 s to replay. At least four segments.
     pub log_bytes_max: u64,
     /// Seeds the hashes of keys in memory tables. Default 0: the same in every run. Whoever serves strangers draws it, so
     /// that none can choose keys whose hashes meet, each of which would make all of them slower to find.
@@ -34,8 +35,8 @@ impl Default for LsmOptions {
 }
 
 impl LsmOptions {
-    /// Sizes that suit a memory table of this size. The log holds eight times as much: entries that are rewritten four
-    /// times before their table is full are written out once. What that costs is disk, and time to replay it.
+    /// Sizes that suit a memory table of this size. The log holds eight times as much, so that most of what fits in the
+    /// table twice over is rewritten before it would be written out. What that costs is disk, and time to replay it.
     #[must_use]
     pub fn for_memtable(memtable_bytes: usize) -> Self {
         let log_bytes_max = 8 * memtable_bytes as u64;

@@ -363,6 +363,89 @@ fn what_is_rewritten_all_the_time_stays_in_memory() {
     assert!(engine.get(Family::Data, &1_u64.to_be_bytes()).unwrap().is_some());
 }
 
+/// Writes some keys over and over, and others once, so that the log goes round many times.
+fn rewrite(engine: &Subject, rounds: u64) {
+    for number in 0..rounds {
+        let key = if number % 250 == 0 { 1_000 + number } else { number % 10 };
+        engine.apply(&put(key, 200), Durability::Synced).unwrap();
+    }
+    let cell = Write::Delete { family: Family::Trees, key: "cell".into() };
+    engine.apply(&[vec![cell]], Durability::Synced).unwrap();
+}
+
+fn rewritten(engine: &Subject, rounds: u64) {
+    for number in 0..rounds {
+        let key = if number % 250 == 0 { 1_000 + number } else { number % 10 };
+        let held = engine.get(Family::Data, &key.to_be_bytes()).unwrap();
+        assert_eq!(held.map(|value| value.len()), Some(200), "{key}");
+    }
+    assert_eq!(engine.inner.find(Family::Trees, b"cell"), Found::Known(None));
+}
+
+#[test]
+fn the_log_is_cleaned_and_what_is_not_rewritten_is_in_it_again() {
+    const ROUNDS: u64 = 700;
+    let files = MemoryFiles::default();
+    let engine = open(&files, MemoryEngine::new(None));
+    rewrite(&engine, ROUNDS);
+    let figures = engine.figures();
+    assert!(figures.log_bytes > 2 * (64 << 10), "it went round: {figures:?}");
+    assert_eq!(figures.compaction_written_bytes, 0, "{figures:?}");
+    let in_use_bytes = lock(&engine.inner.writer).log.in_use_bytes();
+    assert!(in_use_bytes <= 48 << 10, "{in_use_bytes}");
+    rewritten(&engine, ROUNDS);
+    assert!(state(engine.tables(), WHOLE).iter().all(Vec::is_empty), "nothing went to the tables");
+    // As after a crash: nobody closes the log.
+    let files = files.contents_clone();
+    drop(engine);
+    rewritten(&open(&files, MemoryEngine::new(None)), ROUNDS);
+}
+
+#[test]
+fn a_thread_cleans_the_log_beside_writers() {
+    const ROUNDS: u64 = 3_000;
+    let files = MemoryFiles::default();
+    let mut engine = open(&files, MemoryEngine::new(None));
+    engine.start_flusher().unwrap();
+    rewrite(&engine, ROUNDS);
+    rewritten(&engine, ROUNDS);
+    // Writers may have outrun it, and had the table flushed. A flush may end between these two.
+    let (files, tables) = (files.contents_clone(), engine.tables().inner.contents_clone());
+    drop(engine);
+    rewritten(&open(&files, tables), ROUNDS);
+}
+
+#[test]
+fn where_much_is_not_rewritten_the_table_is_flushed() {
+    let files = MemoryFiles::default();
+    let engine = open(&files, MemoryEngine::new(None));
+    let cold: Vec<_> = (0..20).flat_map(|key| put(1_000 + key, 10)).collect();
+    engine.apply(&cold, Durability::Synced).unwrap();
+    for number in 0..400 {
+        engine.apply(&put(number % 5, 200), Durability::Synced).unwrap();
+    }
+    for key in 1_000..1_020_u64 {
+        let held = engine.tables().get(Family::Data, &key.to_be_bytes()).unwrap();
+        assert!(held.is_some(), "{key} would be written again and again");
+    }
+}
+
+#[test]
+fn a_deleted_range_goes_to_the_tables() {
+    let files = MemoryFiles::default();
+    let engine = open(&files, MemoryEngine::new(None));
+    engine.apply(&put(7, 10), Durability::Synced).unwrap();
+    engine.flush().unwrap();
+    let (from, to) = (Bytes::from_static(b""), Bytes::from_static(TOP));
+    let erase = Write::DeleteRange { family: Family::Data, from, to };
+    engine.apply(&[vec![erase]], Durability::Synced).unwrap();
+    for number in 0..400 {
+        engine.apply(&put(number % 5, 200), Durability::Synced).unwrap();
+    }
+    assert_eq!(engine.tables().get(Family::Data, &7_u64.to_be_bytes()).unwrap(), None);
+    assert_eq!(engine.get(Family::Data, &7_u64.to_be_bytes()).unwrap(), None);
+}
+
 #[test]
 fn a_thread_flushes_and_writers_wait_for_it_at_the_bound() {
     let files = MemoryFiles::default();

@@ -55,6 +55,10 @@ pub(crate) struct Memtable {
     bytes: usize,
     /// Of which values that others may hold as well.
     shared_bytes: usize,
+    /// Of [`Self::bytes`], those of deleted ranges.
+    erased_bytes: usize,
+    /// Of [`Self::bytes`], those of stale entries.
+    stale_bytes: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -89,8 +93,8 @@ impl FamilyTable {
         bytes
     }
 
-    /// Takes the entries of a range out.
-    fn remove(&mut self, from: &[u8], to: &[u8]) -> impl Iterator<Item = Entry> {
+    /// Takes the entries of a range out. Answers with each whether it was stale.
+    fn remove(&mut self, from: &[u8], to: &[u8]) -> impl Iterator<Item = (Entry, bool)> {
         let range = (&Sought::new(from), &Sought::new(to));
         let gone = self.order.remove(range, &self.entries);
         gone.into_iter().map(|position| {
@@ -106,7 +110,7 @@ impl Memtable {
     /// An empty one, whose hashes are seeded with this.
     pub(crate) fn new(hash_seed: u64) -> Self {
         let families = Family::ALL.map(|_| FamilyTable::new(FixedState::with_seed(hash_seed)));
-        Self { families, bytes: 0, shared_bytes: 0 }
+        Self { families, bytes: 0, shared_bytes: 0, erased_bytes: 0, stale_bytes: 0 }
     }
 
     /// What is known of a key here.
@@ -168,7 +172,12 @@ impl Memtable {
         let table = &mut self.families[family.index()];
         let key = Sought::new(key);
         let old = if let Some(position) = table.find(&key) {
-            Some(std::mem::replace(&mut table.entries.get_mut(position).value, value))
+            let (old, was_stale) = table.entries.replace(position, value);
+            if was_stale {
+                let key = &table.entries.get(position).key;
+                self.stale_bytes -= key_bytes(key) + old.block_bytes().0;
+            }
+            Some(old)
         } else {
             self.bytes += table.add(&key, value);
             None
@@ -184,13 +193,67 @@ impl Memtable {
             return;
         }
         let table = &mut self.families[family.index()];
-        for entry in table.remove(from, to) {
+        for (entry, was_stale) in table.remove(from, to) {
             let (bytes, shared_bytes) = entry.value.block_bytes();
             self.bytes -= key_bytes(&entry.key) + bytes;
             self.shared_bytes -= shared_bytes;
+            self.stale_bytes -= if was_stale { key_bytes(&entry.key) + bytes } else { 0 };
         }
         table.erased.add(own(from), own(to));
-        self.bytes += size_of::<Entry>() + block_bytes(from.len()) + block_bytes(to.len());
+        let bytes = size_of::<Entry>() + block_bytes(from.len()) + block_bytes(to.len());
+        self.bytes += bytes;
+        self.erased_bytes += bytes;
+    }
+
+    /// From now on whatever is here is *stale*, each entry until something is said of its key again.
+    pub(crate) fn mark(&mut self) {
+        self.families.iter_mut().for_each(|table| table.entries.mark());
+        self.stale_bytes = self.bytes - self.erased_bytes;
+    }
+
+    /// How much of [`Self::bytes`] is stale.
+    pub(crate) fn stale_bytes(&self) -> usize {
+        self.stale_bytes
+    }
+
+    /// The next stale entries of one family, no more than make this many bytes and at least one; `None` when there are no more.
+    pub(crate) fn stale(&self, from: Cursor, bytes_max: usize) -> Option<Stale> {
+        let (family, first) = Family::ALL.into_iter().skip(from.family).find_map(|family| {
+            let start = if family.index() == from.family { from.position } else { 0 };
+            Some((family, self.table(family).entries.next_stale(start)?))
+        })?;
+        let entries = &self.table(family).entries;
+        let (mut batch, mut positions, mut bytes) = (Batch::new(), Vec::new(), 0);
+        let mut next = Some(first);
+        while let Some(position) = next.filter(|_| bytes < bytes_max) {
+            let Entry { key, value } = entries.get(position);
+            bytes += key_bytes(key) + value.len();
+            let key = key.to_bytes();
+            batch.push(match value.to_shared() {
+                Some(value) => Write::Put { family, key, value },
+                None => Write::Delete { family, key },
+            });
+            positions.push(position);
+            next = entries.next_stale(position + 1);
+        }
+        let cursor = Cursor { family: family.index(), position: next.unwrap_or(u32::MAX) };
+        Some(Stale { family, positions, batch, next: cursor })
+    }
+
+    /// These entries are not stale any more.
+    pub(crate) fn refresh(&mut self, stale: &Stale) {
+        let table = &mut self.families[stale.family.index()];
+        for &position in &stale.positions {
+            if table.entries.refresh(position) {
+                let Entry { key, value } = table.entries.get(position);
+                self.stale_bytes -= key_bytes(key) + value.block_bytes().0;
+            }
+        }
+    }
+
+    /// Whether ranges were deleted.
+    pub(crate) fn has_erased(&self) -> bool {
+        self.families.iter().any(|table| !table.erased.is_empty())
     }
 
     /// All entries of a family, deletions included, in the order of keys.
@@ -268,6 +331,22 @@ pub(crate) struct Slice {
     pub(crate) erased: Ranges,
     /// The slice says all that is known up to this key, exclusive.
     pub(crate) until: Bytes,
+}
+
+/// Where a search for stale entries goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cursor {
+    family: usize,
+    position: u32,
+}
+
+/// Some stale entries of a family, as what would write them again.
+#[derive(Clone, Debug)]
+pub(crate) struct Stale {
+    family: Family,
+    positions: Vec<u32>,
+    pub(crate) batch: Batch,
+    pub(crate) next: Cursor,
 }
 
 /// An entry with this key and no value.

@@ -1,6 +1,6 @@
 //! A table against a model, and what it promises beside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -84,6 +84,9 @@ enum Step {
     Exchange(Bytes, Bytes),
     /// A view that later writes do not change.
     Snapshot,
+    Mark,
+    /// The next stale entries are not stale any more.
+    Refresh(usize),
     Slice(Vec<u8>, Vec<u8>, usize),
 }
 
@@ -110,6 +113,8 @@ fn step() -> impl Strategy<Value = Step> {
             Step::Write(Write::DeleteRange { family: Data, from: from.into(), to: to.into() })
         }),
         1 => Just(Step::Snapshot),
+        1 => Just(Step::Mark),
+        1 => (1..5_000_usize).prop_map(Step::Refresh),
         2 => (key(), key(), 0..6_usize).prop_map(|(from, to, max)| Step::Slice(from, to, max)),
     ]
 }
@@ -120,10 +125,21 @@ struct Model {
     entries: BTreeMap<Bytes, Option<Bytes>>,
     /// What deleted ranges take.
     erased_bytes: usize,
+    stale: BTreeSet<Bytes>,
+}
+
+fn entry_bytes(key: &Bytes, value: Option<&Bytes>) -> usize {
+    key_bytes(&Key::new(&Sought::new(key))) + Value::new(value).block_bytes().0
 }
 
 impl Model {
     fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Put { key, .. } | Write::Delete { key, .. } => drop(self.stale.remove(key)),
+            Write::DeleteRange { from, to, .. } => {
+                self.stale.retain(|key| key < from || key >= to);
+            }
+        }
         match write.clone() {
             Write::Put { key, value, .. } => drop(self.entries.insert(key, Some(value))),
             Write::Delete { key, .. } => drop(self.entries.insert(key, None)),
@@ -140,11 +156,31 @@ impl Model {
     fn bytes(&self) -> (usize, usize) {
         let (mut all, mut shared) = (self.erased_bytes, 0);
         for (key, value) in &self.entries {
-            let value = Value::new(value.as_ref()).block_bytes();
-            all += key_bytes(&Key::new(&Sought::new(key))) + value.0;
-            shared += value.1;
+            all += entry_bytes(key, value.as_ref());
+            shared += Value::new(value.as_ref()).block_bytes().1;
         }
         (all, shared)
+    }
+
+    fn check_stale(&self, table: &Memtable) {
+        let mut stale = BTreeSet::new();
+        let mut from = Cursor::default();
+        while let Some(page) = table.stale(from, 2_000) {
+            assert!(!page.batch.is_empty(), "a page that does not get on");
+            for write in page.batch {
+                let (key, value) = match write {
+                    Write::Put { family: Data, key, value } => (key, Some(value)),
+                    Write::Delete { family: Data, key } => (key, None),
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(self.entries.get(&key), Some(&value));
+                assert!(stale.insert(key), "it comes twice");
+            }
+            from = page.next;
+        }
+        assert_eq!(stale, self.stale);
+        let bytes = stale.iter().map(|key| entry_bytes(key, self.entries[key].as_ref())).sum();
+        assert_eq!(table.stale_bytes(), bytes);
     }
 
     fn check(&self, table: &Memtable) {
@@ -154,6 +190,7 @@ impl Model {
         assert_eq!(all, expected);
         assert_eq!(table.len(Data), self.entries.len());
         assert_eq!((table.bytes(), table.shared_bytes()), self.bytes());
+        self.check_stale(table);
         for (key, value) in &self.entries {
             assert_eq!(table.get(Data, key), Found::Known(value.clone()));
         }
@@ -200,6 +237,20 @@ proptest! {
                     }
                 }
                 Step::Snapshot => snapshots.push((table.clone(), model.clone())),
+                Step::Mark => {
+                    table.mark();
+                    model.stale = model.entries.keys().cloned().collect();
+                }
+                Step::Refresh(bytes_max) => {
+                    let Some(page) = table.stale(Cursor::default(), bytes_max) else { continue };
+                    table.refresh(&page);
+                    for write in &page.batch {
+                        let (Write::Put { key, .. } | Write::Delete { key, .. }) = write else {
+                            unreachable!()
+                        };
+                        model.stale.remove(key);
+                    }
+                }
                 Step::Slice(from, to, max) => {
                     let range = Bytes::from(from)..Bytes::from(to);
                     model.check_slice(&table, &range, max);

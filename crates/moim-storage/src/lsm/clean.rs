@@ -1,0 +1,137 @@
+//! Cleaning: the log's older part is given back without writing the memory table out.
+//!
+//! When a table is rewritten faster than it grows, hardly anything that the older segments of the log hold is still wanted:
+//! each of its keys has been written again since. So the log is cleaned as a log-structured file system is (Rosenblum and
+//! Ousterhout, 1991): what is still wanted is appended once more, and the older segments are free. What is hot then never
+//! reaches the tables, which nobody has to write, compact and remove (as in TRIAD; Balmau et al., USENIX ATC 2017).
+//!
+//! A *mark* parts the log: whatever lies in segments up to it was written before, and the entries of the active table that
+//! were not written since are *stale*. To clean is to append the stale entries, and then to release the segments up to the
+//! mark and set it anew. It is done each time the log has grown by [`ROUND_PART`] since. Where too much is stale, the table
+//! is flushed as a whole: then it is better off in the tables, once, than in the log again and again.
+//!
+//! Invariant: a segment up to the mark is released only when all entries of the active table were written, durably, in
+//! segments beyond the mark, and no table is frozen. So replaying what is left gives the same table.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::tables::Tables;
+use super::{Inner, Writer, lock};
+use crate::StorageError;
+use crate::files::Files;
+use crate::log::Room;
+use crate::memtable::{Cursor, Stale};
+
+/// The part of what the log may hold that it grows by from one mark to the next. Two such parts are then in use, and as
+/// much is left for the time that a flush takes.
+const ROUND_PART: u64 = 4;
+
+/// The part of what a table may hold up to which its stale entries are appended again. At the most an eighth more is then
+/// written to the log than without, as it holds eight tables.
+const STALE_PART: usize = 4;
+
+/// Bytes that are appended at once: writers wait for it.
+const STEP_BYTES: usize = 128 << 10;
+
+/// Between two steps: writers go first.
+const STEP_PAUSE: Duration = Duration::from_millis(1);
+
+/// What the log's older part needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Nothing,
+    Cleaning,
+    /// The active table is to be written out.
+    Flush,
+}
+
+impl<F: Files, T: Tables> Inner<F, T> {
+    /// What is to be done before the log and the active table grow further.
+    pub(super) fn need(&self, writer: &Writer<F>) -> Need {
+        let round_bytes = self.options.log().log_bytes_max / ROUND_PART;
+        let has_grown = writer.log.bytes_after(writer.flushing.mark) > round_bytes;
+        let memtables = self.read();
+        let active = &memtables.active;
+        match () {
+            () if memtables.frozen.is_some() => Need::Nothing,
+            () if active.bytes() >= self.options.memtable_bytes => Need::Flush,
+            () if !has_grown => Need::Nothing,
+            // A deleted range is in force for older tables too: it has to get there.
+            () if active.has_erased() => Need::Flush,
+            () if active.stale_bytes() > self.options.memtable_bytes / STALE_PART => Need::Flush,
+            () => Need::Cleaning,
+        }
+    }
+
+    /// Cleans the log. A failure of the log is told to whoever writes next; where the log has no room for what is stale, the
+    /// active table is frozen instead.
+    pub(super) fn clean<'a>(
+        &'a self,
+        mut writer: MutexGuard<'a, Writer<F>>,
+    ) -> MutexGuard<'a, Writer<F>> {
+        let mut from = Cursor::default();
+        while self.may_clean(&writer) {
+            let stale = self.read().active.stale(from, STEP_BYTES);
+            let Some(stale) = stale else {
+                writer = self.release(writer);
+                break;
+            };
+            from = stale.next;
+            match self.append_again(&mut writer, &stale) {
+                Ok(()) => writer = self.pause(writer),
+                Err(StorageError::Full(_)) => {
+                    self.freeze(&mut writer);
+                    break;
+                }
+                // The log does not go on after it.
+                Err(_) => break,
+            }
+        }
+        writer.flushing.is_cleaning = false;
+        writer
+    }
+
+    /// A table that is frozen meanwhile is flushed, which does more.
+    fn may_clean(&self, writer: &Writer<F>) -> bool {
+        self.read().frozen.is_none() && !writer.flushing.is_closing() && writer.log.check().is_ok()
+    }
+
+    fn append_again(&self, writer: &mut Writer<F>, stale: &Stale) -> Result<(), StorageError> {
+        let batches = std::slice::from_ref(&stale.batch);
+        if writer.log.make_room(batches)? == Room::Capped {
+            return Err(StorageError::Full("the log is at its bound".to_owned()));
+        }
+        if writer.log.is_synced() {
+            writer.log.append_synced(batches)?;
+        } else {
+            writer.log.append(batches)?;
+        }
+        Arc::make_mut(&mut self.write().active).refresh(stale);
+        Ok(())
+    }
+
+    /// Nothing of the active table is stale: what lies up to the mark is free, once that is durable.
+    fn release<'a>(&'a self, writer: MutexGuard<'a, Writer<F>>) -> MutexGuard<'a, Writer<F>> {
+        drop(writer);
+        let synced = self.sync_if_needed();
+        let mut writer = lock(&self.writer);
+        if synced.is_ok() && self.may_clean(&writer) {
+            let mark = writer.flushing.mark;
+            // The log itself remembers a failure.
+            if writer.log.release(mark).is_ok() {
+                writer.flushing.mark = writer.log.seal();
+                Arc::make_mut(&mut self.write().active).mark();
+            }
+        }
+        writer
+    }
+
+    fn pause<'a>(&'a self, writer: MutexGuard<'a, Writer<F>>) -> MutexGuard<'a, Writer<F>> {
+        if !writer.flushing.has_flusher() {
+            return writer;
+        }
+        let woken = self.turned.wait_timeout(writer, STEP_PAUSE);
+        woken.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
