@@ -415,6 +415,25 @@ fn a_thread_cleans_the_log_beside_writers() {
     rewritten(&open(&files, tables), ROUNDS);
 }
 
+/// Segments are released only when what is wanted of them is durable elsewhere, even if nobody asks for a sync.
+#[test]
+fn a_crash_after_cleaning_loses_nothing_that_was_durable() {
+    let files = MemoryFiles::default();
+    let engine = open(&files, MemoryEngine::new(None));
+    engine.apply(&put(1_000, 200), Durability::Synced).unwrap();
+    for number in 0..700 {
+        engine.apply(&put(number % 10, 200), Durability::Written).unwrap();
+        let files = files.contents_clone();
+        files.crash(Fate::Lost, |_| 0);
+        let left = open(&files, MemoryEngine::new(None));
+        let held = left.get(Family::Data, &1_000_u64.to_be_bytes()).unwrap();
+        assert!(held.is_some(), "after {number} writes");
+    }
+    let figures = engine.figures();
+    assert!(figures.log_bytes > 2 * (64 << 10), "it went round: {figures:?}");
+    assert_eq!(figures.compaction_written_bytes, 0, "{figures:?}");
+}
+
 #[test]
 fn where_much_is_not_rewritten_the_table_is_flushed() {
     let files = MemoryFiles::default();
