@@ -20,6 +20,8 @@ CACHED_OVERHEAD_BYTES = 500
 BESIDE_CACHE_BYTES = 1 << 30
 # What a session takes in memory shows once a program's own size does not.
 MEMORY_KEYS_MIN = 100_000
+# And what it takes on disk, once its log rests: after five minutes, unless told otherwise.
+REST_S = 10
 
 
 @dataclasses.dataclass
@@ -61,6 +63,8 @@ class Stage:
     # What distinguishes this stage from the others of a sweep.
     at: float = None
     settles: bool = False
+    # Our logs rest after so long without writes, and what they hold is written out compressed; 0: not meanwhile.
+    rest_s: float = 0
 
     def servers(self):
         found = []
@@ -136,11 +140,13 @@ class Planner:
         return Stage("figures", keys, SIZE, subjects, tests, settles=True)
 
     def memory(self):
-        """One node and Redis, filled with many sessions."""
+        """One node and Redis, filled with many sessions that then rest."""
         keys = max(self.options.keys, MEMORY_KEYS_MIN)
+        settings = {"CLUSTER_N": 1, "NODE_LOG_REST_MS": REST_S * 1000}
         subjects = [Subject("redis", "Redis, nothing on disk", Redis("redis", "Redis")),
-                    self.moim("moim-one", "Moim, one node, N=1", keys, nodes=1, CLUSTER_N=1)]
-        return Stage("memory", keys, SIZE, subjects, [self.load_test("GET", ["redis", "moim-one"])], settles=True)
+                    self.moim("moim-one", "Moim, one node, N=1", keys, nodes=1, **settings)]
+        return Stage("memory", keys, SIZE, subjects, [self.load_test("GET", ["redis", "moim-one"])], settles=True,
+                     rest_s=REST_S)
 
     def load_test(self, kind, subjects, pipeline=1, connections=None, name=None):
         reads, writes = MIXES[kind]

@@ -66,7 +66,7 @@ class Runner:
         self.driver.fill(subject, stage.keys, stage.size)
         took = time.monotonic() - begun
         if stage.settles:
-            self.settle(server)
+            self.settle(server, stage.rest_s if server.wears_in else 0)
         self.results.add(
             kind="storage", stage=stage.name, server=server.key, label=subject.label, keys=stage.keys, size=stage.size,
             fill_s=took, memory_per_key=(meter.resident_bytes(server.pids()) - memory) / stage.keys,
@@ -76,11 +76,11 @@ class Runner:
             self.say(f"{stage.name}: going round the log of {server.label}")
             self.driver.wear_in(subject, stage.keys, stage.size)
 
-    def settle(self, server):
-        """Waits until compaction has done its work."""
-        end = time.monotonic() + SETTLED_S_MAX
+    def settle(self, server, rest_s):
+        """Waits until the log rests, if it does, and compaction has done its work."""
+        end = time.monotonic() + rest_s + SETTLED_S_MAX
         since, before = time.monotonic(), meter.disk_bytes(server.directory)
-        while time.monotonic() < end and time.monotonic() - since < SETTLED_S:
+        while time.monotonic() < end and time.monotonic() - since < rest_s + SETTLED_S:
             time.sleep(0.5)
             now = meter.disk_bytes(server.directory)
             if abs(now - before) > SETTLED_BYTES:

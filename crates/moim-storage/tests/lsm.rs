@@ -197,6 +197,7 @@ fn the_next_segment_is_made_before_it_is_needed() {
         segment_bytes: 16 << 20,
         log_bytes_max: 256 << 20,
         hash_seed: 0,
+        rest: Duration::MAX,
     };
     let rocks = RocksOptions::for_memory(16 << 20);
     let open = || DiskLsm::open_directory(home.path(), &rocks, options.clone(), None).unwrap();
@@ -226,5 +227,38 @@ fn the_next_segment_is_made_before_it_is_needed() {
     let engine = open();
     for number in 0..5 * VALUES {
         assert!(engine.get(Data, &number.to_be_bytes()).unwrap().is_some(), "{number}");
+    }
+}
+
+/// What rests takes little of the disk: in compressed tables, with hardly a log, and found there again.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it waits for a thread of the engine's")]
+fn what_rests_is_compressed_and_its_log_goes() {
+    const VALUES: u64 = 6_000;
+    let home = tempfile::tempdir().unwrap();
+    let options = LsmOptions { rest: Duration::ZERO, ..LsmOptions::for_memtable(4 << 20) };
+    let rocks = RocksOptions::for_memory(16 << 20);
+    let engine = DiskLsm::open_directory(home.path(), &rocks, options, None).unwrap();
+    // Scattered, as keys of data are, which begin with a hash: tables then overlap, and are not just moved.
+    let key = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    for number in 0..VALUES {
+        let write = put(Data, key(number), [7; 2_000]);
+        engine.apply(&[vec![write]], Durability::Written).unwrap();
+    }
+    let bytes = |directory: &std::path::Path| -> u64 {
+        let files = fs::read_dir(directory).unwrap().flatten();
+        files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+    };
+    let is_small = || {
+        let all = bytes(home.path()) + bytes(&home.path().join("commit-log"));
+        all < VALUES * 2_000 / 4
+    };
+    let becomes_small = (0..3_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        is_small()
+    });
+    assert!(becomes_small, "{} bytes of tables", bytes(home.path()));
+    for number in 0..VALUES {
+        assert!(engine.get(Data, &key(number)).unwrap().is_some(), "{number}");
     }
 }

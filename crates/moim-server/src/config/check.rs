@@ -16,6 +16,9 @@ const PING_INTERVAL_MS_MAX: u32 = 1_000;
 /// Others forget that a node had something a minute or two after it said so.
 const DURABILITY_INTERVAL_MS_MAX: u32 = 60_000;
 
+/// The log is looked at so often.
+const LOG_REST_MS_MIN: u32 = 2_000;
+
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     check_cluster(config)?;
     check_namespaces(config)?;
@@ -119,6 +122,9 @@ fn check_times(node: &NodeConfig) -> Result<(), ConfigError> {
     if !(1..=DURABILITY_INTERVAL_MS_MAX).contains(&node.durability_interval_ms) {
         let range = format!("must be 1 to {DURABILITY_INTERVAL_MS_MAX}");
         return fail("node.durability_interval_ms", range);
+    }
+    if node.log_rest_ms < LOG_REST_MS_MIN {
+        return fail("node.log_rest_ms", format!("must be at least {LOG_REST_MS_MIN}"));
     }
     if node.read_retry_ms >= node.request_timeout_ms {
         return fail(

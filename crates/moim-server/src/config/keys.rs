@@ -130,6 +130,10 @@ pub(super) const KEYS: &[Key<Config>] = &[
         "How often 'interval' syncs, 1 to 60000: what nodes that lose power together may lose."
     ),
     key!(
+        node.log_rest_ms,
+        "After so long without much being written ('lsm'), what memory tables hold is written out, compressed, and the commit log gives its segments back to the disk. A store that goes on then pays for new ones: longer than it pauses. At least 2000."
+    ),
+    key!(
         node.listen_redis,
         "Where Redis clients connect. The node behaves as one big Redis there."
     ),

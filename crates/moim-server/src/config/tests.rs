@@ -145,6 +145,7 @@ fn wrong_values_say_what_is_expected() {
             "durability = \"none\": 'sync', 'interval' or 'os' is expected",
         ),
         ("[node]\ndurability_interval_ms = 0", "node.durability_interval_ms: must be 1 to 60000"),
+        ("[node]\nlog_rest_ms = 1999", "node.log_rest_ms: must be at least 2000"),
         (
             "[node]\nfound = ['a']",
             "node.found: 'a' is no peer address: host:port is expected, or host:first-last for its shards",

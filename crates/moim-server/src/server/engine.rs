@@ -99,6 +99,8 @@ fn rule(config: &Config) -> ReclaimRule {
 
 #[cfg(feature = "rocksdb")]
 fn open_on_disk(config: &Config, directory: &Directory) -> Result<Arc<dyn Engine>, ServerError> {
+    use std::time::Duration;
+
     use moim_storage::lsm::{DiskLsm, LsmOptions};
     use moim_storage::rocks::{RocksEngine, RocksOptions};
 
@@ -115,7 +117,9 @@ fn open_on_disk(config: &Config, directory: &Directory) -> Result<Arc<dyn Engine
             let cache_bytes = all_bytes.saturating_sub(2 * memtable_bytes);
             let rocks = RocksOptions { cache_bytes, ..RocksOptions::default() };
             let hash_seed = super::node::random()?;
-            let options = LsmOptions { hash_seed, ..LsmOptions::for_memtable(memtable_bytes) };
+            let rest = Duration::from_millis(config.node.log_rest_ms.into());
+            let options =
+                LsmOptions { hash_seed, rest, ..LsmOptions::for_memtable(memtable_bytes) };
             Arc::new(DiskLsm::open_directory(&path, &rocks, options, rule)?)
         }
         EngineKind::RocksDb | EngineKind::Memory => {

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use moim_node::keyspace;
 use moim_storage::files::memory::{Fate, MemoryFiles};
@@ -26,6 +27,7 @@ const OPTIONS: LsmOptions = LsmOptions {
     segment_bytes: 16 << 10,
     log_bytes_max: 128 << 10,
     hash_seed: 0,
+    rest: Duration::MAX,
 };
 
 const WHOLE: PageLimit = PageLimit { entries_max: usize::MAX, bytes_max: usize::MAX };

@@ -24,12 +24,11 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// to the disk.
 const TRIM_EVERY: Duration = Duration::from_secs(2);
 
-/// Looks in a row at a log that rests before segments go as well that it has used: five minutes. A log that has needed them
-/// may soon need them again, would have to make them anew, and its syncs cost half as much again in new ones.
-const TRIM_USED_AFTER: u32 = 150;
-
 /// The part that goes each time: a log that goes on soon still has some.
 const TRIM_PART: usize = 4;
+
+/// The part of what a table may hold that is worth writing out when the log rests: a start replays less in no time.
+const REST_PART: usize = 16;
 
 /// With this part of a table full, the one before it has to get into the tables.
 const URGENT_PART: usize = 4;
@@ -47,8 +46,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// How the frozen table fares.
 #[derive(Debug, Default)]
 pub(super) struct Flushing {
-    /// The last life of a segment that the frozen table covers, if there is one.
-    frozen: Option<u64>,
+    frozen: Option<Frozen>,
     /// Whatever lies in segments up to this life was written before the mark: see `clean`.
     pub(super) mark: u64,
     /// The log is being cleaned, or is about to be.
@@ -61,6 +59,21 @@ pub(super) struct Flushing {
     /// Whether somebody else does it.
     has_flusher: bool,
     is_closing: bool,
+}
+
+/// What a flush is about.
+#[derive(Clone, Copy, Debug)]
+struct Frozen {
+    /// The last life of a segment that the frozen table covers.
+    life: u64,
+    /// It was frozen because writers rest.
+    is_last: bool,
+}
+
+impl Frozen {
+    fn last(self) -> Self {
+        Self { is_last: true, ..self }
+    }
 }
 
 impl Flushing {
@@ -212,7 +225,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
         let fresh = Arc::new(Memtable::new(self.options.hash_seed));
         memtables.frozen = Some(std::mem::replace(&mut memtables.active, fresh));
         writer.flushing.mark = writer.log.seal();
-        writer.flushing.frozen = Some(writer.flushing.mark);
+        writer.flushing.frozen = Some(Frozen { life: writer.flushing.mark, is_last: false });
         self.turned.notify_all();
     }
 
@@ -310,14 +323,26 @@ impl<F: Files, T: Tables> Inner<F, T> {
         }
     }
 
-    /// Gives segments of the log back when it rests. Should that fail, it is tried again.
+    /// Gives segments of the log back when it rests, and has the active table written out that keeps the others. Should
+    /// that fail, it is tried again.
     fn trim<'a>(&'a self, mut writer: MutexGuard<'a, Writer<F>>) -> MutexGuard<'a, Writer<F>> {
         if writer.log.take_has_begun() {
             writer.flushing.rests = 0;
             return writer;
         }
         writer.flushing.rests = writer.flushing.rests.saturating_add(1);
-        let which = if writer.flushing.rests > TRIM_USED_AFTER { Spare::Any } else { Spare::Blank };
+        let is_rested = TRIM_EVERY.saturating_mul(writer.flushing.rests) > self.options.rest;
+        if is_rested {
+            drop(writer);
+            self.tables.rest(true);
+            writer = lock(&self.writer);
+            if self.read().active.bytes() >= self.options.memtable_bytes / REST_PART {
+                self.freeze(&mut writer);
+                writer.flushing.frozen = writer.flushing.frozen.map(Frozen::last);
+                return writer;
+            }
+        }
+        let which = if is_rested { Spare::Any } else { Spare::Blank };
         for _ in 0..writer.log.spare(which).div_ceil(TRIM_PART) {
             if writer.flushing.is_closing || !writer.log.trim(which).unwrap_or(false) {
                 break;
@@ -342,7 +367,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
         writer.flushing.tries += 1;
         let outcome = outcome.and_then(|()| match writer.flushing.frozen {
             None => Ok(()),
-            Some(life) => writer.log.release(life),
+            Some(frozen) => writer.log.release(frozen.life),
         });
         match outcome {
             Ok(()) => {
@@ -386,7 +411,10 @@ impl<F: Files, T: Tables> Inner<F, T> {
 
     fn ingest(&self, table: &Memtable) -> Result<(), StorageError> {
         let rule_panics = &self.counters.rule_panics;
-        let run = Run { table, rule: self.rule.as_ref(), rule_panics, rest: &|| self.rest() };
+        let is_last = lock(&self.writer).flushing.frozen.is_some_and(|frozen| frozen.is_last);
+        let rest = &|| self.rest();
+        let run = Run { table, rule: self.rule.as_ref(), rule_panics, rest, is_last };
+        self.tables.rest(is_last);
         let bytes = self.tables.ingest(&run)?;
         self.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())

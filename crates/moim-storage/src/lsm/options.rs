@@ -1,5 +1,7 @@
 //! What the engine is opened with.
 
+use std::time::Duration;
+
 use crate::files::blocks::BLOCK_BYTES;
 use crate::log::LogOptions;
 
@@ -21,7 +23,14 @@ pub struct LsmOptions {
     /// Seeds the hashes of keys in memory tables. Default 0: the same in every run. Whoever serves strangers draws it, so
     /// that none can choose keys whose hashes meet, each of which would make all of them slower to find.
     pub hash_seed: u64,
+    /// After so long without a new segment the memory table is written out and the log's segments go back to the disk, if
+    /// there is a flusher ([`super::LsmEngine::start_flusher`]): what rests is small, and soon replayed. Default five
+    /// minutes. A log that goes on has to make its segments anew, and its syncs cost half as much again in new ones: so
+    /// longer than a busy store pauses.
+    pub rest: Duration,
 }
+
+const REST: Duration = Duration::from_mins(5);
 
 impl Default for LsmOptions {
     fn default() -> Self {
@@ -30,6 +39,7 @@ impl Default for LsmOptions {
             segment_bytes: 64 * MIB as u64,
             log_bytes_max: 1024 * MIB as u64,
             hash_seed: 0,
+            rest: REST,
         }
     }
 }
@@ -41,7 +51,7 @@ impl LsmOptions {
     pub fn for_memtable(memtable_bytes: usize) -> Self {
         let log_bytes_max = 8 * memtable_bytes as u64;
         let segment_bytes = (log_bytes_max / 32).clamp(64 << 10, 64 * MIB as u64);
-        Self { memtable_bytes, segment_bytes, log_bytes_max, hash_seed: 0 }
+        Self { memtable_bytes, segment_bytes, log_bytes_max, hash_seed: 0, rest: REST }
     }
 
     pub(super) fn log(&self) -> LogOptions {

@@ -18,6 +18,9 @@ pub trait Tables: Engine {
 
     /// Writes whatever is left in memory and compacts everything.
     fn compact(&self) -> Result<(), StorageError>;
+
+    /// Whether writers rest from now on, so that nothing need wait for more of its kind to be compacted with.
+    fn rest(&self, _rests: bool) {}
 }
 
 /// A memory table on its way to the tables, without what may be reclaimed.
@@ -26,6 +29,7 @@ pub struct Run<'a> {
     pub(super) rule: Option<&'a ReclaimRule>,
     pub(super) rule_panics: &'a AtomicU64,
     pub(super) rest: &'a dyn Fn(),
+    pub(super) is_last: bool,
 }
 
 impl<'a> Run<'a> {
@@ -37,6 +41,11 @@ impl<'a> Run<'a> {
     /// time that it has written [`Self::STEP_BYTES`].
     pub fn rest(&self) {
         (self.rest)();
+    }
+
+    /// Whether writers rest: what is written now will lie there for a while.
+    pub fn is_last(&self) -> bool {
+        self.is_last
     }
 
     /// Ranges of a family to be deleted before anything is put.

@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -94,14 +95,18 @@ impl Engine for TornTables {
 
 type Subject = LsmEngine<MemoryFiles, TornTables>;
 
-fn open(files: &MemoryFiles, tables: MemoryEngine) -> Subject {
-    let options = LsmOptions {
+fn open_options() -> LsmOptions {
+    LsmOptions {
         memtable_bytes: 6 << 10,
         segment_bytes: 8 << 10,
         log_bytes_max: 64 << 10,
         hash_seed: 0,
-    };
-    LsmEngine::open(files.clone(), TornTables::new(tables), options, None).unwrap()
+        rest: Duration::MAX,
+    }
+}
+
+fn open(files: &MemoryFiles, tables: MemoryEngine) -> Subject {
+    LsmEngine::open(files.clone(), TornTables::new(tables), open_options(), None).unwrap()
 }
 
 #[derive(Clone, Debug)]
@@ -463,6 +468,27 @@ fn a_deleted_range_goes_to_the_tables() {
     }
     assert_eq!(engine.tables().get(Family::Data, &7_u64.to_be_bytes()).unwrap(), None);
     assert_eq!(engine.get(Family::Data, &7_u64.to_be_bytes()).unwrap(), None);
+}
+
+/// What rests is written out by the thread, and the log's segments go.
+#[test]
+fn what_rests_goes_to_the_tables() {
+    let files = MemoryFiles::default();
+    let options = LsmOptions { rest: Duration::ZERO, ..open_options() };
+    let tables = TornTables::new(MemoryEngine::new(None));
+    let mut engine = LsmEngine::open(files, tables, options, None).unwrap();
+    engine.start_flusher().unwrap();
+    engine.apply(&put(1, 1_000), Durability::Written).unwrap();
+    let is_out = (0..1_000).any(|_| {
+        let writer = lock(&engine.inner.writer);
+        let (writer, _) =
+            engine.inner.turned.wait_timeout(writer, Duration::from_millis(10)).unwrap();
+        let is_free = writer.log.in_use_bytes() == 0;
+        drop(writer);
+        is_free && engine.tables().get(Family::Data, &1_u64.to_be_bytes()).unwrap().is_some()
+    });
+    assert!(is_out, "it rested for seconds");
+    assert!(engine.get(Family::Data, &1_u64.to_be_bytes()).unwrap().is_some());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use rocksdb::properties::num_files_at_level;
 use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 
-use super::options::{self, LEVEL_0_TABLES_MAX};
+use super::options::{self, LEVEL_0_TABLES, LEVEL_0_TABLES_AT_REST, LEVEL_0_TABLES_MAX};
 use super::{RocksEngine, stall};
 use crate::lsm::{Run, Tables};
 use crate::{Family, StorageError};
@@ -38,6 +38,16 @@ impl Tables for RocksEngine {
 
     fn compact(&self) -> Result<(), StorageError> {
         Self::compact(self)
+    }
+
+    fn rest(&self, rests: bool) {
+        if self.rests.swap(rests, Ordering::Relaxed) == rests {
+            return;
+        }
+        let tables = if rests { LEVEL_0_TABLES_AT_REST } else { LEVEL_0_TABLES };
+        let setting = [("level0_file_num_compaction_trigger", &*tables.to_string())];
+        // Without it all is as before, and only larger.
+        drop(self.db.set_options_cf(self.family(Family::Data), &setting));
     }
 }
 
@@ -88,7 +98,7 @@ impl RocksEngine {
         family: Family,
         (run, entries): (&Run<'_>, impl Iterator<Item = (bytes::Bytes, Option<Cow<'a, [u8]>>)>),
     ) -> Result<u64, rocksdb::Error> {
-        let settings = options::run_table(&self.options, &self.cache);
+        let settings = options::run_table(&self.options, &self.cache, run.is_last());
         let mut table = SstFileWriter::create(&settings);
         table.open(path)?;
         let mut step_bytes = 0;

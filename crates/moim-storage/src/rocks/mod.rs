@@ -33,7 +33,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use bytes::Bytes;
 use rocksdb::checkpoint::Checkpoint;
@@ -66,6 +66,8 @@ pub struct RocksEngine {
     directory: PathBuf,
     /// Numbers the files of runs.
     runs: AtomicU64,
+    /// Whether writers are known to rest.
+    rests: AtomicBool,
     // Made once: each would be an allocation a call.
     reads: ReadOptions,
     cached_reads: ReadOptions,
@@ -125,6 +127,7 @@ impl RocksEngine {
             options: options.clone(),
             directory: directory.to_owned(),
             runs: AtomicU64::new(0),
+            rests: AtomicBool::new(false),
             reads: ReadOptions::default(),
             cached_reads,
             synced,

@@ -31,6 +31,10 @@ const COMPACTION_READAHEAD_BYTES: usize = 256 * KIB;
 
 const LEVELS: usize = 7;
 
+/// Tables in level 0 that are compacted together, and when writers rest.
+pub(super) const LEVEL_0_TABLES: i32 = 4;
+pub(super) const LEVEL_0_TABLES_AT_REST: i32 = 1;
+
 /// Tables in level 0 at which writers must wait: each of them may be asked for every key.
 pub(super) const LEVEL_0_TABLES_MAX: i32 = 36;
 
@@ -185,6 +189,7 @@ fn family_settings(family: Family, options: &RocksOptions, tables: &BlockBasedOp
     settings.set_max_bytes_for_level_base(4 * options.run_bytes.max(memtable_bytes as u64));
     settings.set_level_compaction_dynamic_level_bytes(true);
     // Stop writers or let them go, nothing in between: see the `stall` module.
+    settings.set_level_zero_file_num_compaction_trigger(LEVEL_0_TABLES);
     settings.set_level_zero_slowdown_writes_trigger(LEVEL_0_TABLES_MAX);
     settings.set_level_zero_stop_writes_trigger(LEVEL_0_TABLES_MAX);
     settings.set_soft_pending_compaction_bytes_limit(0);
@@ -195,10 +200,12 @@ fn family_settings(family: Family, options: &RocksOptions, tables: &BlockBasedOp
     settings
 }
 
-/// How a table is written that comes from a memory table of our own: as RocksDB would write one of level 0.
-pub(super) fn run_table(options: &RocksOptions, cache: &Cache) -> Options {
+/// How a table is written that comes from a memory table of our own: as RocksDB would write one of level 0, or, if it will
+/// stay for long, of the last.
+pub(super) fn run_table(options: &RocksOptions, cache: &Cache, stays: bool) -> Options {
     let mut settings = Options::default();
-    settings.set_compression_type(DBCompressionType::None);
+    let compression = if stays { DBCompressionType::Lz4 } else { DBCompressionType::None };
+    settings.set_compression_type(compression);
     settings.set_block_based_table_factory(&tables(options, cache));
     settings.set_bytes_per_sync(options.bytes_per_sync);
     settings

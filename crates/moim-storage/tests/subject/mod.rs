@@ -155,6 +155,7 @@ fn open_lsm(files: &MemoryFiles, tables: MemoryEngine, rule: Option<ReclaimRule>
         segment_bytes: 8 << 10,
         log_bytes_max: 64 << 10,
         hash_seed: 0,
+        rest: std::time::Duration::MAX,
     };
     LsmEngine::open(files.clone(), tables, options, rule).unwrap()
 }
