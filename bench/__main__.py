@@ -58,7 +58,7 @@ def parse(arguments):
     add("--memory", type=int, default=0, metavar="BYTES",
         help="of each of our nodes in the sweep over keys, when it is less than the data")
     add("--without", type=listed(), default=[], metavar="NAME,…",
-        help="servers to leave out: redis, everysec, always, redis-cluster, etcd, moim-one, moim-interval")
+        help="servers to leave out: redis, everysec, always, redis-cluster, etcd, moim-one, moim-interval, masters")
     add("--directory", help="where servers keep their data meanwhile, instead of the system's temporary directory")
     add("--results", metavar="FILE", help="where rounds are kept")
     add("--fresh", action="store_true", help="forget rounds that were kept")

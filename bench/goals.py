@@ -70,7 +70,7 @@ def disk(stage, subject, copies):
     return figure
 
 
-def growth(prefix, least_factor):
+def growth(prefix, least_factor, subject="moim"):
     """The highest cost of an operation in the largest stage of a sweep, in parts of that in the smallest."""
     def figure(results):
         stages = sorted((int(name.removeprefix(prefix)), name) for name in results.stages() if name.startswith(prefix))
@@ -78,7 +78,7 @@ def growth(prefix, least_factor):
             return None
         small, large = (next(name for count, name in stages if count >= factor * stages[0][0])
                         for factor in (1, least_factor))
-        ratios = [ratio(results.median(large, test, "moim", "cpu_us"), results.median(small, test, "moim", "cpu_us"))
+        ratios = [ratio(results.median(large, test, subject, "cpu_us"), results.median(small, test, subject, "cpu_us"))
                   for test in ("GET P1", "SET P1")]
         return max((value for value in ratios if value is not None), default=None)
     return figure
@@ -111,4 +111,5 @@ GOALS = [
     Goal("the same just after writing, three nodes, a copy", disk(STAGE, "moim", 3)),
     Goal("CPU as data grows 10 times", growth("keys-", 10), 1.3, 1.15, 1.05),
     Goal("CPU as nodes go from 3 to 12", growth("nodes-", 4), 1.3, 1.15, 1.05),
+    Goal("the same of Redis masters, which say nothing to each other", growth("nodes-", 4, "masters")),
 ]

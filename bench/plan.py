@@ -199,14 +199,21 @@ class Planner:
 
     def sweep_nodes(self):
         """As many connections for each node, however many nodes: a cluster grows because its load does. Keys are sent to
-        an owner, as clients of a Redis Cluster do: of three nodes each is one, of twelve a quarter.
+        an owner, as clients of a Redis Cluster do: of three nodes each is one, of twelve a quarter. Beside it the same
+        number of Redis masters, which say nothing to each other: what they cost more is this machine's, which runs more
+        processes on as many processors.
         """
+        return [self.of_nodes(nodes) for nodes in (3, 6, 9, 12)]
+
+    def of_nodes(self, nodes):
         keys = self.options.keys
-        return [Stage(f"nodes-{nodes}", keys, SIZE,
-                      [self.moim("moim", f"Moim, {nodes} nodes, sync", keys, nodes=nodes).as_cluster()],
-                      [self.load_test(kind, ["moim"], pipeline, connections=self.options.connections // 3 * nodes)
-                       for pipeline in (1, 16) for kind in ("GET", "SET")], at=nodes)
-                for nodes in (3, 6, 9, 12)]
+        masters = RedisCluster("masters", f"Redis Cluster, {nodes} masters", masters=nodes, replicas=0)
+        subjects = [Subject("masters", masters.label, masters, ["--cluster"]),
+                    self.moim("moim", f"Moim, {nodes} nodes, sync", keys, nodes=nodes).as_cluster()]
+        connections = self.options.connections // 3 * nodes
+        tests = [self.load_test(kind, ["masters", "moim"], pipeline, connections)
+                 for pipeline in (1, 16) for kind in ("GET", "SET")]
+        return Stage(f"nodes-{nodes}", keys, SIZE, subjects, tests, at=nodes)
 
 
 SWEEPS = [name.removeprefix("sweep_") for name in dir(Planner) if name.startswith("sweep_")]

@@ -56,19 +56,23 @@ class Redis(Server):
 
 
 class RedisCluster(Redis):
-    """Three masters, each with a replica."""
+    """Masters, three unless told otherwise, each with so many replicas."""
 
     programs = {"redis-server": "redis-server", "redis-cli": "redis-tools"}
 
+    def __init__(self, key, label, masters=3, replicas=1):
+        super().__init__(key, label)
+        self.masters, self.replicas = masters, replicas
+
     def start(self, processes):
         self.begin(processes)
-        for port in processes.ports(6):
+        for port in processes.ports(self.masters * (1 + self.replicas)):
             self.start_process(port, ["--cluster-enabled", "yes", "--cluster-port", str(port + BUS),
                                       "--repl-diskless-sync-delay", "0"])
         for address in self.addresses:
             until(f"{self.label}: PONG", lambda: ask(address, "PING").startswith("+PONG"), self.children)
-        made = subprocess.run(["redis-cli", "--cluster", "create", *self.addresses, "--cluster-replicas", "1",
-                               "--cluster-yes"], capture_output=True, text=True, timeout=120)
+        made = subprocess.run(["redis-cli", "--cluster", "create", *self.addresses, "--cluster-replicas",
+                               str(self.replicas), "--cluster-yes"], capture_output=True, text=True, timeout=120)
         if made.returncode:
             raise Trouble(f"redis-cli --cluster create failed:\n{made.stdout}{made.stderr}")
         until(f"{self.label}: all replicas in step", self.is_whole, self.children)
@@ -77,7 +81,7 @@ class RedisCluster(Redis):
         states = [ask(address, "CLUSTER INFO") for address in self.addresses]
         roles = [ask(address, "INFO replication") for address in self.addresses]
         replicas = [role for role in roles if "role:slave" in role]
-        return (all("cluster_state:ok" in state for state in states) and len(replicas) == 3
+        return (all("cluster_state:ok" in state for state in states) and len(replicas) == self.masters * self.replicas
                 and all("master_link_status:up" in role for role in replicas))
 
 
