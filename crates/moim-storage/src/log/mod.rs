@@ -1,7 +1,7 @@
 //! The commit log: every group of batches, in its order, before it counts as applied.
 //!
 //! The log is a chain of segments of fixed size (`segment`), each with records (`record`), and a small file that says
-//! which of them count (`control`). A segment whose records are all in tables is reused: a sync of blocks that were written
+//! which of them count (`control`). A segment whose records are all in tables, or in later segments, is reused: a sync of blocks that were written
 //! before costs half of one that makes them a file's, and goes on when the disk is full. So segments are kept as long as
 //! the log grows, and given back when it rests for long ([`CommitLog::trim`]); and before there are any to be reused, the
 //! next one can be filled with zeros ahead of need (`prepare`).
@@ -226,7 +226,7 @@ impl<F: Files> CommitLog<F> {
         self.segments.back().map_or(0, |last| last.life)
     }
 
-    /// Everything up to and with this life is in tables, durably: its segments can be reused.
+    /// Everything up to and with this life is in tables or in later segments, durably: its segments can be reused.
     pub(crate) fn release(&mut self, life: u64) -> Result<(), StorageError> {
         self.check()?;
         if self.segments.front().is_none_or(|first| first.life > life) {

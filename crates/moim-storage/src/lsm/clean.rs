@@ -16,6 +16,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::flush::Stay;
 use super::tables::Tables;
 use super::{Inner, Writer, lock};
 use crate::StorageError;
@@ -27,8 +28,8 @@ use crate::memtable::{Cursor, Stale};
 /// much is left for the time that a flush takes.
 const ROUND_PART: u64 = 4;
 
-/// The part of what a table may hold up to which its stale entries are appended again. At the most an eighth more is then
-/// written to the log than without, as it holds eight tables.
+/// The part of what a table may hold up to which its stale entries are appended again: of a log that holds eight tables, at
+/// the most an eighth more is then written than without.
 const STALE_PART: usize = 4;
 
 /// Bytes that are appended at once: writers wait for it.
@@ -64,8 +65,8 @@ impl<F: Files, T: Tables> Inner<F, T> {
         }
     }
 
-    /// Cleans the log. A failure of the log is told to whoever writes next; where the log has no room for what is stale, the
-    /// active table is frozen instead.
+    /// Cleans the log. Where it has no room for what is stale, or does not take it for another reason, the active table is
+    /// frozen instead; a log that does not go on after that says so to whoever writes next.
     pub(super) fn clean<'a>(
         &'a self,
         mut writer: MutexGuard<'a, Writer<F>>,
@@ -78,17 +79,13 @@ impl<F: Files, T: Tables> Inner<F, T> {
                 break;
             };
             from = stale.next;
-            match self.append_again(&mut writer, &stale) {
-                Ok(()) => writer = self.pause(writer),
-                Err(StorageError::Full(_)) => {
-                    self.freeze(&mut writer);
-                    break;
-                }
-                // The log does not go on after it.
-                Err(_) => break,
+            if self.append_again(&mut writer, &stale).is_err() {
+                self.freeze(&mut writer, Stay::Brief);
+                break;
             }
+            writer = self.pause(writer);
         }
-        writer.flushing.is_cleaning = false;
+        writer.flushing.wants_cleaning = false;
         writer
     }
 
@@ -113,11 +110,13 @@ impl<F: Files, T: Tables> Inner<F, T> {
 
     /// Nothing of the active table is stale: what lies up to the mark is free, once that is durable.
     fn release<'a>(&'a self, writer: MutexGuard<'a, Writer<F>>) -> MutexGuard<'a, Writer<F>> {
+        let mark = writer.flushing.mark;
         drop(writer);
         let synced = self.sync_if_needed();
         let mut writer = lock(&self.writer);
-        if synced.is_ok() && self.may_clean(&writer) {
-            let mark = writer.flushing.mark;
+        // Without a flusher other writers clean as well. What lies up to their mark is not known to be wanted no more.
+        let is_mine = writer.flushing.mark == mark;
+        if synced.is_ok() && is_mine && self.may_clean(&writer) {
             // The log itself remembers a failure.
             if writer.log.release(mark).is_ok() {
                 writer.flushing.mark = writer.log.seal();

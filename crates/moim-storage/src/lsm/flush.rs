@@ -24,11 +24,16 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// to the disk.
 const TRIM_EVERY: Duration = Duration::from_secs(2);
 
+/// A log that grows by no more between two looks rests: a few writes a second.
+const TRICKLE_BYTES: u64 = 32 << 10;
+
 /// The part that goes each time: a log that goes on soon still has some.
 const TRIM_PART: usize = 4;
 
-/// The part of what a table may hold that is worth writing out when the log rests: a start replays less in no time.
+/// What is worth writing out when the log rests: this part of what a table may hold, or more segments in use than that. A
+/// start replays less in no time.
 const REST_PART: usize = 16;
+const REST_SEGMENTS: u64 = 2;
 
 /// With this part of a table full, the one before it has to get into the tables.
 const URGENT_PART: usize = 4;
@@ -43,19 +48,20 @@ const PREPARE_PAUSE: Duration = Duration::from_millis(10);
 /// What the waiting of writers is counted in.
 const TICK: Duration = Duration::from_millis(1);
 
-/// How the frozen table fares.
+/// How the frozen table fares, and what else the flusher has to do.
 #[derive(Debug, Default)]
 pub(super) struct Flushing {
     frozen: Option<Frozen>,
     /// Whatever lies in segments up to this life was written before the mark: see `clean`.
     pub(super) mark: u64,
-    /// The log is being cleaned, or is about to be.
-    pub(super) is_cleaning: bool,
+    /// The log is to be cleaned, or is being cleaned.
+    pub(super) wants_cleaning: bool,
     /// Why the last try failed; `None` again after one that did not.
     failure: Option<StorageError>,
     tries: u64,
-    /// Looks in a row at a log that did not grow.
+    /// Looks in a row at a log that rested, and what it had written at the last.
     rests: u32,
+    seen_bytes: u64,
     /// Whether somebody else does it.
     has_flusher: bool,
     is_closing: bool,
@@ -66,14 +72,16 @@ pub(super) struct Flushing {
 struct Frozen {
     /// The last life of a segment that the frozen table covers.
     life: u64,
-    /// It was frozen because writers rest.
-    is_last: bool,
+    stay: Stay,
 }
 
-impl Frozen {
-    fn last(self) -> Self {
-        Self { is_last: true, ..self }
-    }
+/// How long tables are likely to stay as they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// Until more come, with which they are compacted.
+    Brief,
+    /// Writers rest.
+    Long,
 }
 
 impl Flushing {
@@ -161,7 +169,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
                     Err(error) => return Err(error),
                 }
             }
-            self.freeze(&mut writer);
+            self.freeze(&mut writer, Stay::Brief);
             writer = self.await_flush(writer)?;
         }
     }
@@ -174,9 +182,9 @@ impl<F: Files, T: Tables> Inner<F, T> {
         let has_flusher = writer.flushing.has_flusher;
         match self.need(&writer) {
             Need::Nothing => return Ok(writer),
-            Need::Flush => self.freeze(&mut writer),
+            Need::Flush => self.freeze(&mut writer, Stay::Brief),
             Need::Cleaning if has_flusher => {
-                if !std::mem::replace(&mut writer.flushing.is_cleaning, true) {
+                if !std::mem::replace(&mut writer.flushing.wants_cleaning, true) {
                     self.turned.notify_all();
                 }
             }
@@ -206,7 +214,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
         if writer.flushing.frozen.is_some() {
             writer = self.await_try(writer)?;
         }
-        self.freeze(&mut writer);
+        self.freeze(&mut writer, Stay::Brief);
         if writer.flushing.frozen.is_some() {
             drop(self.await_try(writer)?);
         }
@@ -214,7 +222,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
     }
 
     /// Makes the active table the frozen one, if there is none and anything to write out.
-    pub(super) fn freeze(&self, writer: &mut Writer<F>) {
+    pub(super) fn freeze(&self, writer: &mut Writer<F>, stay: Stay) {
         if writer.flushing.frozen.is_some() {
             return;
         }
@@ -225,7 +233,8 @@ impl<F: Files, T: Tables> Inner<F, T> {
         let fresh = Arc::new(Memtable::new(self.options.hash_seed));
         memtables.frozen = Some(std::mem::replace(&mut memtables.active, fresh));
         writer.flushing.mark = writer.log.seal();
-        writer.flushing.frozen = Some(Frozen { life: writer.flushing.mark, is_last: false });
+        writer.flushing.frozen = Some(Frozen { life: writer.flushing.mark, stay });
+        writer.flushing.wants_cleaning = false;
         self.turned.notify_all();
     }
 
@@ -292,7 +301,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
                 if timeout.timed_out() {
                     writer.flushing.failure = None;
                 }
-            } else if writer.flushing.is_cleaning && writer.log.check().is_ok() {
+            } else if writer.flushing.wants_cleaning && writer.log.check().is_ok() {
                 writer = self.clean(writer);
             } else if writer.log.wants_segment() && writer.log.check().is_ok() {
                 writer = self.prepare(writer);
@@ -312,7 +321,8 @@ impl<F: Files, T: Tables> Inner<F, T> {
             let prepared = preparation.step();
             writer = lock(&self.writer);
             let flushing = &writer.flushing;
-            let is_late = flushing.frozen.is_some() || flushing.is_cleaning || flushing.is_closing;
+            let is_late =
+                flushing.frozen.is_some() || flushing.wants_cleaning || flushing.is_closing;
             if is_late || prepared != Ok(Prepared::InPart) {
                 // What the log cannot go on after, it says to whoever writes next.
                 drop(writer.log.end_preparing(preparation, prepared.map(drop)));
@@ -326,19 +336,22 @@ impl<F: Files, T: Tables> Inner<F, T> {
     /// Gives segments of the log back when it rests, and has the active table written out that keeps the others. Should
     /// that fail, it is tried again.
     fn trim<'a>(&'a self, mut writer: MutexGuard<'a, Writer<F>>) -> MutexGuard<'a, Writer<F>> {
+        let written_bytes = writer.log.written_bytes();
+        let flushing = &mut writer.flushing;
+        let grown_bytes = written_bytes - flushing.seen_bytes;
+        flushing.seen_bytes = written_bytes;
+        flushing.rests =
+            if grown_bytes > TRICKLE_BYTES { 0 } else { flushing.rests.saturating_add(1) };
+        let is_rested = TRIM_EVERY.saturating_mul(flushing.rests) > self.options.rest;
         if writer.log.take_has_begun() {
-            writer.flushing.rests = 0;
             return writer;
         }
-        writer.flushing.rests = writer.flushing.rests.saturating_add(1);
-        let is_rested = TRIM_EVERY.saturating_mul(writer.flushing.rests) > self.options.rest;
         if is_rested {
             drop(writer);
             self.tables.rest(true);
             writer = lock(&self.writer);
-            if self.read().active.bytes() >= self.options.memtable_bytes / REST_PART {
-                self.freeze(&mut writer);
-                writer.flushing.frozen = writer.flushing.frozen.map(Frozen::last);
+            if self.is_worth_writing_out(&writer) {
+                self.freeze(&mut writer, Stay::Long);
                 return writer;
             }
         }
@@ -351,6 +364,13 @@ impl<F: Files, T: Tables> Inner<F, T> {
             writer = lock(&self.writer);
         }
         writer
+    }
+
+    fn is_worth_writing_out(&self, writer: &Writer<F>) -> bool {
+        let memtables = self.read();
+        let is_large = memtables.active.bytes() >= self.options.memtable_bytes / REST_PART
+            || writer.log.in_use_bytes() > REST_SEGMENTS * self.options.log().segment_bytes;
+        memtables.frozen.is_none() && is_large && writer.log.check().is_ok()
     }
 
     /// Flushes the frozen table, and tells how it went.
@@ -391,7 +411,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
     }
 
     /// Pauses a flush, unless somebody waits for it, or will before long: the active table has grown to a part of what it may.
-    fn rest(&self) {
+    fn yield_disk(&self) {
         let is_waited_for = self.counters.stalled.load(Ordering::Relaxed) > 0;
         if is_waited_for || self.read().active.bytes() >= self.options.memtable_bytes / URGENT_PART
         {
@@ -411,10 +431,11 @@ impl<F: Files, T: Tables> Inner<F, T> {
 
     fn ingest(&self, table: &Memtable) -> Result<(), StorageError> {
         let rule_panics = &self.counters.rule_panics;
-        let is_last = lock(&self.writer).flushing.frozen.is_some_and(|frozen| frozen.is_last);
-        let rest = &|| self.rest();
-        let run = Run { table, rule: self.rule.as_ref(), rule_panics, rest, is_last };
-        self.tables.rest(is_last);
+        let frozen = lock(&self.writer).flushing.frozen;
+        let stays = frozen.is_some_and(|frozen| frozen.stay == Stay::Long);
+        let yield_disk = &|| self.yield_disk();
+        let run = Run { table, rule: self.rule.as_ref(), rule_panics, yield_disk, stays };
+        self.tables.rest(stays);
         let bytes = self.tables.ingest(&run)?;
         self.counters.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())

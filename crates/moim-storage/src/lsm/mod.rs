@@ -67,12 +67,15 @@ struct Inner<F: Files, T: Tables> {
     rule: Option<ReclaimRule>,
     /// Locked before `memtables`, never after.
     writer: Mutex<Writer<F>>,
-    /// A flush has begun to be wanted, has ended, or will not come any more.
+    /// A flush or a cleaning has begun to be wanted; a flush has ended, or will not come any more.
     turned: Condvar,
     memtables: RwLock<Memtables>,
     tables: T,
     /// Held by whoever changes tables: a flush, the dropping of a range, a reclaiming pass; and by a checkpoint.
     changing: Mutex<()>,
+    /// Held by a sync: the kernel tells one caller of a write that failed in the background, and another at the same time
+    /// that all is well. Locked before `writer`.
+    syncing: Mutex<()>,
     counters: Counters,
 }
 
@@ -127,6 +130,7 @@ impl<F: Files, T: Tables> LsmEngine<F, T> {
             memtables: RwLock::new(Memtables { active: Arc::new(active), frozen: None }),
             tables,
             changing: Mutex::default(),
+            syncing: Mutex::default(),
             counters: Counters::default(),
         };
         Ok(Self { inner: Arc::new(inner), flusher: None })
@@ -211,6 +215,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
 
     /// Makes what was appended so far durable, while others append.
     fn sync(&self) -> Result<(), StorageError> {
+        let _alone = lock(&self.syncing);
         let unsynced = lock(&self.writer).log.unsynced()?;
         let outcome = unsynced.sync();
         lock(&self.writer).log.note_synced(&unsynced, outcome)

@@ -23,7 +23,7 @@ pub struct LsmOptions {
     /// Seeds the hashes of keys in memory tables. Default 0: the same in every run. Whoever serves strangers draws it, so
     /// that none can choose keys whose hashes meet, each of which would make all of them slower to find.
     pub hash_seed: u64,
-    /// After so long without a new segment the memory table is written out and the log's segments go back to the disk, if
+    /// After so long with hardly a write the memory table is written out and the log's segments go back to the disk, if
     /// there is a flusher ([`super::LsmEngine::start_flusher`]): what rests is small, and soon replayed. Default five
     /// minutes. A log that goes on has to make its segments anew, and its syncs cost half as much again in new ones: so
     /// longer than a busy store pauses.
@@ -45,8 +45,9 @@ impl Default for LsmOptions {
 }
 
 impl LsmOptions {
-    /// Sizes that suit a memory table of this size. The log holds eight times as much, so that most of what fits in the
-    /// table twice over is rewritten before it would be written out. What that costs is disk, and time to replay it.
+    /// Sizes that suit a memory table of this size. The log holds eight times as much: a table that is full of what is
+    /// rewritten has been rewritten twice from one cleaning of the log to the next. What that costs is disk, and time to
+    /// replay it.
     #[must_use]
     pub fn for_memtable(memtable_bytes: usize) -> Self {
         let log_bytes_max = 8 * memtable_bytes as u64;

@@ -28,24 +28,24 @@ pub struct Run<'a> {
     pub(super) table: &'a Memtable,
     pub(super) rule: Option<&'a ReclaimRule>,
     pub(super) rule_panics: &'a AtomicU64,
-    pub(super) rest: &'a dyn Fn(),
-    pub(super) is_last: bool,
+    pub(super) yield_disk: &'a dyn Fn(),
+    pub(super) stays: bool,
 }
 
 impl<'a> Run<'a> {
-    /// Bytes that are written between two rests: a whole table at once keeps the disk from the syncs of writers for a tenth
+    /// Bytes that are written between two pauses: a whole table at once keeps the disk from the syncs of writers for a tenth
     /// of a second.
     pub const STEP_BYTES: usize = 256 << 10;
 
     /// Leaves the disk to others for a moment, unless somebody waits for the run to be taken. Whoever takes it calls this each
     /// time that it has written [`Self::STEP_BYTES`].
-    pub fn rest(&self) {
-        (self.rest)();
+    pub fn yield_disk(&self) {
+        (self.yield_disk)();
     }
 
-    /// Whether writers rest: what is written now will lie there for a while.
-    pub fn is_last(&self) -> bool {
-        self.is_last
+    /// Whether the tables that come of it are likely to stay as they are for long, because writers rest.
+    pub fn stays(&self) -> bool {
+        self.stays
     }
 
     /// Ranges of a family to be deleted before anything is put.

@@ -439,6 +439,31 @@ fn a_crash_after_cleaning_loses_nothing_that_was_durable() {
     assert_eq!(figures.compaction_written_bytes, 0, "{figures:?}");
 }
 
+/// Without a flusher writers clean, several at a time: none may release what it has not looked at.
+#[test]
+fn writers_that_clean_at_once_lose_nothing() {
+    let files = MemoryFiles::default();
+    let engine = open(&files, MemoryEngine::new(None));
+    engine.apply(&put(1_000, 200), Durability::Synced).unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let engine = &engine;
+            scope.spawn(move || {
+                for number in 0..1_000 {
+                    engine.apply(&put(10 * writer + number % 3, 200), Durability::Written).unwrap();
+                }
+            });
+        }
+        for look in 0..300 {
+            // What a process that dies leaves. A flush may end between the two.
+            let (left, tables) = (files.contents_clone(), engine.tables().inner.contents_clone());
+            let left = open(&left, tables);
+            let held = left.get(Family::Data, &1_000_u64.to_be_bytes()).unwrap();
+            assert!(held.is_some(), "look {look}");
+        }
+    });
+}
+
 #[test]
 fn where_much_is_not_rewritten_the_table_is_flushed() {
     let files = MemoryFiles::default();
@@ -478,7 +503,11 @@ fn what_rests_goes_to_the_tables() {
     let tables = TornTables::new(MemoryEngine::new(None));
     let mut engine = LsmEngine::open(files, tables, options, None).unwrap();
     engine.start_flusher().unwrap();
-    engine.apply(&put(1, 1_000), Durability::Written).unwrap();
+    // Little in the table, and much in the log.
+    for _ in 0..200 {
+        engine.apply(&put(1, 100), Durability::Written).unwrap();
+    }
+    assert!(engine.inner.read().active.bytes() < open_options().memtable_bytes / 16);
     let is_out = (0..1_000).any(|_| {
         let writer = lock(&engine.inner.writer);
         let (writer, _) =

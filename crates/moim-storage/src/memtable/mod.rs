@@ -216,7 +216,7 @@ impl Memtable {
         self.stale_bytes
     }
 
-    /// The next stale entries of one family, no more than make this many bytes and at least one; `None` when there are no more.
+    /// The next stale entries of one family, as many as it takes to make this many bytes; `None` when there are no more.
     pub(crate) fn stale(&self, from: Cursor, bytes_max: usize) -> Option<Stale> {
         let (family, first) = Family::ALL.into_iter().skip(from.family).find_map(|family| {
             let start = if family.index() == from.family { from.position } else { 0 };

@@ -41,13 +41,15 @@ impl Tables for RocksEngine {
     }
 
     fn rest(&self, rests: bool) {
-        if self.rests.swap(rests, Ordering::Relaxed) == rests {
+        if self.rests.load(Ordering::Relaxed) == rests {
             return;
         }
         let tables = if rests { LEVEL_0_TABLES_AT_REST } else { LEVEL_0_TABLES };
         let setting = [("level0_file_num_compaction_trigger", &*tables.to_string())];
-        // Without it all is as before, and only larger.
-        drop(self.db.set_options_cf(self.family(Family::Data), &setting));
+        // Otherwise it is tried again; meanwhile tables are compacted as before.
+        if self.db.set_options_cf(self.family(Family::Data), &setting).is_ok() {
+            self.rests.store(rests, Ordering::Relaxed);
+        }
     }
 }
 
@@ -98,7 +100,7 @@ impl RocksEngine {
         family: Family,
         (run, entries): (&Run<'_>, impl Iterator<Item = (bytes::Bytes, Option<Cow<'a, [u8]>>)>),
     ) -> Result<u64, rocksdb::Error> {
-        let settings = options::run_table(&self.options, &self.cache, run.is_last());
+        let settings = options::run_table(&self.options, &self.cache, run.stays());
         let mut table = SstFileWriter::create(&settings);
         table.open(path)?;
         let mut step_bytes = 0;
@@ -110,7 +112,7 @@ impl RocksEngine {
             }
             if step_bytes >= Run::STEP_BYTES {
                 step_bytes = 0;
-                run.rest();
+                run.yield_disk();
             }
         }
         table.finish()?;
