@@ -10,6 +10,8 @@ from processes import Processes, Trouble
 FIXED_RATE_FACTOR = 2
 # When the disk has not changed by more than this for so long, it has settled.
 SETTLED_BYTES, SETTLED_S, SETTLED_S_MAX = 1 << 20, 3, 60
+# A log may take somewhat longer than it is told until it rests.
+REST_FACTOR = 2
 # What data takes on disk at the most while it is compacted, in parts of its size.
 DISK_FACTOR = 2.5
 
@@ -66,17 +68,19 @@ class Runner:
         self.driver.fill(subject, stage.keys, stage.size)
         took = time.monotonic() - begun
         if stage.settles:
-            self.settle(server, stage.rest_s if server.wears_in else 0)
+            self.settle(server)
+        resident = meter.resident_bytes(server.pids())
+        if stage.rest_s and server.wears_in:
+            self.settle(server, REST_FACTOR * stage.rest_s)
         self.results.add(
             kind="storage", stage=stage.name, server=server.key, label=subject.label, keys=stage.keys, size=stage.size,
-            fill_s=took, memory_per_key=(meter.resident_bytes(server.pids()) - memory) / stage.keys,
-            memory=meter.resident_bytes(server.pids()),
+            fill_s=took, memory_per_key=(resident - memory) / stage.keys, memory=resident,
             disk_per_key=(meter.disk_bytes(server.directory) - disk) / stage.keys)
         if server.wears_in:
             self.say(f"{stage.name}: going round the log of {server.label}")
             self.driver.wear_in(subject, stage.keys, stage.size)
 
-    def settle(self, server, rest_s):
+    def settle(self, server, rest_s=0):
         """Waits until the log rests, if it does, and compaction has done its work."""
         end = time.monotonic() + rest_s + SETTLED_S_MAX
         since, before = time.monotonic(), meter.disk_bytes(server.directory)
