@@ -59,8 +59,9 @@ pub(super) struct Flushing {
     /// Why the last try failed; `None` again after one that did not.
     failure: Option<StorageError>,
     tries: u64,
-    /// Looks in a row at a log that rested, and what it had written at the last.
+    /// Looks in a row at a log that rested.
     rests: u32,
+    /// What the log had written at the last look.
     seen_bytes: u64,
     /// Whether somebody else does it.
     has_flusher: bool,

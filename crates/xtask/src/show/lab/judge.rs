@@ -32,14 +32,14 @@ pub(in super::super) fn no_failures(diary: &Diary, span: Span<'_>) -> Result<()>
 }
 
 /// Commands may fail, but not for long; and where others may stand in for owners, a read may find nothing until these
-/// have handed over what they kept. Where nobody stands in, it must find what was acknowledged. What `is_due` says of may
-/// fail all the time.
+/// have handed over what they kept. Where nobody stands in, it must find what was acknowledged. Commands of which
+/// `must_fail` says so may fail all the time.
 pub(in super::super) fn failures_end_unless_strict(
     diary: &Diary,
     span: Span<'_>,
-    is_due: impl Fn(&Event) -> Result<bool>,
+    must_fail: impl Fn(&Event) -> Result<bool>,
 ) -> Result<()> {
-    failures_are_short(diary, span, is_due)?;
+    failures_are_short(diary, span, must_fail)?;
     let Span { what, from_ms, until_ms } = span;
     let lost: Vec<_> = diary.of(Kind::Lost, from_ms, until_ms).collect();
     if let Some(lost) = lost.iter().find(|lost| lost.is_strict()) {
@@ -60,14 +60,14 @@ pub(in super::super) fn failures_end(diary: &Diary, span: Span<'_>) -> Result<()
 fn failures_are_short(
     diary: &Diary,
     span: Span<'_>,
-    is_due: impl Fn(&Event) -> Result<bool>,
+    must_fail: impl Fn(&Event) -> Result<bool>,
 ) -> Result<()> {
     let Span { what, from_ms, until_ms } = span;
     tell(diary, span);
     let after = |event: &Event| Duration::from_millis(event.at_ms - from_ms);
     let failed = diary.of(Kind::Failed, from_ms, until_ms);
     for late in failed.filter(|event| after(event) > FAILURES_END) {
-        if is_due(late)? {
+        if must_fail(late)? {
             println!("    {} ms after, as it must: {}", after(late).as_millis(), describe(late));
             continue;
         }
