@@ -127,7 +127,7 @@ pub(super) const KEYS: &[Key<Config>] = &[
     ),
     key!(
         node.durability_interval_ms,
-        "How often 'interval' syncs, 1 to 60000: what nodes that lose power together may lose."
+        "How often 'interval' syncs at least, 1 to 60000: what nodes that lose power together may lose. It also does once 1 MiB is not synced."
     ),
     key!(
         node.log_rest_ms,

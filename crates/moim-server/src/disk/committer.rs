@@ -8,11 +8,12 @@
 //!
 //! With durability `interval` or `os` a group counts once the operating system has it, except one that says who the node
 //! is or how far its clock may have run (the meta family): those are synced, and everything before them with them. A
-//! thread of its own syncs at intervals. No two syncs run at once: a failure is reported to one of them, and the other
+//! thread of its own syncs at intervals, and in between what has come to [`UNSYNCED_BYTES`]: the groups that are synced
+//! sync everything before them, and those behind them wait. No two syncs run at once: a failure is reported to one of them, and the other
 //! would seem to have succeeded.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -43,6 +44,9 @@ const COMPANY: Duration = Duration::from_micros(300);
 /// when this one is answered: that waits for nobody.
 const SEVERAL: usize = 2;
 
+/// Written and not synced, this much is synced in the background, however soon after the last time.
+const UNSYNCED_BYTES: usize = 1 << 20;
+
 /// First wait before a group that did not fit is offered again; doubles up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 
@@ -70,6 +74,7 @@ struct Shared {
     queue: Mutex<Queue>,
     arrived: Condvar,
     closed: Condvar,
+    sync_is_due: Condvar,
     /// The last applied batch; all of them after a failure, when waiting for one would never end.
     applied: AtomicU64,
     /// What is left of groups that were applied, for the loop to free: it has allocated most of it, and memory is freed
@@ -83,6 +88,8 @@ struct Queue {
     batches: VecDeque<(BatchId, Batch)>,
     /// The thread has nothing to do and must be woken.
     idle: bool,
+    /// Much was written that is not synced.
+    sync_is_due: bool,
     closing: bool,
 }
 
@@ -102,16 +109,19 @@ impl Committer {
             syncs: Mutex::default(),
             has_sync_failed: AtomicBool::new(false),
             is_told: AtomicBool::new(false),
-            is_unsynced: AtomicBool::new(false),
+            unsynced_bytes: AtomicUsize::new(0),
             shared: Arc::clone(&shared),
         });
         let mut committer = Self { shared, turn: Vec::new(), threads: Vec::new() };
         let commits = Arc::clone(&worker);
         committer.spawn("moim-commit", move || commits.guarded(Worker::run))?;
-        if let Syncing::Interval(every) = syncing {
-            let sync = move || worker.guarded(|worker| worker.sync_regularly(every));
-            committer.spawn("moim-sync", sync)?;
-        }
+        let every = match syncing {
+            Syncing::EveryGroup => return Ok(committer),
+            Syncing::Interval(every) => every,
+            Syncing::LeftToSystem => Duration::MAX,
+        };
+        let sync = move || worker.guarded(|worker| worker.sync_regularly(every));
+        committer.spawn("moim-sync", sync)?;
         Ok(committer)
     }
 
@@ -151,6 +161,7 @@ impl Drop for Committer {
         self.shared.lock().closing = true;
         self.shared.arrived.notify_one();
         self.shared.closed.notify_all();
+        self.shared.sync_is_due.notify_one();
         for thread in self.threads.drain(..) {
             let name = thread.thread().name().unwrap_or_default().to_owned();
             if thread.join().is_err() {
@@ -194,6 +205,15 @@ impl Shared {
             let woken = self.closed.wait_timeout(queue, left);
             queue = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+        queue.closing
+    }
+
+    /// Waits this long, less if a sync is due before or the disk is closed. Returns whether it is.
+    fn until_sync_is_due(&self, every: Duration) -> bool {
+        let wait = |queue: &mut Queue| !queue.closing && !queue.sync_is_due;
+        let waited = self.sync_is_due.wait_timeout_while(self.lock(), every, wait);
+        let mut queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        queue.sync_is_due = false;
         queue.closing
     }
 
@@ -269,8 +289,8 @@ struct Worker {
     has_sync_failed: AtomicBool,
     /// The node knows that its disk has failed.
     is_told: AtomicBool,
-    /// Something was written that no sync has begun for.
-    is_unsynced: AtomicBool,
+    /// What was written that no sync has begun for.
+    unsynced_bytes: AtomicUsize,
     shared: Arc<Shared>,
 }
 
@@ -325,8 +345,14 @@ impl Worker {
             return self.alone(|engine| engine.exchange(group, Durability::Synced));
         }
         self.check_syncs()?;
+        // Afterwards the group is what it has replaced.
+        let bytes: usize = group.iter().map(batch_bytes).sum();
         self.engine.exchange(group, Durability::Written)?;
-        self.is_unsynced.store(true, Ordering::Release);
+        let before = self.unsynced_bytes.fetch_add(bytes, Ordering::AcqRel);
+        if (before..before + bytes).contains(&UNSYNCED_BYTES) {
+            self.shared.lock().sync_is_due = true;
+            self.shared.sync_is_due.notify_one();
+        }
         Ok(())
     }
 
@@ -374,12 +400,12 @@ impl Worker {
     }
 
     fn sync_regularly(&self, every: Duration) {
-        while !self.shared.pause(every) && self.sync_the_rest() {}
+        while !self.shared.until_sync_is_due(every) && self.sync_the_rest() {}
     }
 
     /// Syncs what is not; returns whether all is well.
     fn sync_the_rest(&self) -> bool {
-        if !self.is_unsynced.swap(false, Ordering::AcqRel) {
+        if self.unsynced_bytes.swap(0, Ordering::AcqRel) == 0 {
             return true;
         }
         let begun = Instant::now();

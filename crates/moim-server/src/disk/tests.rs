@@ -299,6 +299,28 @@ fn at_intervals_what_is_written_counts_and_is_synced_later() {
 }
 
 #[test]
+fn much_that_is_written_is_synced_before_the_interval_has_passed() {
+    for syncing in [Syncing::Interval(Duration::from_mins(1)), Syncing::LeftToSystem] {
+        let engine = SlowEngine::new(0);
+        let mut fixture = Fixture::with(&engine, syncing);
+        let value = "v".repeat(100 << 10);
+        for number in 1..=10 {
+            fixture.disk.commit(BatchId(number), put("a", &value));
+        }
+        fixture.until(|inputs| durable(inputs) == Some(BatchId(10)));
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(engine.syncs.load(Ordering::SeqCst), 0, "not a MiB yet");
+        for more in 1..=3 {
+            for number in 1..=11 {
+                let id = u64::try_from(20 * more + number).unwrap();
+                fixture.disk.commit(BatchId(id), put("a", &value));
+            }
+            fixture.until(|_| engine.syncs.load(Ordering::SeqCst) == more);
+        }
+    }
+}
+
+#[test]
 fn what_says_who_a_node_is_is_synced_before_it_counts() {
     for (number, syncing) in
         [Syncing::Interval(Duration::from_mins(1)), Syncing::LeftToSystem].into_iter().enumerate()
