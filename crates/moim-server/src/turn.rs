@@ -108,6 +108,7 @@ impl TurnTask {
         for _ in 0..ROUNDS_MAX {
             shared.inbox.take(&mut self.inputs);
             shared.figures.turned(self.inputs.len());
+            self.disk.turned(self.inputs.len());
             shared.node.borrow_mut().turn(self.now, &mut self.inputs, &mut self.effects);
             assert!(self.inputs.is_empty(), "a turn takes all inputs");
             self.act();

@@ -1,5 +1,5 @@
 //! Group commit: one thread, one sync for all batches that arrived while the last sync ran, or in the short while that
-//! the thread waits after a group of several writes ([`COMPANY`]).
+//! the thread waits after a group of several writes (`company`).
 //!
 //! A group that does not fit on the disk is kept and offered again, unchanged and before all others, until it does:
 //! the engine has applied nothing of it, so nothing is lost, doubled or put out of order, and nobody is told that it is
@@ -24,6 +24,7 @@ use moim_node::keyspace::META_BATCH;
 use moim_storage::{Batch, Durability, Engine, Family, StorageError, Write};
 use tracing::{error, info, warn};
 
+use super::company::{self, Crowd};
 use super::{Faults, Room, Slowness, Syncing};
 use crate::figures::DiskFigures;
 use crate::inbox::Mailbox;
@@ -33,16 +34,6 @@ const GROUP_BATCHES_MAX: usize = 256;
 
 /// Bytes in one group, for the same reason; a larger batch is a group of its own.
 const GROUP_BYTES_MAX: usize = 1 << 20;
-
-/// How long the next group waits for company after one of several writes, where each is synced. What a group costs
-/// beside its writes (switches of threads, what a virtual machine takes for each request to its disk) is as much as ten
-/// of them, and groups that follow each other at once have few writes each. The wait is where the thread would have slept
-/// until it was woken, so it costs no switch; and it is short beside what a sync takes where writes are slow.
-const COMPANY: Duration = Duration::from_micros(300);
-
-/// Writes of clients in a group, from which on others are about to come. One alone may be of a client that sends its next
-/// when this one is answered: that waits for nobody.
-const SEVERAL: usize = 2;
 
 /// Written and not synced, this much is synced in the background, however soon after the last time.
 const UNSYNCED_BYTES: usize = 1 << 20;
@@ -66,6 +57,7 @@ pub(super) struct Committer {
     shared: Arc<Shared>,
     /// Batches of this turn, not yet handed over.
     turn: Vec<(BatchId, Batch)>,
+    crowd: Crowd,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -81,6 +73,8 @@ struct Shared {
     /// fastest where it comes from. Bounded by what the loop has handed over and not been told of.
     spent: Mutex<Vec<Vec<Batch>>>,
     has_spent: AtomicBool,
+    /// The loop finds much each time that it looks.
+    is_crowded: AtomicBool,
 }
 
 #[derive(Default)]
@@ -112,7 +106,8 @@ impl Committer {
             unsynced_bytes: AtomicUsize::new(0),
             shared: Arc::clone(&shared),
         });
-        let mut committer = Self { shared, turn: Vec::new(), threads: Vec::new() };
+        let crowd = Crowd::default();
+        let mut committer = Self { shared, turn: Vec::new(), crowd, threads: Vec::new() };
         let commits = Arc::clone(&worker);
         committer.spawn("moim-commit", move || commits.guarded(Worker::run))?;
         let every = match syncing {
@@ -132,6 +127,12 @@ impl Committer {
 
     pub(super) fn push(&mut self, id: BatchId, batch: Batch) {
         self.turn.push((id, batch));
+    }
+
+    /// Takes note of how many inputs a turn of the loop has found.
+    pub(super) fn turned(&mut self, inputs: usize) {
+        let is_crowded = self.crowd.turned(inputs);
+        self.shared.is_crowded.store(is_crowded, Ordering::Relaxed);
     }
 
     /// Hands over what was pushed, and frees what was done.
@@ -260,12 +261,6 @@ fn batch_bytes(batch: &Batch) -> usize {
     batch.iter().map(write_bytes).sum()
 }
 
-/// Whether several writes of clients are in a group.
-fn are_several(group: &[Batch]) -> bool {
-    let of_clients = |write: &&Write| matches!(write, Write::Put { family: Family::Data, .. });
-    group.iter().flatten().filter(of_clients).nth(SEVERAL - 1).is_some()
-}
-
 /// Whether a write must survive the machine before it counts, however durable others are: identity, records, the
 /// generation and the clock's bound. The batch's number is no promise, it says how much has survived.
 fn is_vital(write: &Write) -> bool {
@@ -315,13 +310,13 @@ impl Worker {
             }
             match applied {
                 Ok(()) => {
-                    let more_may_come = self.syncing == Syncing::EveryGroup && are_several(&group);
+                    let company = self.company(&group);
                     self.witnesses.figures.committed(group.len(), begun.elapsed());
                     self.shared.applied.store(last.0, Ordering::Release);
                     self.shared.leave(group);
                     self.mailbox.push(Input::Durable(last));
-                    if more_may_come {
-                        std::thread::sleep(COMPANY);
+                    if let Some(wait) = company {
+                        std::thread::sleep(wait);
                     }
                 }
                 Err(StorageError::Full(why)) => {
@@ -335,6 +330,13 @@ impl Worker {
         }
         // Who stops in order loses nothing.
         self.sync_the_rest();
+    }
+
+    /// How long the next group waits for company after this one.
+    fn company(&self, group: &[Batch]) -> Option<Duration> {
+        let is_crowded = self.shared.is_crowded.load(Ordering::Relaxed);
+        let syncs = self.syncing == Syncing::EveryGroup;
+        syncs.then(|| company::after(group, is_crowded)).flatten()
     }
 
     fn apply(&self, group: &mut [Batch]) -> Result<(), StorageError> {
@@ -453,20 +455,5 @@ impl Drop for Alarm<'_> {
         if std::thread::panicking() {
             self.0.stop("the storage engine panicked");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_several_writes_of_clients_are_several() {
-        let put = |family| Write::Put { family, key: "key".into(), value: "value".into() };
-        let alone = vec![put(Family::Data), put(Family::Trees), put(Family::Meta)];
-        assert!(!are_several(&[]));
-        assert!(!are_several(std::slice::from_ref(&alone)));
-        assert!(are_several(&[alone.clone(), alone]));
-        assert!(are_several(&[vec![put(Family::Data), put(Family::Data)]]));
     }
 }

@@ -12,6 +12,7 @@
 mod barrier;
 mod committer;
 mod compaction;
+mod company;
 mod faults;
 mod readers;
 mod room;
@@ -183,6 +184,13 @@ impl Disk {
         limit: usize,
     ) {
         self.read(Read::List { id, family, from, to, limit });
+    }
+
+    /// Takes note of how many inputs a turn has found.
+    pub(crate) fn turned(&mut self, inputs: usize) {
+        if let Some(threads) = &mut self.threads {
+            threads.committer.turned(inputs);
+        }
     }
 
     /// Hands commits of this turn to the committer as one, and lets reads go whose barrier has fallen.

@@ -9,8 +9,11 @@
 use super::key::Key;
 use super::value::Value;
 
+/// Bytes of a piece: what the allocator has blocks of, with room for an entry's alignment.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// Entries in one piece.
-const PIECE_ENTRIES: usize = 1 << 10;
+const PIECE_ENTRIES: usize = PIECE_BYTES / size_of::<Entry>() - 1;
 
 /// One key and what is said of it.
 #[derive(Clone, Debug)]
