@@ -84,6 +84,15 @@ def growth(prefix, least_factor, subject="moim"):
     return figure
 
 
+def apart(stage):
+    """The highest cost of an operation in one cluster, in parts of that in clusters of three that are as many nodes."""
+    def figure(results):
+        ratios = [ratio(results.median(stage, test, "moim", "cpu_us"), results.median(stage, test, "apart", "cpu_us"))
+                  for test in ("GET P1", "SET P1")]
+        return max((value for value in ratios if value is not None), default=None)
+    return figure
+
+
 GOALS = [
     Goal("GET P1 / Redis GET", of_cpu("GET P1", "moim", "redis"), 3.0, 2.0, 1.7),
     Goal("SET P1 / Redis SET without a log", of_cpu("SET P1", "moim", "redis"), 4.5, 3.0, 2.3),
@@ -112,4 +121,5 @@ GOALS = [
     Goal("CPU as data grows 10 times", growth("keys-", 10), 1.3, 1.15, 1.05),
     Goal("CPU as nodes go from 3 to 12", growth("nodes-", 4), 1.3, 1.15, 1.05),
     Goal("the same of Redis masters, which say nothing to each other", growth("nodes-", 4, "masters")),
+    Goal("12 nodes in one cluster / in four clusters", apart("nodes-12"), 1.3, 1.15, 1.05),
 ]

@@ -33,7 +33,8 @@ class Driver:
             Loader(server.addresses, size, COMPRESSIBLE_PERCENT, False).fill(keys, FILL_CONNECTIONS)
         else:
             load = {"keys": keys, "value-size": size, "connections": FILL_CONNECTIONS}
-            self.bench(subject, load, ["--fill", "--duration", "0s"], timeout=7200)
+            for addresses in server.parts():
+                self.bench(subject, load, ["--fill", "--duration", "0s"], timeout=7200, addresses=addresses)
 
     def wear_in(self, subject, keys, size):
         """Rewrites keys until the server's files no longer grow: a log of bounded size has then gone round once."""
@@ -71,8 +72,8 @@ class Driver:
         user, system = ((after[at] - before[at]) / answered for at in (0, 1))
         return {"cpu_us": user + system, "user_us": user, "rate": rate, **figures}
 
-    def bench(self, subject, load, more, timeout):
-        command = [self.binary, "bench", "--redis", ",".join(subject.server.addresses), "--zipf", "0",
+    def bench(self, subject, load, more, timeout, addresses=None):
+        command = [self.binary, "bench", "--redis", ",".join(addresses or subject.server.addresses), "--zipf", "0",
                    "--compressible", str(COMPRESSIBLE_PERCENT), *subject.flags, *more]
         for flag, value in load.items():
             command += [f"--{flag}", str(value)]

@@ -83,12 +83,12 @@ class Planner:
     def __init__(self, options):
         self.options = options
 
-    def moim(self, key, label, keys, size=SIZE, nodes=3, durability="sync", **settings):
+    def moim(self, key, label, keys, size=SIZE, nodes=3, durability="sync", clusters=1, **settings):
         memory = max(MEMORY_BYTES_MIN, keys * (size + OBJECT_OVERHEAD_BYTES) * 16 // 5)
         settings = {"NODE_MEMORY_BYTES": memory, "NODE_ENGINE": self.options.engine, **settings}
         if durability != "sync":
             settings["NODE_DURABILITY"] = durability
-        return Subject(key, label, Moim(key, label, self.options.binary, nodes, settings))
+        return Subject(key, label, Moim(key, label, self.options.binary, nodes, settings, clusters))
 
     def stages(self):
         made = [] if self.options.only_sweeps else [self.figures(), self.memory()]
@@ -199,9 +199,9 @@ class Planner:
 
     def sweep_nodes(self):
         """As many connections for each node, however many nodes: a cluster grows because its load does. Keys are sent to
-        an owner, as clients of a Redis Cluster do: of three nodes each is one, of twelve a quarter. Beside it the same
-        number of Redis masters, which say nothing to each other: what they cost more is this machine's, which runs more
-        processes on as many processors.
+        an owner, as clients of a Redis Cluster do: of three nodes each is one, of twelve a quarter. What more processes
+        on as many processors cost is the machine's: beside it are as many nodes in clusters of three each, of which the
+        client asks any node, and as many Redis masters, which say nothing to each other.
         """
         return [self.of_nodes(nodes) for nodes in (3, 6, 9, 12)]
 
@@ -210,8 +210,12 @@ class Planner:
         masters = RedisCluster("masters", f"Redis Cluster, {nodes} masters", masters=nodes, replicas=0)
         subjects = [Subject("masters", masters.label, masters, ["--cluster"]),
                     self.moim("moim", f"Moim, {nodes} nodes, sync", keys, nodes=nodes).as_cluster()]
+        if nodes > 3:
+            label = f"Moim, {nodes // 3} clusters of 3 nodes, sync"
+            subjects.append(self.moim("apart", label, keys, nodes=nodes, clusters=nodes // 3))
         connections = self.options.connections // 3 * nodes
-        tests = [self.load_test(kind, ["masters", "moim"], pipeline, connections)
+        names = [subject.key for subject in subjects]
+        tests = [self.load_test(kind, names, pipeline, connections)
                  for pipeline in (1, 16) for kind in ("GET", "SET")]
         return Stage(f"nodes-{nodes}", keys, SIZE, subjects, tests, at=nodes)
 

@@ -38,12 +38,12 @@ class Runner:
         """Whether the disk or memory is too small, in words."""
         data = stage.keys * (stage.size + KEY_BYTES)
         servers = stage.servers()
-        disk = sum(data * DISK_FACTOR * min(3, getattr(server, "nodes", 3))
+        disk = sum(data * DISK_FACTOR * getattr(server, "copies", 3)
                    for server in servers if getattr(server, "log", True))
         free = shutil.disk_usage(self.options.directory or "/tmp").free
         if disk > free:
             return f"{disk / 1e9:.0f} GB of disk may be needed, {free / 1e9:.0f} are free (--directory)"
-        memory = 0 if self.options.memory else sum(data * min(3, getattr(server, "nodes", 2)) for server in servers)
+        memory = 0 if self.options.memory else sum(data * getattr(server, "copies", 2) for server in servers)
         free = os.sysconf("SC_AVPHYS_PAGES") * meter.PAGE + page_cache()
         if memory > free:
             return f"{memory / 1e9:.0f} GB of memory are needed, {free / 1e9:.0f} are free (--memory bounds ours)"

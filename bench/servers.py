@@ -22,6 +22,10 @@ class Server:
         self.directory = os.path.join(processes.directory, self.key)
         os.makedirs(self.directory)
 
+    def parts(self):
+        """The addresses of those that share their data; each such part has to be filled."""
+        return [self.addresses]
+
     def pids(self):
         return [child.pid for child in self.children]
 
@@ -111,27 +115,34 @@ class Etcd(Server):
 
 
 class Moim(Server):
-    """`nodes` of our own; `settings` as their environment says them. With `is_cluster` they are asked at the ports that
-    send clients to a key's owner.
+    """`nodes` of our own, in one cluster or several; `settings` as their environment says them. With `is_cluster` they are
+    asked at the ports that send clients to a key's owner.
     """
 
     programs = {}
     is_cluster = False
     wears_in = True
 
-    def __init__(self, key, label, binary, nodes=3, settings=None):
+    def __init__(self, key, label, binary, nodes=3, settings=None, clusters=1):
         super().__init__(key, label)
-        self.binary, self.nodes, self.settings = binary, nodes, settings or {}
+        self.binary, self.nodes, self.settings, self.clusters = binary, nodes, settings or {}, clusters
+        self.copies = min(3, nodes // clusters) * clusters
+
+    def parts(self):
+        size = self.nodes // self.clusters
+        return [self.addresses[at:at + size] for at in range(0, self.nodes, size)]
 
     def start(self, processes):
         self.begin(processes)
         ports = processes.ports(4 * self.nodes)
         peers = [f"127.0.0.1:{port}" for port in ports[3::4]]
+        size = self.nodes // self.clusters
         https = []
         for at in range(self.nodes):
             redis, cluster, http, peer = (f"127.0.0.1:{port}" for port in ports[4 * at:4 * at + 4])
             directory = os.path.join(self.directory, f"node-{at + 1}")
-            found = ["--found", ",".join(peers)] if self.nodes > 1 else []
+            members = peers[at // size * size:][:size]
+            found = ["--found", ",".join(members)] if size > 1 else []
             self.children.append(processes.start(
                 [self.binary, "server", "--data", directory, "--listen-redis", redis, "--listen-cluster", cluster,
                  "--listen-http", http, "--listen-peer", peer, *found],

@@ -38,6 +38,14 @@ class Tests(unittest.TestCase):
                 if test.load_of:
                     self.assertIn(test.load_of, [other.name for other in stage.tests])
 
+    def test_clusters_that_share_nothing_are_filled_each(self):
+        stage = Planner(options(sweep=["nodes"], only_sweeps=True)).stages()[-1]
+        sizes = {}
+        for server in stage.servers():
+            server.addresses = [str(at) for at in range(12)]
+            sizes[server.key] = [len(part) for part in server.parts()]
+        self.assertEqual(sizes, {"masters": [12], "moim": [12], "apart": [3, 3, 3, 3]})
+
     def test_what_is_left_out_is_nowhere(self):
         stage, _ = Planner(options(without=["etcd", "redis-cluster"])).stages()
         self.assertFalse({"etcd", "etcd-serializable", "wait"} & {subject.key for subject in stage.subjects})
