@@ -15,6 +15,7 @@
 //! | [`config`] | what a server is told |
 //! | [`http`] | values, state, metrics and dashboard over HTTP |
 //! | [`context_text`] | the causal context as clients carry it |
+//! | `recycled` | memory of values that were overwritten |
 //! | `memory` | what the parts hold, beside the budget |
 //! | `figures` | counters of the loop, the disk and the links |
 //! | `clock` | the only reader of clocks |
@@ -31,6 +32,7 @@ mod latency;
 mod links;
 mod memory;
 mod out;
+mod recycled;
 pub mod resp;
 pub mod server;
 mod shards;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::encoding::{LWW_HEADER_BYTES, put_lww_header};
 use super::{Content, Object, Version};
@@ -10,15 +10,26 @@ use super::{Content, Object, Version};
 /// A value with room in front of it for the header that makes it an encoded last-writer-wins object, so that making one of
 /// it copies nothing.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Draft(Vec<u8>);
+pub struct Draft(BytesMut);
 
 impl Draft {
     /// Copies a value.
     pub fn new(value: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(LWW_HEADER_BYTES + value.len());
-        bytes.resize(LWW_HEADER_BYTES, 0);
-        bytes.extend_from_slice(value);
-        Self(bytes)
+        Self::new_in(BytesMut::with_capacity(Self::bytes(value)), value)
+    }
+
+    /// Copies a value into a buffer that is empty. It grows if it has less than [`Self::bytes`].
+    pub fn new_in(mut buffer: BytesMut, value: &[u8]) -> Self {
+        assert!(buffer.is_empty(), "the header begins at the beginning");
+        buffer.reserve(Self::bytes(value));
+        buffer.resize(LWW_HEADER_BYTES, 0);
+        buffer.extend_from_slice(value);
+        Self(buffer)
+    }
+
+    /// Bytes that it takes with the room in front of it.
+    pub fn bytes(value: &[u8]) -> usize {
+        LWW_HEADER_BYTES + value.len()
     }
 
     /// The value.
@@ -28,7 +39,7 @@ impl Draft {
 
     /// The value without a copy; the room in front of it is kept in memory as long.
     pub fn into_value(self) -> Bytes {
-        Bytes::from(self.0).slice(LWW_HEADER_BYTES..)
+        self.0.freeze().slice(LWW_HEADER_BYTES..)
     }
 
     /// Makes it the value of `version`, whose own content does not count: the object, and its bytes, which share one
@@ -37,7 +48,7 @@ impl Draft {
         let Self(mut bytes) = self;
         version.content = Content::Value(Bytes::new());
         put_lww_header(&mut &mut bytes[..LWW_HEADER_BYTES], &version);
-        let encoded = Bytes::from(bytes);
+        let encoded = bytes.freeze();
         version.content = Content::Value(encoded.slice(LWW_HEADER_BYTES..));
         (Object::Lww(version), encoded)
     }

@@ -28,6 +28,7 @@ use super::company::{self, Crowd};
 use super::{Faults, Room, Slowness, Syncing};
 use crate::figures::DiskFigures;
 use crate::inbox::Mailbox;
+use crate::recycled;
 
 /// Batches in one group: enough to make the sync cheap, few enough that the first does not wait long for the last.
 const GROUP_BATCHES_MAX: usize = 256;
@@ -193,7 +194,11 @@ impl Shared {
             let is_unique =
                 |write: &&Write| matches!(write, Write::Put { value, .. } if value.is_unique());
             std::hint::black_box(spent.iter().flatten().flatten().filter(is_unique).count());
-            drop(spent);
+            for write in spent.into_iter().flatten().flatten() {
+                if let Write::Put { value, .. } = write {
+                    recycled::give_back(value);
+                }
+            }
         }
     }
 

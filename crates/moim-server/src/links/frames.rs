@@ -8,6 +8,8 @@ use moim_node::message::Message;
 use moim_node::wire::{self, LENGTH_BYTES};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::recycled;
+
 /// Bytes that one read may bring.
 const READ_BYTES: usize = 128 << 10;
 
@@ -94,7 +96,7 @@ impl FrameBuffer {
             self.passing.extend_from_slice(body);
             self.passing.split().freeze()
         } else {
-            Bytes::copy_from_slice(body)
+            recycled::copy(body)
         };
         self.taken += LENGTH_BYTES + bytes;
         Ok(Some(body))

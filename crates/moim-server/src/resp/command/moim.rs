@@ -1,6 +1,6 @@
 //! Commands that Redis does not have: contexts and siblings, levels, and a look at the ring.
 
-use moim_core::object::{Context, Draft};
+use moim_core::object::Context;
 use moim_core::quorum::Level;
 use moim_node::Outcome;
 use moim_node::api::{Action, Copy, Expiry, Inspection};
@@ -13,6 +13,7 @@ use super::super::store::Store;
 use super::strings::invalid_expiry;
 use super::{Call, Decided, Step, cluster, syntax_error, wrong_arity};
 use crate::context_text;
+use crate::recycled;
 
 /// What stands behind the key and value of `MOIM.GET`, `MOIM.PUT` and `MOIM.DEL`.
 #[derive(Default)]
@@ -71,7 +72,7 @@ pub(super) fn get(call: &Call<'_>) -> Decided {
 pub(super) fn put(call: &Call<'_>) -> Decided {
     let options = Options::parse(call, 3, &["CONTEXT", "W", "PX"])?;
     let action = Action::Put {
-        value: Draft::new(call.get(2)),
+        value: recycled::draft(call.get(2)),
         expiry: options.expiry.unwrap_or(Expiry::Default),
         context: options.context,
     };

@@ -2,7 +2,6 @@
 //! is an update that the key's owner carries out.
 
 use bytes::Bytes;
-use moim_core::object::Draft;
 use moim_node::Outcome;
 use moim_node::api::{Action, Expiry};
 use moim_node::update::{Condition, Update};
@@ -12,6 +11,7 @@ use super::super::encode::Reply;
 use super::super::failure;
 use super::super::number;
 use super::{Call, Decided, Step, Together, not_an_integer, syntax_error, wrong_arity};
+use crate::recycled;
 
 /// The longest string of Redis, in bytes; a longer `SETRANGE` is refused before it is tried.
 const STRING_BYTES_MAX: u64 = 512 << 20;
@@ -127,7 +127,7 @@ fn set_options(call: &Call<'_>) -> Result<SetOptions, Reply> {
 fn put(call: &Call<'_>, value_at: usize, expiry: Expiry) -> Step {
     call.one(
         1,
-        Action::Put { value: Draft::new(call.get(value_at)), expiry, context: None },
+        Action::Put { value: recycled::draft(call.get(value_at)), expiry, context: None },
         Shape::Ok,
     )
 }
@@ -185,7 +185,7 @@ fn pairs<'a>(call: &Call<'a>) -> Result<Vec<Pair<'a>>, Reply> {
 }
 
 fn put_pair(call: &Call<'_>, (key, value): Pair<'_>) -> moim_node::Request {
-    let value = Draft::new(value);
+    let value = recycled::draft(value);
     call.request(key, Action::Put { value, expiry: Expiry::Default, context: None })
 }
 
