@@ -14,6 +14,8 @@ pub(crate) struct LoopFigures {
     pub(crate) turns: Cell<u64>,
     /// Inputs that they took.
     pub(crate) inputs: Cell<u64>,
+    /// Clients' connections that brought something, each counted once a pass.
+    pub(crate) heard: Cell<u64>,
     /// How long reads took.
     pub(crate) reads: Reads,
 }
@@ -52,6 +54,11 @@ impl LoopFigures {
         self.inputs.set(self.inputs.get() + inputs as u64);
     }
 
+    /// So many clients' connections have brought something for a pass.
+    pub(crate) fn heard(&self, connections: usize) {
+        self.heard.set(self.heard.get() + connections as u64);
+    }
+
     pub(crate) fn metrics(&self) -> Vec<Metric> {
         vec![
             Metric::counter("moim_turns_total", "Turns of the node's loop.", self.turns.get()),
@@ -59,6 +66,11 @@ impl LoopFigures {
                 "moim_turn_inputs_total",
                 "Requests, messages and completions that turns took.",
                 self.inputs.get(),
+            ),
+            Metric::counter(
+                "moim_turn_connections_total",
+                "Connections of clients that turns had something of, each counted every time.",
+                self.heard.get(),
             ),
             self.reads.metric(),
         ]

@@ -19,6 +19,8 @@ pub(crate) struct Inbox {
     local: RefCell<Vec<Input>>,
     woken: Cell<bool>,
     mailbox: Arc<Mailbox>,
+    /// Clients' connections that brought something since the last pass.
+    heard: Cell<usize>,
     /// When this pass began to fill, and the one before it.
     began: Cell<Option<Instant>>,
     began_before: Cell<Option<Instant>>,
@@ -59,6 +61,16 @@ impl Inbox {
             self.local.borrow_mut().append(inputs);
             self.wake();
         }
+    }
+
+    /// A client's connection has brought something.
+    pub(crate) fn hear(&self) {
+        self.heard.set(self.heard.get() + 1);
+    }
+
+    /// How many have since this was last asked.
+    pub(crate) fn take_heard(&self) -> usize {
+        self.heard.take()
     }
 
     /// Asks for a turn although nothing has arrived.

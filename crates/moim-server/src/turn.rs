@@ -105,10 +105,12 @@ impl TurnTask {
         if waited_ms > 0 {
             self.inputs.push(Input::Queued(u32::try_from(waited_ms).unwrap_or(u32::MAX)));
         }
+        let heard = shared.inbox.take_heard();
+        shared.figures.heard(heard);
+        self.disk.turned(heard);
         for _ in 0..ROUNDS_MAX {
             shared.inbox.take(&mut self.inputs);
             shared.figures.turned(self.inputs.len());
-            self.disk.turned(self.inputs.len());
             shared.node.borrow_mut().turn(self.now, &mut self.inputs, &mut self.effects);
             assert!(self.inputs.is_empty(), "a turn takes all inputs");
             self.act();

@@ -9,8 +9,8 @@
 //! With durability `interval` or `os` a group counts once the operating system has it, except one that says who the node
 //! is or how far its clock may have run (the meta family): those are synced, and everything before them with them. A
 //! thread of its own syncs at intervals, and in between what has come to [`UNSYNCED_BYTES`]: the groups that are synced
-//! sync everything before them, and those behind them wait. No two syncs run at once: a failure is reported to one of them, and the other
-//! would seem to have succeeded.
+//! sync everything before them, and those behind them wait. No two syncs run at once: a failure is reported to one of
+//! them, and the other would seem to have succeeded.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -74,7 +74,7 @@ struct Shared {
     /// fastest where it comes from. Bounded by what the loop has handed over and not been told of.
     spent: Mutex<Vec<Vec<Batch>>>,
     has_spent: AtomicBool,
-    /// The loop finds much each time that it looks.
+    /// The loop finds many each time that it looks.
     is_crowded: AtomicBool,
 }
 
@@ -130,9 +130,9 @@ impl Committer {
         self.turn.push((id, batch));
     }
 
-    /// Takes note of how many inputs a turn of the loop has found.
-    pub(super) fn turned(&mut self, inputs: usize) {
-        let is_crowded = self.crowd.turned(inputs);
+    /// Takes note of how many connections a turn of the loop had something of.
+    pub(super) fn turned(&mut self, connections: usize) {
+        let is_crowded = self.crowd.turned(connections);
         self.shared.is_crowded.store(is_crowded, Ordering::Relaxed);
     }
 
@@ -185,7 +185,7 @@ impl Shared {
         self.has_spent.store(true, Ordering::Release);
     }
 
-    /// Frees what groups have left, on the thread that allocated it.
+    /// Frees what groups have left, on the thread that allocated it and will need as much again.
     fn free_spent(&self) {
         if self.has_spent.load(Ordering::Relaxed) && self.has_spent.swap(false, Ordering::Acquire) {
             let spent =

@@ -22,9 +22,10 @@ const COMPANY_IN_A_CROWD: Duration = Duration::from_micros(600);
 /// when this one is answered: that waits for nobody.
 const SEVERAL: usize = 2;
 
-/// Inputs that a turn of the loop finds on average, in 256ths, from which on it does not keep up. With two cores for
-/// three nodes and their clients, loops that were idle now and then found up to 5.3, loops that never were 7.4 and more.
-const CROWD: u64 = 13 * 256 / 2;
+/// Connections of clients that a turn of the loop has something of on average, in 256ths, from which on it does not keep
+/// up. How much each of them has says nothing: a pipeline comes at once. With two cores for three nodes and their clients,
+/// loops that were idle now and then found up to 1.3, loops that never were 1.9 and more.
+const CROWD: u64 = 3 * 256 / 2;
 
 /// Turns over which it is averaged, by and large: some 25 ms of a busy loop.
 const TURNS: u64 = 256;
@@ -41,18 +42,18 @@ fn are_several(group: &[Batch]) -> bool {
     group.iter().flatten().filter(of_clients).nth(SEVERAL - 1).is_some()
 }
 
-/// How many inputs turns of the loop find.
+/// How many connections turns of the loop find something of.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
-    /// The sum of so many turns' inputs, in 256ths.
+    /// The sum of so many turns' connections, in 256ths.
     sum: u64,
 }
 
 impl Crowd {
-    /// Takes note of a turn's inputs, and answers whether the loop does not keep up.
-    pub(super) fn turned(&mut self, inputs: usize) -> bool {
+    /// Takes note of a turn's connections, and answers whether the loop does not keep up.
+    pub(super) fn turned(&mut self, connections: usize) -> bool {
         self.sum -= self.sum / TURNS;
-        self.sum += (inputs as u64) << 8;
+        self.sum += (connections as u64) << 8;
         self.sum / TURNS > CROWD
     }
 }
@@ -75,12 +76,13 @@ mod tests {
     #[test]
     fn a_loop_is_crowded_while_its_turns_find_much() {
         let mut crowd = Crowd::default();
-        let mut after =
-            |turns: usize, inputs: usize| (0..turns).map(|_| crowd.turned(inputs)).last().unwrap();
-        assert!(!after(10_000, 6));
-        assert!(!after(50, 8), "a few turns say nothing");
-        assert!(after(1_000, 8));
-        assert!(after(20, 0));
-        assert!(!after(1_000, 6));
+        let mut after = |turns: usize, connections: usize| {
+            (0..turns).map(|_| crowd.turned(connections)).last().unwrap()
+        };
+        assert!(!after(10_000, 1));
+        assert!(!after(50, 2), "a few turns say nothing");
+        assert!(after(1_000, 2));
+        assert!(after(20, 1));
+        assert!(!after(1_000, 1));
     }
 }

@@ -186,10 +186,10 @@ impl Disk {
         self.read(Read::List { id, family, from, to, limit });
     }
 
-    /// Takes note of how many inputs a turn has found.
-    pub(crate) fn turned(&mut self, inputs: usize) {
+    /// Takes note of how many connections a turn had something of.
+    pub(crate) fn turned(&mut self, connections: usize) {
         if let Some(threads) = &mut self.threads {
-            threads.committer.turned(inputs);
+            threads.committer.turned(connections);
         }
     }
 

@@ -41,6 +41,15 @@ impl Store {
         }
     }
 
+    /// A client's connection has brought something.
+    pub(crate) fn hear(&self) {
+        match self {
+            Self::Node(handle) => handle.shared().inbox.hear(),
+            #[cfg(test)]
+            Self::Fake(_) => {}
+        }
+    }
+
     /// Hands a request in and waits for its end.
     pub(crate) async fn request(&self, request: Request) -> Outcome {
         let mut outcomes = self.all(vec![request]).await;

@@ -358,6 +358,7 @@ impl Worker {
         let count = self.input.len() - before;
         if count > 0 {
             self.connection.seen.active.set(self.now);
+            self.connection.front.store.hear();
             self.connection.front.count(|figures| figures.input_bytes += count as u64);
         }
         if self.input.len() - self.begin > self.connection.front.settings.query_bytes_max {
