@@ -39,7 +39,7 @@ struct Kept {
 
 /// A copy of a value, with room in front of it for its header.
 pub(crate) fn draft(value: &[u8]) -> Draft {
-    Draft::new_in(room(Draft::bytes(value)), value)
+    Draft::new_in(room(Draft::bytes_for(value)), value)
 }
 
 /// A copy of bytes that have a value in them.
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(draft.value(), [8; 2_000]);
         let object = draft.into_value();
         assert_eq!(object, &[8; 2_000][..]);
-        assert_eq!(object.as_ptr() as usize, at as usize + Draft::bytes(b""));
+        assert_eq!(object.as_ptr() as usize, at as usize + Draft::bytes_for(b""));
     }
 
     #[test]

@@ -15,20 +15,21 @@ pub struct Draft(BytesMut);
 impl Draft {
     /// Copies a value.
     pub fn new(value: &[u8]) -> Self {
-        Self::new_in(BytesMut::with_capacity(Self::bytes(value)), value)
+        Self::new_in(BytesMut::with_capacity(Self::bytes_for(value)), value)
     }
 
-    /// Copies a value into a buffer that is empty. It grows if it has less than [`Self::bytes`].
+    /// Copies a value into a buffer, which must be empty, and grows if it has no room for [`Self::bytes_for`] it: so that
+    /// whoever makes many can use memory again.
     pub fn new_in(mut buffer: BytesMut, value: &[u8]) -> Self {
         assert!(buffer.is_empty(), "the header begins at the beginning");
-        buffer.reserve(Self::bytes(value));
+        buffer.reserve(Self::bytes_for(value));
         buffer.resize(LWW_HEADER_BYTES, 0);
         buffer.extend_from_slice(value);
         Self(buffer)
     }
 
-    /// Bytes that it takes with the room in front of it.
-    pub fn bytes(value: &[u8]) -> usize {
+    /// Bytes that a value takes with the room in front of it.
+    pub fn bytes_for(value: &[u8]) -> usize {
         LWW_HEADER_BYTES + value.len()
     }
 

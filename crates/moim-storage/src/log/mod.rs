@@ -1,10 +1,10 @@
 //! The commit log: every group of batches, in its order, before it counts as applied.
 //!
 //! The log is a chain of segments of fixed size (`segment`), each with records (`record`), and a small file that says
-//! which of them count (`control`). A segment whose records are all in tables, or in later segments, is reused: a sync of blocks that were written
-//! before costs half of one that makes them a file's, and goes on when the disk is full. So segments are kept as long as
-//! the log grows, and given back when it rests for long ([`CommitLog::trim`]); and before there are any to be reused, the
-//! next one can be filled with zeros ahead of need (`prepare`).
+//! which of them count (`control`). A segment whose records are all in tables, or in later segments, is reused: a sync
+//! of blocks that were written before costs half of one that makes them a file's, and goes on when the disk is full. So
+//! segments are kept as long as the log grows, and given back when it rests for long ([`CommitLog::trim`]); and before
+//! there are any to be reused, the next one can be filled with zeros ahead of need (`prepare`).
 //!
 //! Rules of replay (`replay`), with what cannot be told apart:
 //! - Records count up to the first that is missing or damaged.
