@@ -48,15 +48,9 @@ impl Entries {
         &self.pieces[position / PIECE_ENTRIES][position % PIECE_ENTRIES]
     }
 
-    fn get_mut(&mut self, position: u32) -> &mut Entry {
+    pub(super) fn get_mut(&mut self, position: u32) -> &mut Entry {
         let position = position as usize;
         &mut self.pieces[position / PIECE_ENTRIES][position % PIECE_ENTRIES]
-    }
-
-    /// Gives an entry this value. Answers what it had, and whether it was stale.
-    pub(super) fn replace(&mut self, position: u32, value: Value) -> (Value, bool) {
-        let was_stale = self.refresh(position);
-        (std::mem::replace(&mut self.get_mut(position).value, value), was_stale)
     }
 
     /// From now on this one is not stale. Answers whether it was.
@@ -121,7 +115,7 @@ impl Entries {
 impl Entry {
     /// What lies at a position that nobody asks for.
     fn nothing() -> Self {
-        Self { key: Key::new(&super::key::Sought::new(&[])), value: Value::new(None) }
+        Self { key: Key::new(&super::key::Sought::new(&[])), value: Value::NONE }
     }
 }
 

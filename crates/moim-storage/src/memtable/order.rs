@@ -15,8 +15,10 @@ const RECENT_MIN: usize = if cfg!(test) { 4 } else { 4 << 10 };
 /// Of a large table, so that each key is moved a bounded number of times.
 const RECENT_SHARE: usize = 16;
 
-/// A key: enough of it to tell it from nearly all others, and where all of it lies.
+/// A key: enough of it to tell it from nearly all others, and where all of it lies. There are as many of them as entries:
+/// aligned as `u128` wants it a third would be nothing.
 #[derive(Clone, Copy, Debug)]
+#[repr(packed(4))]
 struct Place {
     prefix: u128,
     position: u32,
@@ -111,12 +113,12 @@ impl Order {
 impl Place {
     fn compare(&self, other: &Self, entries: &Entries) -> Ordering {
         let key = |place: &Self| entries.get(place.position).key.parts();
-        self.prefix.cmp(&other.prefix).then_with(|| key(self).cmp(&key(other)))
+        { self.prefix }.cmp(&{ other.prefix }).then_with(|| key(self).cmp(&key(other)))
     }
 
     fn compare_key(&self, key: &Sought<'_>, entries: &Entries) -> Ordering {
         let own = || entries.get(self.position).key.parts();
-        self.prefix.cmp(&key.prefix()).then_with(|| own().cmp(key))
+        { self.prefix }.cmp(&key.prefix()).then_with(|| own().cmp(key))
     }
 
     fn is_within(&self, from: &Sought<'_>, to: &Sought<'_>, entries: &Entries) -> bool {

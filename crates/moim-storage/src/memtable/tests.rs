@@ -129,7 +129,7 @@ struct Model {
 }
 
 fn entry_bytes(key: &Bytes, value: Option<&Bytes>) -> usize {
-    key_bytes(&Key::new(&Sought::new(key))) + Value::new(value).block_bytes().0
+    key_bytes(&Key::new(&Sought::new(key))) + value.map_or(0, |value| New::of(value).make().block_bytes().0)
 }
 
 impl Model {
@@ -157,7 +157,7 @@ impl Model {
         let (mut all, mut shared) = (self.erased_bytes, 0);
         for (key, value) in &self.entries {
             all += entry_bytes(key, value.as_ref());
-            shared += Value::new(value.as_ref()).block_bytes().1;
+            shared += value.as_ref().map_or(0, |value| New::of(value).make().block_bytes().1);
         }
         (all, shared)
     }

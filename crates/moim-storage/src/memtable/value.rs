@@ -20,25 +20,70 @@ pub(super) enum Value {
     Long(Bytes),
 }
 
-/// The length of a deletion.
-const NONE: u8 = u8::MAX;
+/// What an entry is to hold.
+#[derive(Debug)]
+pub(super) enum New<'a> {
+    Value(Value),
+    /// To be copied: to where the old value lies, if that is as long.
+    Copy(&'a [u8]),
+}
+
+impl<'a> New<'a> {
+    pub(super) fn of(value: &'a Bytes) -> Self {
+        match value.len() {
+            0..=SHORT_BYTES_MAX => Self::Value(Value::short(value)),
+            _ if is_shared(value) => Self::Value(Value::Long(value.clone())),
+            _ => Self::Copy(value),
+        }
+    }
+
+    pub(super) fn make(self) -> Value {
+        match self {
+            Self::Value(value) => value,
+            Self::Copy(bytes) => Value::Long(Bytes::copy_from_slice(bytes)),
+        }
+    }
+}
 
 impl Value {
-    pub(super) fn new(value: Option<&Bytes>) -> Self {
+    /// A deletion. Its length is beyond all that there is.
+    pub(super) const NONE: Self = Self::Short { length: u8::MAX, bytes: [0; SHORT_BYTES_MAX] };
+
+    fn short(value: &[u8]) -> Self {
         let mut bytes = [0; SHORT_BYTES_MAX];
-        let Some(value) = value else { return Self::Short { length: NONE, bytes } };
-        if value.len() > SHORT_BYTES_MAX {
-            return Self::Long(own(value));
-        }
         bytes[..value.len()].copy_from_slice(value);
         let length = u8::try_from(value.len()).expect("it is at most SHORT_BYTES_MAX");
         Self::Short { length, bytes }
     }
 
+    /// Copies a value over this one, if that is of the same length and nobody shares it: what it takes anew and gives back
+    /// otherwise was last used long ago. Answers whether it did.
+    pub(super) fn overwrite(&mut self, new: &[u8]) -> bool {
+        let Self::Long(bytes) = self else { return false };
+        if bytes.len() != new.len() {
+            return false;
+        }
+        match std::mem::take(bytes).try_into_mut() {
+            Ok(mut old) => {
+                old.copy_from_slice(new);
+                *bytes = old.freeze();
+                true
+            }
+            Err(shared) => {
+                *bytes = shared;
+                false
+            }
+        }
+    }
+
+    /// Something of what does not lie in its entry, if anything does not: for whoever wants to see it beforehand.
+    pub(super) fn start(&self) -> u8 {
+        self.bytes().and_then(|bytes| bytes.first().copied()).unwrap_or_default()
+    }
+
     /// Its bytes; `None` for a deletion.
     pub(super) fn bytes(&self) -> Option<&[u8]> {
         match self {
-            // The length of a deletion is beyond all that there is.
             Self::Short { length, bytes } => bytes.get(..usize::from(*length)),
             Self::Long(bytes) => Some(bytes),
         }
@@ -90,11 +135,29 @@ mod tests {
     fn values_come_out_as_they_went_in() {
         for length in [0, 1, SHORT_BYTES_MAX, SHORT_BYTES_MAX + 1, 2_000] {
             let bytes = Bytes::from(vec![7; length]);
-            let value = Value::new(Some(&bytes));
+            let value = New::of(&bytes).make();
             assert_eq!(value.bytes(), Some(&bytes[..]));
             assert_eq!(value.to_shared(), Some(bytes));
             assert_eq!(value.len(), length);
         }
-        assert_eq!(Value::new(None).to_shared(), None);
+        assert_eq!(Value::NONE.to_shared(), None);
+    }
+
+    #[test]
+    fn only_what_is_as_long_and_nobody_elses_is_written_over() {
+        let old = Bytes::from(vec![7; 100]);
+        let mut value = New::of(&old).make();
+        let start = value.bytes().map(<[u8]>::as_ptr);
+        assert!(!value.overwrite(&[8; 99]));
+        assert!(value.overwrite(&[8; 100]));
+        assert_eq!(value.bytes(), Some(&[8; 100][..]));
+        assert_eq!((value.bytes().map(<[u8]>::as_ptr), old[0]), (start, 7));
+        let reader = value.to_shared();
+        assert!(!value.overwrite(&[9; 100]));
+        assert_eq!((value.bytes(), reader.as_deref()), (Some(&[8; 100][..]), Some(&[8; 100][..])));
+        drop(reader);
+        assert!(value.overwrite(&[9; 100]));
+        assert_eq!(value.bytes(), Some(&[9; 100][..]));
+        assert!(!Value::NONE.overwrite(&[]));
     }
 }
