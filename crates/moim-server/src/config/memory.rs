@@ -14,7 +14,7 @@ const SHARES: [u64; 6] = [20, 24, 4, 4, 4, 8];
 /// overwritten there is never written out: so it is as large as can be.
 const fn memtables(engine: EngineKind) -> u64 {
     match engine {
-        EngineKind::Auto | EngineKind::Lsm => 4,
+        EngineKind::Auto | EngineKind::Lsm => 3,
         EngineKind::RocksDb | EngineKind::Memory => 6,
     }
 }
@@ -113,12 +113,12 @@ pub(super) fn check(server: &NodeConfig) -> Result<(), ConfigError> {
         ));
     }
     let memory = Memory::of(node);
-    if memory.memtable_bytes < MEMTABLE_BYTES_MIN || memory.engine_bytes / 4 < memory.memtable_bytes
+    if memory.memtable_bytes < MEMTABLE_BYTES_MIN || memory.engine_bytes / 3 < memory.memtable_bytes
     {
         return Err(ConfigError::new(
             "node.block_cache_bytes",
             format!(
-                "must be at least four times memtable_bytes, and that at least {MEMTABLE_BYTES_MIN}; they are {} and {}",
+                "must be at least three times memtable_bytes, and that at least {MEMTABLE_BYTES_MIN}; they are {} and {}",
                 memory.engine_bytes, memory.memtable_bytes
             ),
         ));
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(default.total_bytes, 1 << 30);
         assert_eq!(default.objects_bytes, 320 << 20);
         assert_eq!(default.engine_bytes, 384 << 20);
-        assert_eq!(default.memtable_bytes, 96 << 20);
+        assert_eq!(default.memtable_bytes, 128 << 20);
         let rocks = with(|node| node.engine = EngineKind::RocksDb);
         assert_eq!((rocks.engine_bytes, rocks.memtable_bytes), (384 << 20, 64 << 20));
         let large = with(|node| node.memory_bytes = 64 << 30);
@@ -172,6 +172,6 @@ mod tests {
         assert!(refused(|node| node.memory_bytes = 1).contains("at least 67108864"));
         assert!(refused(|node| node.cache_bytes = 1 << 30).contains("set it to 1227133521"));
         assert!(refused(|node| node.tasks_bytes_max = u64::MAX).contains("too little"));
-        assert!(refused(|node| node.memtable_bytes = 1 << 29).contains("four times"));
+        assert!(refused(|node| node.memtable_bytes = 1 << 29).contains("three times"));
     }
 }
