@@ -3,8 +3,8 @@
 //! An allocator hands out blocks of fixed sizes, four to a doubling (mimalloc and jemalloc alike): 2,102 bytes take 2,560.
 //! Budgets that count lengths are therefore exceeded by up to a quarter.
 
-/// Bytes of the part of a shared buffer that counts its owners.
-pub const SHARED_BYTES: usize = 32;
+/// Bytes of the part of a shared buffer that counts its owners, at the most.
+pub const SHARED_BYTES: usize = 48;
 
 /// Small blocks come in multiples of this.
 const GRAIN_BYTES: usize = 16;

@@ -65,7 +65,8 @@ pub enum Write {
         family: Family,
         /// The key.
         key: Bytes,
-        /// Its new value.
+        /// Its new value. An engine may share it for as long as it keeps it in memory: it should not be a small part of
+        /// something large.
         value: Bytes,
     },
     /// Removes a key, if it is there.

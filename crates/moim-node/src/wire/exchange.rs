@@ -1,6 +1,6 @@
 //! Bytes of anti-entropy: see [`crate::anti_entropy`].
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use moim_core::NamespaceId;
 use moim_core::clock::Hlc;
 use moim_core::codec::{DecodeError, Put, Reader};
@@ -194,8 +194,7 @@ pub(super) fn answer(reader: &mut Reader) -> Result<Answer, DecodeError> {
             Answer::Leaves(list(reader, |reader| Ok((reader.u8("group")?, reader.u16("leaves")?)))?)
         }
         4 => {
-            let objects =
-                list(reader, |reader| Ok((reader.slice("key")?, reader.slice("object")?)))?;
+            let objects = list(reader, one_of_many)?;
             let present = reader.slice("present entries")?.to_vec();
             Answer::Entries { present, objects, complete_below: bound(reader)? }
         }
@@ -203,8 +202,7 @@ pub(super) fn answer(reader: &mut Reader) -> Result<Answer, DecodeError> {
         6 => Answer::Object(Some(reader.take("object", reader.remaining())?)),
         7 => Answer::Done,
         10 => {
-            let objects =
-                list(reader, |reader| Ok((reader.slice("key")?, reader.slice("object")?)))?;
+            let objects = list(reader, one_of_many)?;
             let next = reader.take("persisted key", reader.remaining())?;
             Answer::Rest { objects, next: (!next.is_empty()).then_some(next) }
         }
@@ -232,6 +230,11 @@ fn list<T>(
         items.push(take(reader)?);
     }
     Ok(items)
+}
+
+/// A key and its object, of a list. The object outlives the others that came with it, so it has an allocation of its own.
+fn one_of_many(reader: &mut Reader) -> Result<(Bytes, Bytes), DecodeError> {
+    Ok((reader.slice("key")?, Bytes::copy_from_slice(&reader.slice("object")?)))
 }
 
 fn put_place(out: &mut Vec<u8>, place: Place) {

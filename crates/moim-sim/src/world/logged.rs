@@ -23,7 +23,7 @@ use crate::random::Random;
 
 /// So small that a run fills, flushes and reuses everything many times.
 const OPTIONS: LsmOptions = LsmOptions {
-    memtable_bytes: 24 << 10,
+    memtable_bytes: 12 << 10,
     segment_bytes: 16 << 10,
     log_bytes_max: 128 << 10,
     hash_seed: 0,

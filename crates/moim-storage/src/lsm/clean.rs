@@ -28,9 +28,10 @@ use crate::memtable::{Cursor, Stale};
 /// much is left for the time that a flush takes.
 const ROUND_PART: u64 = 4;
 
-/// The part of what a table may hold up to which its stale entries are appended again: of a log that holds eight tables, at
-/// the most an eighth more is then written than without.
-const STALE_PART: usize = 4;
+/// The part of that up to which stale entries are appended again: at the most half as much again is then written. Tables
+/// would be written and compacted instead, several times as much and at more expense. What is in use and what is appended
+/// again come to three quarters of the log.
+const STALE_PART: u64 = 2;
 
 /// Bytes that are appended at once: writers wait for it.
 const STEP_BYTES: usize = 128 << 10;
@@ -49,18 +50,19 @@ pub(super) enum Need {
 
 impl<F: Files, T: Tables> Inner<F, T> {
     /// What is to be done before the log and the active table grow further.
-    pub(super) fn need(&self, writer: &Writer<F>) -> Need {
+    pub(super) fn need(&self, writer: &mut Writer<F>) -> Need {
+        let is_full = self.is_memory_full(writer);
         let round_bytes = self.options.log().log_bytes_max / ROUND_PART;
         let has_grown = writer.log.bytes_after(writer.flushing.mark) > round_bytes;
         let memtables = self.read();
         let active = &memtables.active;
         match () {
             () if memtables.frozen.is_some() => Need::Nothing,
-            () if active.bytes() >= self.options.memtable_bytes => Need::Flush,
+            () if is_full => Need::Flush,
             () if !has_grown => Need::Nothing,
             // A deleted range is in force for older tables too: it has to get there.
             () if active.has_erased() => Need::Flush,
-            () if active.stale_bytes() > self.options.memtable_bytes / STALE_PART => Need::Flush,
+            () if active.stale_bytes() as u64 > round_bytes / STALE_PART => Need::Flush,
             () => Need::Cleaning,
         }
     }

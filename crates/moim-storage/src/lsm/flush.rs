@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::clean::Need;
+use super::fullness::Look;
 use super::tables::{Run, Tables};
 use super::{Inner, LsmEngine, Writer, lock};
 use crate::files::Files;
@@ -56,6 +57,8 @@ pub(super) struct Flushing {
     pub(super) mark: u64,
     /// The log is to be cleaned, or is being cleaned.
     pub(super) wants_cleaning: bool,
+    /// The last look at whether the tables in memory are full, if they are the same since.
+    pub(super) look: Option<Look>,
     /// Why the last try failed; `None` again after one that did not.
     failure: Option<StorageError>,
     tries: u64,
@@ -158,7 +161,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
         loop {
             writer.log.check()?;
             writer = self.meet_need(writer)?;
-            if !self.is_memory_full() {
+            if !self.is_memory_full(&mut writer) {
                 match writer.log.make_room(batches) {
                     Ok(Room::Ready) => {
                         self.ask_for_segment(&writer);
@@ -181,7 +184,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
         mut writer: MutexGuard<'a, Writer<F>>,
     ) -> Result<MutexGuard<'a, Writer<F>>, StorageError> {
         let has_flusher = writer.flushing.has_flusher;
-        match self.need(&writer) {
+        match self.need(&mut writer) {
             Need::Nothing => return Ok(writer),
             Need::Flush => self.freeze(&mut writer, Stay::Brief),
             Need::Cleaning if has_flusher => {
@@ -203,10 +206,6 @@ impl<F: Files, T: Tables> Inner<F, T> {
         if flushing.has_flusher && flushing.frozen.is_none() && writer.log.wants_segment() {
             self.turned.notify_all();
         }
-    }
-
-    fn is_memory_full(&self) -> bool {
-        self.read().active.bytes() >= self.options.memtable_bytes
     }
 
     /// Writes everything out that was applied before.
@@ -236,6 +235,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
         writer.flushing.mark = writer.log.seal();
         writer.flushing.frozen = Some(Frozen { life: writer.flushing.mark, stay });
         writer.flushing.wants_cleaning = false;
+        writer.flushing.look = None;
         self.turned.notify_all();
     }
 
@@ -393,6 +393,7 @@ impl<F: Files, T: Tables> Inner<F, T> {
         match outcome {
             Ok(()) => {
                 writer.flushing.frozen = None;
+                writer.flushing.look = None;
                 writer.flushing.failure = None;
                 self.write().frozen = None;
             }

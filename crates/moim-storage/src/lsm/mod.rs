@@ -24,6 +24,7 @@ mod clean;
 mod directory;
 mod figures;
 mod flush;
+mod fullness;
 mod merge;
 mod options;
 mod tables;

@@ -50,7 +50,7 @@ impl LsmOptions {
     /// replay it.
     #[must_use]
     pub fn for_memtable(memtable_bytes: usize) -> Self {
-        let log_bytes_max = 6 * memtable_bytes as u64;
+        let log_bytes_max = 8 * memtable_bytes as u64;
         let segment_bytes = (log_bytes_max / 32).clamp(64 << 10, 64 * MIB as u64);
         Self { memtable_bytes, segment_bytes, log_bytes_max, hash_seed: 0, rest: REST }
     }

@@ -43,14 +43,31 @@ impl Entries {
         self.given - self.free.len()
     }
 
+    /// Positions ever given.
+    pub(super) fn given(&self) -> usize {
+        self.given
+    }
+
+    /// What lies at each so many-th position.
+    pub(super) fn every(&self, step: usize) -> impl Iterator<Item = &Entry> {
+        let of_piece = |at: usize| self.pieces[at / PIECE_ENTRIES].get(at % PIECE_ENTRIES);
+        (0..self.given).step_by(step).filter_map(of_piece)
+    }
+
     pub(super) fn get(&self, position: u32) -> &Entry {
         let position = position as usize;
         &self.pieces[position / PIECE_ENTRIES][position % PIECE_ENTRIES]
     }
 
-    pub(super) fn get_mut(&mut self, position: u32) -> &mut Entry {
+    fn get_mut(&mut self, position: u32) -> &mut Entry {
         let position = position as usize;
         &mut self.pieces[position / PIECE_ENTRIES][position % PIECE_ENTRIES]
+    }
+
+    /// Gives an entry this value. Answers what it had, and whether it was stale.
+    pub(super) fn replace(&mut self, position: u32, value: Value) -> (Value, bool) {
+        let was_stale = self.refresh(position);
+        (std::mem::replace(&mut self.get_mut(position).value, value), was_stale)
     }
 
     /// From now on this one is not stale. Answers whether it was.

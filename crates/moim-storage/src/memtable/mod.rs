@@ -7,8 +7,7 @@
 //! that were written lately. Only new keys have to be put in order (`order`), and that is done for many at once. So a write
 //! waits for two lines of memory (`entries`) where a search in a tree waits for a dozen.
 //!
-//! Large values are shared with whoever wrote them, small ones and keys are copied: a small value would otherwise keep
-//! the large network buffer alive that it arrived in.
+//! Values are shared with whoever wrote them, unless they fit in the entry; keys are copied.
 
 mod entries;
 mod index;
@@ -32,7 +31,7 @@ use self::entries::{Entries, Entry};
 use self::index::Index;
 use self::key::{Key, Sought};
 use self::order::{Order, PLACE_BYTES};
-use self::value::{New, Value, is_shared, own};
+use self::value::Value;
 use crate::heap::block_bytes;
 use crate::{Batch, Family, PageLimit, Write};
 
@@ -42,6 +41,9 @@ const ENTRY_OVERHEAD_BYTES: usize = size_of::<Entry>() + PLACE_BYTES + 8;
 /// Entries that are looked at before the first of them is needed, where all are walked: as many as the processor's nearest
 /// cache holds with what they point to.
 const ENTRIES_AHEAD: usize = 64;
+
+/// Entries that are asked who shares their values, about: enough to know it to a tenth.
+const ENTRIES_ASKED: usize = 256;
 
 /// What is known of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub(crate) enum Found {
 pub(crate) struct Memtable {
     families: [FamilyTable; Family::ALL.len()],
     bytes: usize,
-    /// Of which values that others may hold as well.
+    /// Of which values, which others may hold as well.
     shared_bytes: usize,
     /// Of [`Self::bytes`], those of deleted ranges.
     erased_bytes: usize,
@@ -146,52 +148,41 @@ impl Memtable {
     /// Does what a write says.
     pub(crate) fn apply(&mut self, write: &Write) {
         match write {
-            Write::Put { family, key, value } => drop(self.set(*family, key, New::of(value))),
-            Write::Delete { family, key } => drop(self.set(*family, key, New::Value(Value::NONE))),
+            Write::Put { family, key, value } => drop(self.set(*family, key, Value::new(value))),
+            Write::Delete { family, key } => drop(self.set(*family, key, Value::NONE)),
             Write::DeleteRange { family, from, to } => self.erase(*family, (from, to)),
         }
     }
 
-    /// Does what a write says, and leaves in it the large value that it has replaced, if any: to be freed by whoever freed
-    /// the write anyway, and most likely made both.
+    /// Does what a write says, and leaves in it the value that it has replaced, if any: to be freed by whoever freed the
+    /// write anyway, and most likely made both.
     pub(crate) fn exchange(&mut self, write: &mut Write) {
         let Write::Put { family, key, value } = write else { return self.apply(write) };
-        let new = if is_shared(value) {
-            New::Value(Value::Long(std::mem::take(value)))
-        } else {
-            New::of(value)
-        };
-        if let Some(Value::Long(old)) = self.set(*family, key, new)
-            && is_shared(&old)
-        {
+        let new = Value::take(value);
+        if let Some(Value::Long(old)) = self.set(*family, key, new) {
             *value = old;
         }
     }
 
-    /// Gives a key this value. Answers what it had here, unless that lies under the new one.
-    fn set(&mut self, family: Family, key: &Bytes, value: New<'_>) -> Option<Value> {
+    /// Gives a key this value. Answers what it had here.
+    fn set(&mut self, family: Family, key: &Bytes, value: Value) -> Option<Value> {
+        let new = value.block_bytes();
+        self.shared_bytes += new;
+        self.bytes += new;
         let table = &mut self.families[family.index()];
         let key = Sought::new(key);
         let Some(position) = table.find(&key) else {
-            let value = value.make();
-            let new = value.block_bytes();
-            self.bytes += table.add(&key, value) + new.0;
-            self.shared_bytes += new.1;
+            self.bytes += table.add(&key, value);
             return None;
         };
-        let was_stale = table.entries.refresh(position);
-        let Entry { key, value: held } = table.entries.get_mut(position);
+        let (old, was_stale) = table.entries.replace(position, value);
+        let gone = old.block_bytes();
         if was_stale {
-            self.stale_bytes -= key_bytes(key) + held.block_bytes().0;
+            self.stale_bytes -= key_bytes(&table.entries.get(position).key) + gone;
         }
-        let value = match value {
-            New::Copy(bytes) if held.overwrite(bytes) => return None,
-            value => value.make(),
-        };
-        let (new, gone) = (value.block_bytes(), held.block_bytes());
-        self.bytes = self.bytes + new.0 - gone.0;
-        self.shared_bytes = self.shared_bytes + new.1 - gone.1;
-        Some(std::mem::replace(held, value))
+        self.shared_bytes -= gone;
+        self.bytes -= gone;
+        Some(old)
     }
 
     fn erase(&mut self, family: Family, (from, to): (&Bytes, &Bytes)) {
@@ -200,12 +191,12 @@ impl Memtable {
         }
         let table = &mut self.families[family.index()];
         for (entry, was_stale) in table.remove(from, to) {
-            let (bytes, shared_bytes) = entry.value.block_bytes();
-            self.bytes -= key_bytes(&entry.key) + bytes;
-            self.shared_bytes -= shared_bytes;
-            self.stale_bytes -= if was_stale { key_bytes(&entry.key) + bytes } else { 0 };
+            let (key_bytes, bytes) = (key_bytes(&entry.key), entry.value.block_bytes());
+            self.bytes -= key_bytes + bytes;
+            self.shared_bytes -= bytes;
+            self.stale_bytes -= if was_stale { key_bytes + bytes } else { 0 };
         }
-        table.erased.add(own(from), own(to));
+        table.erased.add(Bytes::copy_from_slice(from), Bytes::copy_from_slice(to));
         let bytes = size_of::<Entry>() + block_bytes(from.len()) + block_bytes(to.len());
         self.bytes += bytes;
         self.erased_bytes += bytes;
@@ -252,7 +243,7 @@ impl Memtable {
         for &position in &stale.positions {
             if table.entries.refresh(position) {
                 let Entry { key, value } = table.entries.get(position);
-                self.stale_bytes -= key_bytes(key) + value.block_bytes().0;
+                self.stale_bytes -= key_bytes(key) + value.block_bytes();
             }
         }
     }
@@ -296,9 +287,21 @@ impl Memtable {
         self.bytes
     }
 
-    /// How much of [`Self::bytes`] is large values, which whoever wrote them may hold as well.
+    /// How much of [`Self::bytes`] is values, which whoever wrote them may hold as well.
     pub(crate) fn shared_bytes(&self) -> usize {
         self.shared_bytes
+    }
+
+    /// How much of [`Self::bytes`] nobody else holds now, roughly: a few entries are asked who shares their values.
+    pub(crate) fn alone_bytes(&self) -> usize {
+        let given: usize = self.families.iter().map(|table| table.entries.given()).sum();
+        let every = (given / ENTRIES_ASKED).max(1);
+        let asked = self.families.iter().flat_map(|table| table.entries.every(every));
+        let (shareable, shared) = asked.filter_map(|entry| entry.value.is_shared()).fold(
+            (0, 0),
+            |(shareable, shared), is_shared| (shareable + 1, shared + usize::from(is_shared)),
+        );
+        self.bytes - self.shared_bytes / shareable.max(1) * shared
     }
 
     fn table(&self, family: Family) -> &FamilyTable {

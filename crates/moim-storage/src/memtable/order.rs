@@ -18,14 +18,17 @@ const RECENT_SHARE: usize = 16;
 /// A key: enough of it to tell it from nearly all others, and where all of it lies. There are as many of them as entries:
 /// aligned as `u128` wants it a third would be nothing.
 #[derive(Clone, Copy, Debug)]
-#[repr(packed(4))]
+#[repr(Rust, packed(4))]
 struct Place {
     prefix: u128,
     position: u32,
 }
 
-/// What a key costs here, on average.
-pub(super) const PLACE_BYTES: usize = size_of::<Place>() * 3 / 2;
+/// A large table's order grows by this part of it: each key is copied a few times, and little lies idle.
+const GROWTH_SHARE: usize = 8;
+
+/// What a key costs here, at the most but for small tables.
+pub(super) const PLACE_BYTES: usize = size_of::<Place>() + size_of::<Place>() / GROWTH_SHARE;
 
 /// See the module's documentation.
 #[derive(Clone, Debug, Default)]
@@ -96,6 +99,9 @@ impl Order {
     fn sort_in(&mut self, entries: &Entries) {
         sort(&mut self.recent, entries);
         let mut left = self.sorted.len();
+        if self.sorted.capacity() - left < self.recent.len() {
+            self.sorted.reserve_exact(self.recent.len().max(left / GROWTH_SHARE));
+        }
         self.sorted.extend_from_slice(&self.recent);
         let mut at = self.sorted.len();
         for place in self.recent.drain(..).rev() {

@@ -1,14 +1,11 @@
-//! Values of a memory table: large ones shared with whoever wrote them, small ones copied, the smallest in place.
+//! Values of a memory table: shared with whoever wrote them, the smallest in place.
 //!
 //! Half of all writes are counters of the trees, 16 bytes that are rewritten with every object: an allocation for each
 //! would be made by this thread, and missed in its caches when the next takes its place.
 
 use bytes::Bytes;
 
-use crate::heap::block_bytes;
-
-/// A value of this length or more is shared; below it a copy costs less than what it might keep alive.
-const SHARED_BYTES_MIN: usize = 1 << 10;
+use crate::heap::{SHARED_BYTES, block_bytes};
 
 /// Bytes that fit beside their length without making an entry larger.
 const SHORT_BYTES_MAX: usize = 22;
@@ -20,60 +17,24 @@ pub(super) enum Value {
     Long(Bytes),
 }
 
-/// What an entry is to hold.
-#[derive(Debug)]
-pub(super) enum New<'a> {
-    Value(Value),
-    /// To be copied: to where the old value lies, if that is as long.
-    Copy(&'a [u8]),
-}
-
-impl<'a> New<'a> {
-    pub(super) fn of(value: &'a Bytes) -> Self {
-        match value.len() {
-            0..=SHORT_BYTES_MAX => Self::Value(Value::short(value)),
-            _ if is_shared(value) => Self::Value(Value::Long(value.clone())),
-            _ => Self::Copy(value),
-        }
-    }
-
-    pub(super) fn make(self) -> Value {
-        match self {
-            Self::Value(value) => value,
-            Self::Copy(bytes) => Value::Long(Bytes::copy_from_slice(bytes)),
-        }
-    }
-}
-
 impl Value {
     /// A deletion. Its length is beyond all that there is.
     pub(super) const NONE: Self = Self::Short { length: u8::MAX, bytes: [0; SHORT_BYTES_MAX] };
 
-    fn short(value: &[u8]) -> Self {
-        let mut bytes = [0; SHORT_BYTES_MAX];
-        bytes[..value.len()].copy_from_slice(value);
-        let length = u8::try_from(value.len()).expect("it is at most SHORT_BYTES_MAX");
-        Self::Short { length, bytes }
+    /// A copy of what is short; what is longer is shared.
+    pub(super) fn new(value: &Bytes) -> Self {
+        Self::short(value).unwrap_or_else(|| Self::Long(value.clone()))
     }
 
-    /// Copies a value over this one, if that is of the same length and nobody shares it: what it takes anew and gives back
-    /// otherwise was last used long ago. Answers whether it did.
-    pub(super) fn overwrite(&mut self, new: &[u8]) -> bool {
-        let Self::Long(bytes) = self else { return false };
-        if bytes.len() != new.len() {
-            return false;
-        }
-        match std::mem::take(bytes).try_into_mut() {
-            Ok(mut old) => {
-                old.copy_from_slice(new);
-                *bytes = old.freeze();
-                true
-            }
-            Err(shared) => {
-                *bytes = shared;
-                false
-            }
-        }
+    /// The same, but takes what would be shared.
+    pub(super) fn take(value: &mut Bytes) -> Self {
+        Self::short(value).unwrap_or_else(|| Self::Long(std::mem::take(value)))
+    }
+
+    fn short(value: &[u8]) -> Option<Self> {
+        let mut bytes = [0; SHORT_BYTES_MAX];
+        bytes.get_mut(..value.len())?.copy_from_slice(value);
+        Some(Self::Short { length: u8::try_from(value.len()).ok()?, bytes })
     }
 
     /// Something of what does not lie in its entry, if anything does not: for whoever wants to see it beforehand.
@@ -96,30 +57,25 @@ impl Value {
         }
     }
 
-    /// What it takes beside its entry, and how much of that is shared.
-    pub(super) fn block_bytes(&self) -> (usize, usize) {
+    /// What it takes beside its entry, all of which others may share.
+    pub(super) fn block_bytes(&self) -> usize {
         match self {
-            Self::Short { .. } => (0, 0),
-            Self::Long(bytes) if is_shared(bytes) => {
-                (block_bytes(bytes.len()), block_bytes(bytes.len()))
-            }
-            Self::Long(bytes) => (block_bytes(bytes.len()), 0),
+            Self::Short { .. } => 0,
+            Self::Long(bytes) => block_bytes(bytes.len()) + SHARED_BYTES,
+        }
+    }
+
+    /// Whether others hold it, too, if they can.
+    pub(super) fn is_shared(&self) -> Option<bool> {
+        match self {
+            Self::Short { .. } => None,
+            Self::Long(bytes) => Some(!bytes.is_unique()),
         }
     }
 
     pub(super) fn len(&self) -> usize {
         self.bytes().map_or(0, <[u8]>::len)
     }
-}
-
-/// Whether a value is large enough to be shared.
-pub(super) fn is_shared(bytes: &[u8]) -> bool {
-    bytes.len() >= SHARED_BYTES_MIN
-}
-
-/// Shares what is large, copies what is small.
-pub(super) fn own(bytes: &Bytes) -> Bytes {
-    if is_shared(bytes) { bytes.clone() } else { Bytes::copy_from_slice(bytes) }
 }
 
 #[cfg(test)]
@@ -135,7 +91,7 @@ mod tests {
     fn values_come_out_as_they_went_in() {
         for length in [0, 1, SHORT_BYTES_MAX, SHORT_BYTES_MAX + 1, 2_000] {
             let bytes = Bytes::from(vec![7; length]);
-            let value = New::of(&bytes).make();
+            let value = Value::new(&bytes);
             assert_eq!(value.bytes(), Some(&bytes[..]));
             assert_eq!(value.to_shared(), Some(bytes));
             assert_eq!(value.len(), length);
@@ -144,20 +100,16 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_as_long_and_nobody_elses_is_written_over() {
-        let old = Bytes::from(vec![7; 100]);
-        let mut value = New::of(&old).make();
-        let start = value.bytes().map(<[u8]>::as_ptr);
-        assert!(!value.overwrite(&[8; 99]));
-        assert!(value.overwrite(&[8; 100]));
-        assert_eq!(value.bytes(), Some(&[8; 100][..]));
-        assert_eq!((value.bytes().map(<[u8]>::as_ptr), old[0]), (start, 7));
-        let reader = value.to_shared();
-        assert!(!value.overwrite(&[9; 100]));
-        assert_eq!((value.bytes(), reader.as_deref()), (Some(&[8; 100][..]), Some(&[8; 100][..])));
-        drop(reader);
-        assert!(value.overwrite(&[9; 100]));
-        assert_eq!(value.bytes(), Some(&[9; 100][..]));
-        assert!(!Value::NONE.overwrite(&[]));
+    fn what_is_not_short_is_shared_and_can_be_taken() {
+        let bytes = Bytes::from(vec![7; SHORT_BYTES_MAX + 1]);
+        let value = Value::new(&bytes);
+        assert_eq!(value.is_shared(), Some(true));
+        let mut left = bytes;
+        drop(value);
+        let value = Value::take(&mut left);
+        assert_eq!((value.is_shared(), left.len()), (Some(false), 0));
+        let mut short = Bytes::from(vec![7; SHORT_BYTES_MAX]);
+        assert_eq!(Value::take(&mut short).is_shared(), None);
+        assert_eq!(short.len(), SHORT_BYTES_MAX, "it was copied");
     }
 }

@@ -102,12 +102,12 @@ fn writers_that_clean_at_once_lose_nothing() {
 fn where_much_is_not_rewritten_the_table_is_flushed() {
     let files = MemoryFiles::default();
     let engine = open(&files, MemoryEngine::new(None));
-    let cold: Vec<_> = (0..20).flat_map(|key| put(1_000 + key, 10)).collect();
+    let cold: Vec<_> = (0..80).flat_map(|key| put(1_000 + key, 10)).collect();
     engine.apply(&cold, Durability::Synced).unwrap();
     for number in 0..400 {
         engine.apply(&put(number % 5, 200), Durability::Synced).unwrap();
     }
-    for key in 1_000..1_020_u64 {
+    for key in 1_000..1_080_u64 {
         let held = engine.tables().get(Family::Data, &key.to_be_bytes()).unwrap();
         assert!(held.is_some(), "{key} would be written again and again");
     }
