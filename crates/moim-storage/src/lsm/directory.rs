@@ -23,7 +23,7 @@ impl DiskLsm {
         options: LsmOptions,
         rule: Option<ReclaimRule>,
     ) -> Result<Self, StorageError> {
-        let rocks = RocksOptions { run_bytes: options.memtable_bytes as u64, ..rocks.clone() };
+        let rocks = RocksOptions { run_bytes: options.whole_bytes() as u64, ..rocks.clone() };
         let tables = RocksEngine::open_tables(directory, &rocks, rule.clone())?;
         let log_directory = directory.join(LOG_DIRECTORY);
         let is_marked = tables.has_log()?;

@@ -11,10 +11,6 @@ use super::tables::Tables;
 use super::{Inner, Writer};
 use crate::files::Files;
 
-/// A table is full with so many times in halves what it may hold alone, whoever shares it: the log has to have room for what
-/// comes while it is flushed, and others may let go of all of it meanwhile.
-const WHOLE_HALVES: usize = 5;
-
 /// Between two looks the log grows by this part of what a table may hold alone.
 const LOOK_PART: u64 = 64;
 
@@ -39,8 +35,9 @@ impl<F: Files, T: Tables> Inner<F, T> {
         if !is_full(bytes) {
             return false;
         }
-        let shared = [&memtables.active].into_iter().chain(frozen).map(|table| table.shared_bytes());
-        if bytes[0] >= table_bytes * WHOLE_HALVES / 2 || shared.sum::<usize>() == 0 {
+        let shared =
+            [&memtables.active].into_iter().chain(frozen).map(|table| table.shared_bytes());
+        if bytes[0] >= self.options.whole_bytes() || shared.sum::<usize>() == 0 {
             return true;
         }
         let written_bytes = writer.log.written_bytes();

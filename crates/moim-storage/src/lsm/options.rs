@@ -11,8 +11,9 @@ const MIB: usize = 1 << 20;
 /// [`LsmOptions::for_memtable`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LsmOptions {
-    /// Bytes of a memory table, what its entries cost besides included, at which it is written out as tables. Default
-    /// 256 MiB. Two can be there, one that takes writes and one being written out: then writers wait.
+    /// Bytes that a memory table holds alone, what its entries cost besides included, at which it is written out as tables.
+    /// Default 256 MiB. Values that whoever wrote them holds as well do not count, up to one and a half times as much. Two
+    /// tables can be there, one that takes writes and one being written out: then writers wait.
     pub memtable_bytes: usize,
     /// Bytes of a segment of the commit log. Default 64 MiB.
     pub segment_bytes: u64,
@@ -53,6 +54,12 @@ impl LsmOptions {
         let log_bytes_max = 8 * memtable_bytes as u64;
         let segment_bytes = (log_bytes_max / 32).clamp(64 << 10, 64 * MIB as u64);
         Self { memtable_bytes, segment_bytes, log_bytes_max, hash_seed: 0, rest: REST }
+    }
+
+    /// Bytes at which a table is written out whoever else holds its values: the log has to have room for what comes
+    /// meanwhile, and the others may let go of them all.
+    pub(super) fn whole_bytes(&self) -> usize {
+        self.memtable_bytes.saturating_mul(5) / 2
     }
 
     pub(super) fn log(&self) -> LogOptions {

@@ -261,7 +261,9 @@ impl Memtable {
         let ahead = std::iter::from_fn(move || {
             let some: Vec<_> = all.by_ref().take(ENTRIES_AHEAD).collect();
             black_box(some.iter().fold(0, |all, entry| all ^ entry.key.prefix()));
-            black_box(some.iter().fold(0, |all, entry| all ^ entry.key.end() ^ entry.value.start()));
+            black_box(
+                some.iter().fold(0, |all, entry| all ^ entry.key.end() ^ entry.value.start()),
+            );
             (!some.is_empty()).then_some(some)
         });
         ahead.flatten().map(|entry| (entry.key.to_bytes(), entry.value.bytes()))
@@ -297,10 +299,11 @@ impl Memtable {
         let given: usize = self.families.iter().map(|table| table.entries.given()).sum();
         let every = (given / ENTRIES_ASKED).max(1);
         let asked = self.families.iter().flat_map(|table| table.entries.every(every));
-        let (shareable, shared) = asked.filter_map(|entry| entry.value.is_shared()).fold(
-            (0, 0),
-            |(shareable, shared), is_shared| (shareable + 1, shared + usize::from(is_shared)),
-        );
+        let (shareable, shared) = asked
+            .filter_map(|entry| entry.value.is_shared())
+            .fold((0, 0), |(shareable, shared), is_shared| {
+                (shareable + 1, shared + usize::from(is_shared))
+            });
         self.bytes - self.shared_bytes / shareable.max(1) * shared
     }
 

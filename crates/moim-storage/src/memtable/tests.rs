@@ -130,7 +130,8 @@ struct Model {
 }
 
 fn entry_bytes(key: &Bytes, value: Option<&Bytes>) -> usize {
-    key_bytes(&Key::new(&Sought::new(key))) + value.map_or(0, |value| Value::new(value).block_bytes())
+    key_bytes(&Key::new(&Sought::new(key)))
+        + value.map_or(0, |value| Value::new(value).block_bytes())
 }
 
 impl Model {

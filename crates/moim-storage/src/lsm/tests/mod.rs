@@ -2,6 +2,7 @@
 //! and snapshots that outlive both tables they look at.
 
 mod cleaning;
+mod fullness;
 
 use std::ops::Range;
 use std::path::Path;
