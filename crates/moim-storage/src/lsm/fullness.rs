@@ -1,7 +1,7 @@
 //! When a memory table is full.
 //!
-//! Large values are shared with whoever wrote them (`memtable`), and what was written lately is in the node's cache of
-//! objects as well, where it counts. So a table is full not when it holds so much, but when it holds so much *alone*: sets
+//! Values are shared with whoever wrote them (`memtable`), and what was written lately is in the node's cache of objects as
+//! well, where it counts. So a table is full not when it holds so much, but when it holds so much *alone*: sets
 //! that the cache has room for, and that are rewritten, then stay in memory (and in the log, see `clean`), where a table
 //! that counted all of it would be written out again and again.
 //!
@@ -27,17 +27,15 @@ impl<F: Files, T: Tables> Inner<F, T> {
     pub(super) fn is_memory_full(&self, writer: &mut Writer<F>) -> bool {
         let table_bytes = self.options.memtable_bytes;
         let memtables = self.read();
-        let is_full = |bytes: [usize; 2]| {
-            bytes[0] >= table_bytes || bytes.iter().sum::<usize>() >= 2 * table_bytes
+        let are_too_many = |active: usize, frozen: usize| {
+            active >= table_bytes || active + frozen >= 2 * table_bytes
         };
-        let frozen = memtables.frozen.as_ref();
-        let bytes = [memtables.active.bytes(), frozen.map_or(0, |table| table.bytes())];
-        if !is_full(bytes) {
+        let (active, frozen) = (&memtables.active, memtables.frozen.as_ref());
+        if !are_too_many(active.bytes(), frozen.map_or(0, |table| table.bytes())) {
             return false;
         }
-        let shared =
-            [&memtables.active].into_iter().chain(frozen).map(|table| table.shared_bytes());
-        if bytes[0] >= self.options.whole_bytes() || shared.sum::<usize>() == 0 {
+        let has_shared = memtables.layers().any(|table| table.shared_bytes() > 0);
+        if active.bytes() >= self.options.whole_bytes() || !has_shared {
             return true;
         }
         let written_bytes = writer.log.written_bytes();
@@ -47,9 +45,9 @@ impl<F: Files, T: Tables> Inner<F, T> {
         {
             return last.is_full;
         }
-        let alone = [memtables.active.alone_bytes(), frozen.map_or(0, |table| table.alone_bytes())];
-        let look = Look { written_bytes, is_full: is_full(alone) };
-        writer.flushing.look = Some(look);
-        look.is_full
+        let is_full =
+            are_too_many(active.alone_bytes(), frozen.map_or(0, |table| table.alone_bytes()));
+        writer.flushing.look = Some(Look { written_bytes, is_full });
+        is_full
     }
 }
