@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use rocksdb::properties::num_files_at_level;
 use rocksdb::{IngestExternalFileOptions, SstFileWriter};
 
-use super::options::{self, LEVEL_0_TABLES, LEVEL_0_TABLES_AT_REST, LEVEL_0_TABLES_MAX};
+use super::options::{self, LEVEL_0_RUNS_MAX, LEVEL_0_TABLES, LEVEL_0_TABLES_AT_REST};
 use super::{RocksEngine, stall};
 use crate::lsm::{Run, Tables};
 use crate::{Family, StorageError};
@@ -131,7 +131,7 @@ impl RocksEngine {
             let data = self.family(Family::Data);
             let tables = self.db.property_int_value_cf(data, &tables).ok().flatten().unwrap_or(0);
             self.pacing.note_tables(tables);
-            if tables < LEVEL_0_TABLES_MAX.unsigned_abs().into() {
+            if tables < LEVEL_0_RUNS_MAX {
                 return Ok(());
             }
             if stall::errors(&self.db) > errors {

@@ -38,6 +38,9 @@ pub(super) const LEVEL_0_TABLES_AT_REST: i32 = 1;
 /// Tables in level 0 at which writers must wait: each of them may be asked for every key.
 pub(super) const LEVEL_0_TABLES_MAX: i32 = 36;
 
+/// The same of runs, which hold up to two and a half times as much as a memory table may alone.
+pub(super) const LEVEL_0_RUNS_MAX: u64 = 14;
+
 /// Sizes of an engine. Start from [`RocksOptions::default`] or [`RocksOptions::for_memory`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct RocksOptions {

@@ -17,8 +17,8 @@ use crate::CompactionPace;
 /// Between two rests: some milliseconds of work.
 const STEP_BYTES: u64 = 128 << 10;
 
-/// Tables in level 0 from which on compactions do not rest: three times as many as begin one.
-const URGENT_TABLES: u64 = 12;
+/// Tables in level 0 from which on compactions do not rest: a few more than begin one, for each is large.
+const URGENT_TABLES: u64 = 6;
 
 /// What all compactions of an engine share.
 #[derive(Default)]
