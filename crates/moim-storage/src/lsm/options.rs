@@ -46,9 +46,9 @@ impl Default for LsmOptions {
 }
 
 impl LsmOptions {
-    /// Sizes that suit a memory table of this size. The log holds eight times as much: a table that is full of what is
-    /// rewritten has been rewritten twice from one cleaning of the log to the next. What that costs is disk, and time to
-    /// replay it.
+    /// Sizes that suit a memory table of this size. The log holds eight times as much, so it grows by two tables from one
+    /// cleaning to the next: most of what is rewritten then has been, even in a table that holds the most, with values that
+    /// others hold as well. What that costs is disk, and time to replay it.
     #[must_use]
     pub fn for_memtable(memtable_bytes: usize) -> Self {
         let log_bytes_max = 8 * memtable_bytes as u64;
