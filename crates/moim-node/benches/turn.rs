@@ -82,7 +82,7 @@ impl Cluster {
         let hellos: Vec<_> = cluster.machines.iter().map(|machine| machine.node.hello()).collect();
         for (at, machine) in cluster.machines.iter_mut().enumerate() {
             let others = hellos.iter().enumerate().filter(|(other, _)| *other != at);
-            machine.inputs.extend(others.map(|(_, hello)| Input::PeerUp(hello.clone())));
+            machine.inputs.extend(others.map(|(_, hello)| Input::PeerUp(Box::new(hello.clone()))));
         }
         while cluster.machines.iter().any(|machine| machine.node.readiness().is_err()) {
             cluster.pass();

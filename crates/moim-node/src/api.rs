@@ -393,7 +393,7 @@ pub enum Input {
     /// A peer says something.
     Peer(NodeId, Message),
     /// A connection to a peer stands, and its hello was read. Replaces an earlier connection to the same peer.
-    PeerUp(Hello),
+    PeerUp(Box<Hello>),
     /// The connection to a peer is gone.
     PeerDown(NodeId),
     /// Every batch up to this one is as durable as configured.
@@ -423,6 +423,14 @@ pub struct ListedPage {
     pub more: bool,
 }
 
+/// Inputs, effects and messages are moved from list to list several times on their way, and most of those of a busy node are
+/// small: whatever is large and rare among them is boxed.
+const _: () = {
+    assert!(size_of::<Message>() <= 96);
+    assert!(size_of::<Input>() <= 128);
+    assert!(size_of::<Effect>() <= 112);
+};
+
 /// What the server is to do after a turn, in this order.
 #[derive(Debug)]
 pub enum Effect {
@@ -451,7 +459,7 @@ pub enum Effect {
     /// Close the connection to a peer and do not dial it again for a while; the reason is for the log.
     Disconnect(NodeId, String),
     /// A cluster record was adopted and is durable: peers and their addresses are known from now on.
-    Adopted(Record),
+    Adopted(Box<Record>),
     /// The node can no longer serve: its disk failed. Requests are answered with [`Failure::Stopped`].
     Halted(String),
 }

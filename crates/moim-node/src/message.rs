@@ -86,8 +86,8 @@ pub enum Message {
     Forward {
         /// Answer to this.
         op: OpId,
-        /// What the client asked.
-        request: Request,
+        /// What the client asked. Boxed, as what else is large and rare, because messages move often.
+        request: Box<Request>,
         /// Milliseconds that the asker still waits.
         budget_ms: u32,
     },
@@ -127,7 +127,7 @@ pub enum Message {
         /// On what terms.
         terms: Terms,
         /// The question.
-        ask: Ask,
+        ask: Box<Ask>,
     },
     /// The answer to a [`Message::Exchange`].
     ExchangeReply {

@@ -367,7 +367,7 @@ impl Node {
             Message::ReadReply { op, result, from_disk } => {
                 self.on_read_reply(from, op, result, from_disk);
             }
-            Message::Forward { op, request, .. } => self.on_forward(from, op, request),
+            Message::Forward { op, request, .. } => self.on_forward(from, op, *request),
             Message::ForwardReply { op, outcome } => self.on_forward_reply(from, op, outcome),
             Message::Keys { op, namespace, partition, from_hash, limit, budget_ms } => {
                 let asker = self.asker(from, op, budget_ms);
@@ -376,7 +376,7 @@ impl Node {
             Message::KeysReply { op, result } => self.on_keys_reply(from, op, result),
             Message::Exchange { op, terms, ask } => {
                 let asker = self.asker(from, op, self.options.exchange_answer_ms);
-                self.on_exchange(asker, &terms, ask);
+                self.on_exchange(asker, &terms, *ask);
             }
             Message::ExchangeReply { op, result } => self.on_exchange_reply(from, op, result),
             Message::Founding { digest } => self.on_founding(from, digest),

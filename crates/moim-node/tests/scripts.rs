@@ -167,8 +167,8 @@ impl World {
         }
         let hello = |id: u64| self.machines[&id].node.as_ref().map(Node::hello);
         let (Some(hello_a), Some(hello_b)) = (hello(a), hello(b)) else { return };
-        self.input(b, Input::PeerUp(hello_a));
-        self.input(a, Input::PeerUp(hello_b));
+        self.input(b, Input::PeerUp(Box::new(hello_a)));
+        self.input(a, Input::PeerUp(Box::new(hello_b)));
     }
 
     fn input(&mut self, id: u64, input: Input) {
@@ -632,10 +632,10 @@ fn name(message: &Message) -> String {
             format!(" {}", format!("{result:?}").split('(').next().unwrap_or(""))
         }
         Message::Read { want, .. } => format!(" {want:?}"),
-        Message::Exchange { ask: Ask::Spans(spans), .. } => format!(" {} spans", spans.len()),
-        Message::Exchange { ask, .. } => {
-            format!(" {}", format!("{ask:?}").split(['(', ' ']).next().unwrap_or(""))
-        }
+        Message::Exchange { ask, .. } => match &**ask {
+            Ask::Spans(spans) => format!(" {} spans", spans.len()),
+            ask => format!(" {}", format!("{ask:?}").split(['(', ' ']).next().unwrap_or("")),
+        },
         _ => String::new(),
     };
     format!("{}{detail}", &text[..end])

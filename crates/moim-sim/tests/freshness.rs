@@ -100,7 +100,7 @@ impl World {
         for a in 0..NODES {
             for b in (0..NODES).filter(|&b| b != a) {
                 let hello = world.nodes[b].0.hello();
-                world.plan(0, a, Input::PeerUp(hello));
+                world.plan(0, a, Input::PeerUp(Box::new(hello)));
             }
         }
         world.pass(1_000);

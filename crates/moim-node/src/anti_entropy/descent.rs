@@ -185,8 +185,8 @@ impl Node {
         let deadline = self.now.mono_ms + u64::from(self.options.exchange_answer_ms);
         let begun = begun.filter(|_| errand.is_some());
         let question = Question { peer, exchange, begun, errand };
-        let op = self.register(deadline, Operation::Exchange(question));
-        self.send(reveals, Outgoing::Peer(to, Message::Exchange { op, terms, ask }));
+        let op = self.register(deadline, Operation::Exchange(Box::new(question)));
+        self.send(reveals, Outgoing::Peer(to, Message::Exchange { op, terms, ask: Box::new(ask) }));
     }
 
     fn ask_spans(&mut self, peer: NodeId) {

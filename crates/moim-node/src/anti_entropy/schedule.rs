@@ -369,7 +369,7 @@ impl Node {
             _ => return None,
         }
         match self.operations.remove(id) {
-            Some(Operation::Exchange(question)) => Some(question),
+            Some(Operation::Exchange(question)) => Some(*question),
             _ => None,
         }
     }

@@ -145,8 +145,8 @@ impl Node {
         request.timeout_ms = Some(budget_ms.saturating_sub(RETURN_MS).max(1));
         let started_mono_ms = self.now.mono_ms;
         let op = ForwardOp { job, node, request: request.clone(), refused, started_mono_ms };
-        let id = self.register(deadline_mono_ms, Operation::Forward(op));
-        self.send_plain(node, Message::Forward { op: id, request, budget_ms });
+        let id = self.register(deadline_mono_ms, Operation::Forward(Box::new(op)));
+        self.send_plain(node, Message::Forward { op: id, request: Box::new(request), budget_ms });
     }
 
     /// A peer wants its client's request coordinated here. A repeated message is dropped: what it asks is not
@@ -164,7 +164,8 @@ impl Node {
         if !awaited {
             return;
         }
-        let Some(Operation::Forward(mut op)) = self.operations.remove(id) else { return };
+        let Some(Operation::Forward(op)) = self.operations.remove(id) else { return };
+        let mut op = *op;
         if !is_refusal(&outcome) {
             return self.finish(op.job.origin, outcome);
         }

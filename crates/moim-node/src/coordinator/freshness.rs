@@ -205,7 +205,7 @@ impl Node {
             others: others.iter().map(|&owner| (owner, Heard::Waiting)).collect(),
         };
         self.freshness.checks += 1;
-        let id = self.register(deadline, Operation::Freshness(op));
+        let id = self.register(deadline, Operation::Freshness(Box::new(op)));
         for owner in others {
             if self.can_ask(owner) {
                 self.ask_freshness(id, owner, Want::Digest);

@@ -90,7 +90,7 @@ impl Node {
         let owners = job.admitted.owners.clone();
         let (deadline, namespace) = (job.admitted.deadline_mono_ms, job.admitted.target.namespace);
         let answers = owners.iter().map(|&owner| (owner, None)).collect();
-        let id = self.register(deadline, Operation::Listing(ListingOp { job, answers }));
+        let id = self.register(deadline, Operation::Listing(Box::new(ListingOp { job, answers })));
         let limit = limit.clamp(1, PAGE_KEYS_MAX);
         let budget_ms = self.budget_ms(deadline);
         for owner in owners {
@@ -203,7 +203,7 @@ impl Node {
 
     fn end_listing(&mut self, id: OpId) {
         if let Some(Operation::Listing(op)) = self.operations.remove(id) {
-            self.answer_listing(op);
+            self.answer_listing(*op);
         }
     }
 
@@ -240,7 +240,7 @@ impl Node {
         let target = job.admitted.target.clone();
         let deadline = job.admitted.deadline_mono_ms;
         let copies = owners.iter().map(|&owner| (owner, None)).collect();
-        let id = self.register(deadline, Operation::Inspect(InspectOp { job, copies }));
+        let id = self.register(deadline, Operation::Inspect(Box::new(InspectOp { job, copies })));
         let budget_ms = self.budget_ms(deadline);
         for owner in owners {
             if self.can_ask(owner) {
@@ -283,7 +283,7 @@ impl Node {
         if op.copies.iter().all(|(_, copy)| copy.is_some())
             && let Some(Operation::Inspect(op)) = self.operations.remove(id)
         {
-            self.answer_inspect(op, 0);
+            self.answer_inspect(*op, 0);
         }
     }
 

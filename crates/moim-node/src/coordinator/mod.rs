@@ -287,9 +287,9 @@ impl Node {
         match self.operations.remove(id) {
             Some(Operation::Write(write)) => self.write_deadline(id, write),
             Some(Operation::Read(read)) => self.read_deadline(*read),
-            Some(Operation::Forward(forward)) => self.forward_deadline(forward),
-            Some(Operation::Listing(listing)) => self.listing_deadline(listing),
-            Some(Operation::Inspect(inspect)) => self.inspect_deadline(inspect),
+            Some(Operation::Forward(forward)) => self.forward_deadline(*forward),
+            Some(Operation::Listing(listing)) => self.listing_deadline(*listing),
+            Some(Operation::Inspect(inspect)) => self.inspect_deadline(*inspect),
             Some(Operation::Freshness(check)) => self.end_freshness(&check),
             Some(Operation::Task(node, task)) => self.task_failed(node, task),
             Some(Operation::Exchange(question)) => self.question_failed(&question, "no answer"),

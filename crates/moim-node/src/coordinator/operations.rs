@@ -12,21 +12,22 @@ use crate::replica::Target;
 use crate::replication::TaskId;
 use crate::store::Stored;
 
-/// Something under way that waits for other replicas. The usual ones are boxed, so that they move cheaply.
+/// Something under way that waits for other replicas. All are boxed: the table of operations is met at every step of each,
+/// and stays close to the processor only while its places are small.
 #[derive(Debug)]
 pub(crate) enum Operation {
     Write(Box<write::WriteOp>),
     Read(Box<holders::ReadOp>),
-    Forward(forward::ForwardOp),
-    Listing(listing::ListingOp),
-    Inspect(listing::InspectOp),
-    Freshness(freshness::FreshnessOp),
+    Forward(Box<forward::ForwardOp>),
+    Listing(Box<listing::ListingOp>),
+    Inspect(Box<listing::InspectOp>),
+    Freshness(Box<freshness::FreshnessOp>),
     /// An owed copy on its way.
     Task(NodeId, TaskId),
     /// A comparison with another owner.
-    Exchange(Question),
+    Exchange(Box<Question>),
     /// Something that was kept for an owner, on its way to it.
-    Handoff(Handoff),
+    Handoff(Box<Handoff>),
 }
 
 impl Operation {

@@ -76,7 +76,7 @@ impl Node {
         let (owner, budget_ms) = (handoff.owner, self.options.request_timeout_ms);
         let (namespace, user_key) = (handoff.target.namespace, handoff.target.shared_key());
         let deadline = self.now.mono_ms + u64::from(budget_ms);
-        let op = self.register(deadline, Operation::Handoff(handoff));
+        let op = self.register(deadline, Operation::Handoff(Box::new(handoff)));
         let object = stored.encoded;
         let message = Message::Write { op, namespace, key: user_key, object, budget_ms };
         self.send(batch, Outgoing::Peer(owner, message));

@@ -138,7 +138,7 @@ impl Node {
     pub(crate) fn adopt(&mut self) {
         self.adopted = true;
         if let Some(record) = self.record.clone() {
-            self.effects.push(Effect::Adopted(record));
+            self.effects.push(Effect::Adopted(Box::new(record)));
         }
     }
 

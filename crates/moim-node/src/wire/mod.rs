@@ -345,7 +345,7 @@ fn operation(kind: u8, op: OpId, mut reader: Reader) -> Result<Message, DecodeEr
         }
         kind::FORWARD => {
             let budget_ms = reader.u32("budget")?;
-            Ok(Message::Forward { op, request: request::take(&mut reader)?, budget_ms })
+            Ok(Message::Forward { op, request: Box::new(request::take(&mut reader)?), budget_ms })
         }
         kind::FORWARD_REPLY => {
             Ok(Message::ForwardReply { op, outcome: outcome::take(&mut reader)? })
@@ -364,7 +364,7 @@ fn operation(kind: u8, op: OpId, mut reader: Reader) -> Result<Message, DecodeEr
         kind::KEYS_REPLY => Ok(Message::KeysReply { op, result: keys_result(&mut reader)? }),
         kind::EXCHANGE => {
             let terms = exchange::terms(&mut reader)?;
-            Ok(Message::Exchange { op, terms, ask: exchange::ask(reader)? })
+            Ok(Message::Exchange { op, terms, ask: Box::new(exchange::ask(reader)?) })
         }
         kind::EXCHANGE_REPLY => {
             Ok(Message::ExchangeReply { op, result: exchange_result(&mut reader)? })

@@ -154,7 +154,7 @@ fn messages() -> Vec<Message> {
     ];
     all.extend(actions.into_iter().map(|action| Message::Forward {
         op,
-        request: request(action),
+        request: Box::new(request(action)),
         budget_ms: 3,
     }));
     all.extend(exchanges());
@@ -236,7 +236,7 @@ fn exchanges() -> Vec<Message> {
         Ok(Answer::Begun(Hlc::from_millis(7))),
         Err(Why::NotReady),
     ];
-    let asks = asks.into_iter().map(|ask| Message::Exchange { op, terms, ask });
+    let asks = asks.into_iter().map(|ask| Message::Exchange { op, terms, ask: Box::new(ask) });
     asks.chain(answers.into_iter().map(|result| Message::ExchangeReply { op, result })).collect()
 }
 

@@ -361,7 +361,7 @@ impl Links {
         } else {
             info!(%peer, %address, ?dialed, "connected");
         }
-        self.inbox.push(Input::PeerUp(hello));
+        self.inbox.push(Input::PeerUp(Box::new(hello)));
     }
 
     /// Tells the dialing side that its connection was taken: at once, for it waits for that.

@@ -155,8 +155,8 @@ impl Shard {
             return;
         };
         let nodes = (low.hello.info.member.node, high.hello.info.member.node);
-        low.mailbox.push(Input::PeerUp(high.hello));
-        high.mailbox.push(Input::PeerUp(low.hello));
+        low.mailbox.push(Input::PeerUp(Box::new(high.hello)));
+        high.mailbox.push(Input::PeerUp(Box::new(low.hello)));
         *pair = Pair { link: Some([low.mailbox, high.mailbox]), refused_until: None };
         info!(nodes = %format_args!("{}, {}", nodes.0, nodes.1), "connected within this server");
     }

@@ -168,7 +168,7 @@ impl Cluster {
             for (node, peer) in [(index, other), (other, index)] {
                 let hello = self.machines[peer].node.as_ref().map(Node::hello);
                 if let Some(hello) = hello.filter(|_| self.machines[node].node.is_some()) {
-                    self.machines[node].inbox.push(Input::PeerUp(hello));
+                    self.machines[node].inbox.push(Input::PeerUp(Box::new(hello)));
                 }
             }
         }
@@ -275,7 +275,10 @@ impl Cluster {
             Message::Write { object, .. } | Message::Hint { object, .. } if late(object) => {
                 vec![object]
             }
-            Message::Exchange { ask: Ask::Object { object, .. }, .. } => vec![object],
+            Message::Exchange { ask, .. } => match &**ask {
+                Ask::Object { object, .. } => vec![object],
+                _ => Vec::new(),
+            },
             Message::ExchangeReply { result: Ok(Answer::Object(more)), .. } => {
                 more.iter().collect()
             }
@@ -283,7 +286,7 @@ impl Cluster {
             | Message::ExchangeReply { result: Ok(Answer::Rest { objects, .. }), .. } => {
                 objects.iter().map(|(_, object)| object).collect()
             }
-            Message::Exchange { .. } | Message::ExchangeReply { .. } => Vec::new(),
+            Message::ExchangeReply { .. } => Vec::new(),
             _ => return,
         };
         self.frame.clear();

@@ -109,7 +109,7 @@ pub fn tombstone_bytes() -> u64 {
     };
     let ask = Ask::Object { namespace: NamespaceId(0), key: key(100_000), object };
     let mut frame = Vec::new();
-    wire::encode(&Message::Exchange { op: OpId(1), terms, ask }, &mut frame);
+    wire::encode(&Message::Exchange { op: OpId(1), terms, ask: Box::new(ask) }, &mut frame);
     frame.len() as u64
 }
 

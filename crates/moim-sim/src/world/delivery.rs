@@ -222,7 +222,7 @@ impl World {
         let stands = self.network.connection((node, peer)) == Some(connection);
         if stands && self.servers[node].is_up() {
             self.servers[node].peers.insert(peer, connection);
-            self.hand(node, Input::PeerUp(hello));
+            self.hand(node, Input::PeerUp(Box::new(hello)));
         }
     }
 
