@@ -10,7 +10,7 @@ use moim_core::{NamespaceId, NodeId};
 
 use crate::anti_entropy::Answer;
 use crate::api::{BatchId, DiskRoom, Why};
-use crate::coordinator::Mint;
+use crate::coordinator::{Mint, Operation};
 use crate::gate::{NOTHING, Outgoing};
 use crate::hint::Handoff;
 use crate::keyspace;
@@ -146,9 +146,9 @@ impl Node {
         key: &[u8],
         object: Bytes,
     ) {
-        let admitted = match self.own_write(asker, &object) {
-            Some(own) => self.admit_own(asker.until_mono_ms, own),
-            None => self.admit_write(asker.until_mono_ms, (namespace, key), object),
+        let admitted = match self.own_write(asker, object) {
+            Ok(own) => self.admit_own(asker.until_mono_ms, own),
+            Err(object) => self.admit_write(asker.until_mono_ms, (namespace, key), object),
         };
         match admitted {
             Ok((target, incoming)) => {
@@ -227,7 +227,7 @@ impl Node {
     fn run_on_outline(&mut self, work: Work, held: Option<&Object>, batch: BatchId) {
         match work {
             Work::Join { asker, target, incoming, stands_for } => {
-                self.join_for(asker, (&target, stands_for), (held, batch), incoming);
+                self.join_for(asker, (target, stands_for), (held, batch), incoming);
             }
             Work::Tell { asker, from_disk, .. } => {
                 self.tell(asker, ReadResult::Digest(held.map(Object::digest)), (from_disk, batch));
@@ -243,8 +243,8 @@ impl Node {
                 self.run_on_outline(work, held, batch);
             }
             Work::Meet { asker, target, incoming } => {
-                let came = incoming.object.clone();
-                let (result, reveals) = self.join((&target, None), (held, batch), incoming);
+                let (came, data_key) = (incoming.object.clone(), target.data_key.clone());
+                let (result, reveals) = self.join((target, None), (held, batch), incoming);
                 let answer = match result {
                     // Whoever sent it learns that it is gone, by the same join.
                     WriteResult::Refused(Why::Forgotten) => {
@@ -252,7 +252,7 @@ impl Node {
                     }
                     WriteResult::Refused(why) => Err(why),
                     WriteResult::Stored | WriteResult::Superseded(_) => {
-                        let held = self.store.peek(&target.data_key);
+                        let held = self.store.peek(&data_key);
                         let more = held.filter(|held| !came.covers(&held.object));
                         Ok(Answer::Object(more.map(|held| held.encoded)))
                     }
@@ -279,16 +279,15 @@ impl Node {
     fn join_for(
         &mut self,
         asker: Asker,
-        (target, stands_for): (&Target, Option<NodeId>),
+        (target, stands_for): (Target, Option<NodeId>),
         held: (Option<&Object>, BatchId),
         incoming: Stored,
     ) {
+        let partition = target.partition;
         let (result, reveals) = self.join((target, stands_for), held, incoming);
         let result = match result {
             // It is here, but whether something outranks it this replica cannot tell yet.
-            WriteResult::Stored | WriteResult::Superseded(_)
-                if !self.is_filled(target.partition) =>
-            {
+            WriteResult::Stored | WriteResult::Superseded(_) if !self.is_filled(partition) => {
                 WriteResult::Refused(Why::NotReady)
             }
             result => result,
@@ -298,12 +297,12 @@ impl Node {
 
     fn join(
         &mut self,
-        (target, stands_for): (&Target, Option<NodeId>),
+        (target, stands_for): (Target, Option<NodeId>),
         (held, batch): (Option<&Object>, BatchId),
         incoming: Stored,
     ) -> (WriteResult, BatchId) {
         self.clock.observe(incoming.object.written());
-        let incoming = match self.admit_incoming(target, held, incoming) {
+        let incoming = match self.admit_incoming(&target, held, incoming) {
             Admission::Join(incoming) => incoming,
             Admission::Known => return (WriteResult::Stored, batch),
             Admission::Refuse(why) => return (WriteResult::Refused(why), batch),
@@ -320,10 +319,10 @@ impl Node {
     /// Stores what came of a join.
     fn take(
         &mut self,
-        (target, stands_for): (&Target, Option<NodeId>),
+        (target, stands_for): (Target, Option<NodeId>),
         stored: Stored,
     ) -> (WriteResult, BatchId) {
-        let stored = self.pruned(target, stored);
+        let stored = self.pruned(&target, stored);
         (WriteResult::Stored, self.keep(target, stored, stands_for))
     }
 
@@ -371,12 +370,19 @@ impl Node {
         Ok((target, self.admit_object(until_mono_ms, namespace, object)?))
     }
 
-    /// What this node coordinates itself and sends to itself is taken as it is: nothing has to be decoded.
-    fn own_write(&self, asker: Asker, object: &Bytes) -> Option<(Target, Stored)> {
+    /// What this node coordinates itself and sends to itself is taken as it is: nothing has to be decoded. Gives back the
+    /// bytes of anything else.
+    fn own_write(&self, asker: Asker, encoded: Bytes) -> Result<(Target, Stored), Bytes> {
         let is_own = asker.node == self.info.member.node;
-        let sent = self.operations.get(asker.op).filter(|_| is_own)?.written()?;
-        let is_same = std::ptr::eq(sent.1.encoded.as_ref(), object.as_ref());
-        is_same.then(|| (sent.0.clone(), sent.1.clone()))
+        let sent = self.operations.get(asker.op).filter(|_| is_own).and_then(Operation::written);
+        let is_same =
+            |sent: &(&Target, &Stored)| std::ptr::eq(sent.1.encoded.as_ref(), encoded.as_ref());
+        match sent.filter(is_same) {
+            Some((target, sent)) => {
+                Ok((target.clone(), Stored { object: sent.object.clone(), encoded }))
+            }
+            None => Err(encoded),
+        }
     }
 
     /// Where the key lies that this node reads as a coordinator and asks itself for.
@@ -404,7 +410,7 @@ impl Node {
         object: Bytes,
     ) -> Result<Stored, Why> {
         self.check_behind(until_mono_ms)?;
-        let incoming = Stored::decode(object).map_err(|_damaged| Why::Unsupported)?;
+        let incoming = Stored::outlined(object).map_err(|_damaged| Why::Unsupported)?;
         self.admit_decoded(namespace, incoming)
     }
 

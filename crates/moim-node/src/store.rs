@@ -13,7 +13,7 @@ use foldhash::fast::FixedState;
 use moim_core::clock::Hlc;
 use moim_core::codec::DecodeError;
 use moim_core::merkle::{Slice, Trees};
-use moim_core::object::Object;
+use moim_core::object::{OBJECT_BYTES_MAX, Object};
 use moim_storage::{Batch, Family, Write};
 
 use crate::api::{BatchId, Effect, ReadId};
@@ -27,7 +27,8 @@ use crate::views::Figures;
 /// Entries looked at for eviction in one insertion, so that a turn stays short.
 const EVICTION_STEPS_MAX: usize = 64;
 
-/// An object and its bytes; they share one allocation.
+/// An object and its bytes; they share one allocation. A last-writer-wins object may be an outline, whose value is in the
+/// bytes alone, where nothing but times and identity is wanted of it: [`Self::whole`] has the value.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) object: Object,
@@ -44,6 +45,23 @@ impl Stored {
 
     pub(crate) fn decode(encoded: Bytes) -> Result<Self, DecodeError> {
         Object::decode(encoded.clone()).map(|object| Self { object, encoded })
+    }
+
+    /// In outline, if the last writer wins: to be joined and kept as it is, which needs no value at hand.
+    pub(crate) fn outlined(encoded: Bytes) -> Result<Self, DecodeError> {
+        match Object::outline(&encoded).filter(|_| encoded.len() <= OBJECT_BYTES_MAX) {
+            Some(object) => Ok(Self { object, encoded }),
+            None => Self::decode(encoded),
+        }
+    }
+
+    /// The object with its value.
+    pub(crate) fn whole(&self) -> Object {
+        match &self.object {
+            Object::Lww(_) => Object::decode(self.encoded.clone())
+                .expect("its bytes were made of an object, or one was made of them"),
+            Object::Siblings(_) => self.object.clone(),
+        }
     }
 }
 
@@ -214,10 +232,10 @@ impl Store {
 
     /// Writes an object, whose key must have been looked up in this turn: it is in memory at once and in this turn's
     /// batch. Returns the batch.
-    pub(crate) fn put(&mut self, key: &Bytes, stored: Stored) -> BatchId {
+    pub(crate) fn put(&mut self, key: Bytes, stored: Stored) -> BatchId {
         let value = stored.encoded.clone();
-        self.write(Write::Put { family: Family::Data, key: key.clone(), value });
-        self.replace(key, Some(stored));
+        self.replace(&key, Some(stored));
+        self.write(Write::Put { family: Family::Data, key, value });
         self.evict();
         self.next_batch
     }
@@ -405,6 +423,20 @@ mod tests {
     }
 
     #[test]
+    fn an_outline_has_the_times_at_hand_and_the_value_in_its_bytes() {
+        let stored = cost::stored(7, true);
+        let outlined = Stored::outlined(stored.encoded.clone()).unwrap();
+        assert_ne!(outlined.object, stored.object, "it has a value at hand");
+        assert_eq!(outlined.object.digest(), stored.object.digest());
+        assert!(stored.object.covers(&outlined.object) && outlined.object.covers(&stored.object));
+        assert_eq!(outlined.whole(), stored.object);
+        assert!(Stored::outlined(stored.encoded.slice(..20)).is_err());
+        let mut long = stored.encoded.to_vec();
+        long.resize(OBJECT_BYTES_MAX + 1, 7);
+        assert!(Stored::outlined(long.into()).is_err(), "longer than what may be read back");
+    }
+
+    #[test]
     fn what_reads_bring_takes_no_more_than_it_may() {
         let mut store = Store::new(1, BYTES_MAX, BatchId(0));
         let mut effects = Vec::new();
@@ -478,7 +510,7 @@ mod cost {
         let (mut figures, mut effects) = (Figures::default(), Vec::new());
         for (at, key) in keys.iter().enumerate() {
             store.insert(key, Kept::Nothing, BatchId(0));
-            store.put(key, stored(at as u64, expires));
+            store.put(key.clone(), stored(at as u64, expires));
         }
         store.commit(0, &mut effects, &mut figures);
         effects.clear();
@@ -487,7 +519,9 @@ mod cost {
         for at in 0..KEYS * ROUNDS {
             // A stride, so that neighbours in time are none in the map.
             let key = &keys[usize::try_from(at * 7_919 % KEYS).expect("small")];
-            black_box(store.put(key, objects[usize::try_from(at % KEYS).expect("small")].clone()));
+            black_box(
+                store.put(key.clone(), objects[usize::try_from(at % KEYS).expect("small")].clone()),
+            );
             if at % PER_TURN == PER_TURN - 1 {
                 store.commit(0, &mut effects, &mut figures);
                 for effect in effects.drain(..) {

@@ -20,7 +20,11 @@ const BYTES_MIN: usize = 1 << 10;
 const BYTES_MAX: usize = 64 << 10;
 
 /// What is kept at the most: a little more than groups of commits give back at once.
-const KEPT_BYTES_MAX: usize = 1 << 20;
+const KEPT_BYTES_MAX: usize = 2 << 20;
+
+/// What counts the sharers of a block lies apart from it, and was last used long ago: it is looked at this many blocks
+/// before its turn.
+const AHEAD: usize = 4;
 
 /// Sizes of blocks between the two bounds: four to a doubling.
 const SIZES: usize = 4 * (BYTES_MAX / BYTES_MIN).ilog2() as usize + 1;
@@ -33,7 +37,7 @@ thread_local! {
 #[derive(Default)]
 struct Kept {
     /// By size; the last that came is the next to go, and the most likely to be in the processor's caches.
-    rooms: [Vec<BytesMut>; SIZES],
+    rooms: [Vec<Bytes>; SIZES],
     bytes: usize,
 }
 
@@ -52,7 +56,9 @@ pub(crate) fn copy(bytes: &[u8]) -> Bytes {
 /// An empty buffer with room for so many bytes.
 fn room(bytes: usize) -> BytesMut {
     let Some(at) = size_of_block(bytes) else { return BytesMut::with_capacity(bytes) };
-    let Some(mut room) = KEPT.with_borrow_mut(|kept| kept.take(at)) else { return shared(bytes) };
+    let kept = KEPT.with_borrow_mut(|kept| kept.take(at)).and_then(|kept| kept.try_into_mut().ok());
+    let Some(mut room) = kept else { return shared(bytes) };
+    room.clear();
     // It may lack some bytes where a part of it was given back. Then this is another one.
     room.reserve(bytes);
     room
@@ -61,9 +67,8 @@ fn room(bytes: usize) -> BytesMut {
 /// Gives back a value that nobody wants any more, if it is the last to share its memory.
 pub(crate) fn give_back(value: Bytes) {
     let Some(at) = size_of_block(value.len()) else { return };
-    if let Ok(mut room) = value.try_into_mut() {
-        room.clear();
-        KEPT.with_borrow_mut(|kept| kept.give(at, room));
+    if value.is_unique() {
+        KEPT.with_borrow_mut(|kept| kept.give(at, value));
     }
 }
 
@@ -89,13 +94,17 @@ fn size_of_block(bytes: usize) -> Option<usize> {
 }
 
 impl Kept {
-    fn take(&mut self, at: usize) -> Option<BytesMut> {
-        let room = self.rooms[at].pop()?;
+    fn take(&mut self, at: usize) -> Option<Bytes> {
+        let rooms = &mut self.rooms[at];
+        let room = rooms.pop()?;
+        if let Some(soon) = rooms.len().checked_sub(AHEAD) {
+            std::hint::black_box(rooms[soon].is_unique());
+        }
         self.bytes -= bytes_of(at);
         Some(room)
     }
 
-    fn give(&mut self, at: usize, room: BytesMut) {
+    fn give(&mut self, at: usize, room: Bytes) {
         if self.bytes + bytes_of(at) <= KEPT_BYTES_MAX {
             self.bytes += bytes_of(at);
             self.rooms[at].push(room);

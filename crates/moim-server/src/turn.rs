@@ -136,7 +136,7 @@ impl TurnTask {
                 Effect::List { id, family, from, to, limit } => {
                     self.disk.list(id, family, (from, to), limit);
                 }
-                Effect::Send(peer, message) => self.links.send(peer, &message),
+                Effect::Send(peer, message) => self.links.send(peer, message),
                 Effect::Disconnect(peer, why) => self.links.disconnect(peer, &why),
                 Effect::Adopted(record) => self.links.adopt(&record),
                 Effect::Reply(id, outcome) => {

@@ -43,15 +43,13 @@ impl Draft {
         self.0.freeze().slice(LWW_HEADER_BYTES..)
     }
 
-    /// Makes it the value of `version`, whose own content does not count: the object, and its bytes, which share one
-    /// allocation.
-    pub fn into_object(self, mut version: Version) -> (Object, Bytes) {
+    /// Makes it the value of `version`, whose own content does not count: the object in outline (see
+    /// [`Object::outline`]), and its bytes.
+    pub fn into_outlined(self, mut version: Version) -> (Object, Bytes) {
         let Self(mut bytes) = self;
         version.content = Content::Value(Bytes::new());
         put_lww_header(&mut &mut bytes[..LWW_HEADER_BYTES], &version);
-        let encoded = bytes.freeze();
-        version.content = Content::Value(encoded.slice(LWW_HEADER_BYTES..));
-        (Object::Lww(version), encoded)
+        (Object::Lww(version), bytes.freeze())
     }
 }
 
@@ -92,8 +90,8 @@ mod tests {
             let version = Version { written: Hlc::from_u64(written), dot, created_ms, expires_ms, content };
             let object = Object::Lww(version.clone());
             let blank = Version { content: Content::Deleted, ..version };
-            let (made, encoded) = Draft::new(&value).into_object(blank);
-            prop_assert_eq!(&made, &object);
+            let (outline, encoded) = Draft::new(&value).into_outlined(blank);
+            prop_assert_eq!(Some(outline), Object::outline(&encoded));
             prop_assert_eq!(&encoded, &object.encode());
             prop_assert_eq!(Object::decode(encoded), Ok(object));
             prop_assert_eq!(Draft::new(&value).into_value(), value);

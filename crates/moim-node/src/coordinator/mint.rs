@@ -96,7 +96,7 @@ impl Node {
             Ok(away) => away,
             Err(failure) => return self.finish(origin, failure),
         };
-        let batch = self.keep(&admitted.target, stored.clone(), away);
+        let batch = self.keep(admitted.target.clone(), stored.clone(), away);
         self.begin_write(Job { origin, admitted }, stored, Context::Siblings(context), Some(batch));
     }
 

@@ -18,6 +18,7 @@ use crate::message::{Message, OpId, WriteResult};
 use crate::namespace::Conflict;
 use crate::node::Node;
 use crate::options::Mutation;
+use crate::replica::Target;
 use crate::store::Stored;
 use crate::timer::Timer;
 use crate::views::PeerState;
@@ -144,7 +145,7 @@ impl Node {
     /// The same for a value that came with room for its header.
     fn begin_lww_draft(&mut self, job: Job, value: Draft, expires_ms: u64) {
         let version = self.new_version(&job.admitted, Content::Deleted, expires_ms);
-        let (object, encoded) = value.into_object(version);
+        let (object, encoded) = value.into_outlined(version);
         self.send_version(job, Stored { object, encoded });
     }
 
@@ -215,30 +216,26 @@ impl Node {
             Intent::Read => NOTHING,
             Intent::Write => self.lease_batch(op.stored.object.written()),
         };
-        let (target, object) = (op.admitted.target.clone(), op.stored.encoded.clone());
+        let Target { namespace, partition, .. } = op.admitted.target;
+        // One of each for every owner, without one that is left over.
+        let parts = (op.admitted.target.shared_key(), op.stored.encoded.clone());
+        let parts = std::iter::repeat_n(parts, owners.len());
         let budget_ms = self.budget_ms(op.admitted.deadline_mono_ms);
         let watched = self.may_seek_stand_ins(&op.admitted);
         let id = self.register(op.admitted.deadline_mono_ms, Operation::Write(op));
         if watched {
             self.watch_owners(id);
         }
-        for &owner in &owners {
+        for (&owner, (key, object)) in owners.iter().zip(parts) {
             match minted {
-                Some(_) if owner == own && !self.is_filled(target.partition) => {
+                Some(_) if owner == own && !self.is_filled(partition) => {
                     self.answer_write(own, id, WriteResult::Refused(Why::NotReady), NOTHING);
                 }
                 Some(batch) if owner == own => {
                     self.answer_write(own, id, WriteResult::Stored, batch);
                 }
                 _ if self.can_ask(owner) => {
-                    let (namespace, key) = (target.namespace, target.shared_key());
-                    let message = Message::Write {
-                        op: id,
-                        namespace,
-                        key,
-                        object: object.clone(),
-                        budget_ms,
-                    };
+                    let message = Message::Write { op: id, namespace, key, object, budget_ms };
                     self.send(reveals, Outgoing::Peer(owner, message));
                 }
                 _ => self.write_skipped(id, owner),
@@ -377,7 +374,7 @@ impl Node {
         self.observe_latency(&origin, started_mono_ms);
         let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
         if op.intent == Intent::Read && matches!(outcome, Outcome::Written { .. }) {
-            let object = op.stored.object.clone();
+            let object = op.stored.whole();
             self.finish_read(origin, Some(&object), false);
         } else {
             self.finish(origin, outcome);
@@ -391,12 +388,12 @@ impl Node {
         if let Some(Origin::Serial(key)) = op.origin {
             return self.serial_outranked(&key);
         }
-        let Object::Lww(version) = &op.stored.object else {
+        let Object::Lww(version) = op.stored.whole() else {
             unreachable!("only lww owners answer superseded")
         };
         self.figures.restamped += 1;
         let written = self.stamp();
-        let object = Object::Lww(Version { written, ..version.clone() });
+        let object = Object::Lww(Version { written, ..version });
         op.context = object.context();
         op.stored = Stored::new(object);
         self.send_round(op, None);

@@ -88,15 +88,15 @@ impl Node {
     /// over. Returns the batch.
     pub(crate) fn keep(
         &mut self,
-        target: &Target,
+        target: Target,
         stored: Stored,
         stands_for: Option<NodeId>,
     ) -> BatchId {
-        if !self.owns(target) {
-            self.oblige(target, &stored, stands_for);
+        if !self.owns(&target) {
+            self.oblige(&target, &stored, stands_for);
         }
         self.outrank_owed(&target.data_key, &stored.object);
-        self.store.put(&target.data_key, stored)
+        self.store.put(target.data_key, stored)
     }
 
     /// Writes that this object is owed to the owners of its key.

@@ -109,7 +109,7 @@ impl Node {
             Forget::Pairs => {
                 let pruned = self.pruned(target, stored.clone());
                 if pruned.object.digest() != stored.object.digest() {
-                    self.store.put(&target.data_key, pruned);
+                    self.store.put(target.data_key.clone(), pruned);
                 }
             }
         }

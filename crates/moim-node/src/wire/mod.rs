@@ -81,12 +81,12 @@ pub fn encode(message: &Message, frame: &mut Vec<u8>) {
     framed(frame, checksum, |out| put_message(out, message));
 }
 
-/// Appends a frame's beginning and returns its end, which shares the allocation of the object that the message carries:
-/// together they are what [`encode`] appends. `None`, and nothing is appended, if it carries none that is worth it.
-pub fn encode_sharing(message: &Message, head: &mut Vec<u8>) -> Option<Bytes> {
-    let Message::Write { op, namespace, key, object, budget_ms } = message else { return None };
+/// Appends what goes in front of the object that the message carries: together they are what [`encode`] appends, and the
+/// object need not be copied. If it carries none that is worth it, appends nothing and says so.
+pub fn encode_front(message: &Message, head: &mut Vec<u8>) -> bool {
+    let Message::Write { op, namespace, key, object, budget_ms } = message else { return false };
     if object.len() < SHARED_BYTES_MIN {
-        return None;
+        return false;
     }
     let start = head.len();
     let body_at = start + LENGTH_BYTES + CHECKSUM_BYTES;
@@ -99,7 +99,7 @@ pub fn encode_sharing(message: &Message, head: &mut Vec<u8>) -> Option<Bytes> {
     let checksum = checksum.finalize();
     let body_bytes = head.len() - body_at + object.len();
     seal(head, start, body_bytes, checksum);
-    Some(object.clone())
+    true
 }
 
 /// Whether of what follows the length of a frame nothing is kept once its message has been taken: many of them may share

@@ -1,54 +1,45 @@
 //! Frames of messages, the parts of a write's built once for all peers.
 
-use bytes::Bytes;
 use moim_node::message::{Message, OpId};
 use moim_node::wire;
 
 use crate::out::Out;
 
-/// The last write that was encoded. It goes to every owner, and is the same frame for all of them.
+/// The front of the last write that was encoded. It goes to every owner, and is the same frame for all of them: an operation
+/// sends one object to one key under an id.
 #[derive(Debug, Default)]
 pub(super) struct LastWrite {
     op: Option<(OpId, u32)>,
     head: Vec<u8>,
-    object: Bytes,
 }
 
 impl LastWrite {
-    /// The parts of this message's frame, if it carries an object that is worth sharing.
-    fn parts(&mut self, message: &Message) -> Option<(&[u8], &Bytes)> {
-        let Message::Write { op, object, budget_ms, .. } = message else { return None };
+    /// What goes in front of this message's object in its frame, if it carries one that is worth sharing.
+    fn head(&mut self, message: &Message) -> Option<&[u8]> {
+        let Message::Write { op, budget_ms, .. } = message else { return None };
         let name = Some((*op, *budget_ms));
-        // An operation sends one object to one key.
-        if self.op != name || !std::ptr::eq(self.object.as_ref(), object.as_ref()) {
+        if self.op != name {
             self.head.clear();
-            self.op = None;
-            self.object = wire::encode_sharing(message, &mut self.head)?;
-            self.op = name;
+            self.op = name.filter(|_| wire::encode_front(message, &mut self.head));
         }
-        Some((&self.head, &self.object))
+        self.op.map(|_| &self.head[..])
     }
 
     /// Appends the frame of a message.
-    pub(super) fn push(&mut self, message: &Message, out: &mut Out) {
-        match self.parts(message) {
-            None => wire::encode(message, out.own()),
-            Some((head, object)) => {
+    pub(super) fn push(&mut self, message: Message, out: &mut Out) {
+        match (self.head(&message), message) {
+            (Some(head), Message::Write { object, .. }) => {
                 out.own().extend_from_slice(head);
-                out.share(object.clone());
+                out.share(object);
             }
+            (_, message) => wire::encode(&message, out.own()),
         }
-    }
-
-    /// Lets go of the object.
-    pub(super) fn forget(&mut self) {
-        self.op = None;
-        self.object = Bytes::new();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use moim_core::NamespaceId;
 
     use super::*;
@@ -64,7 +55,7 @@ mod tests {
     fn sent(messages: &[Message], step: usize) -> Vec<u8> {
         let (mut out, mut last) = (Out::default(), LastWrite::default());
         for message in messages {
-            last.push(message, &mut out);
+            last.push(message.clone(), &mut out);
         }
         arrived(out, step)
     }
@@ -87,9 +78,9 @@ mod tests {
     fn a_frame_is_built_once_for_all_peers_and_anew_for_what_differs() {
         let (mut last, mut one, mut other) = (LastWrite::default(), Out::default(), Out::default());
         let message = write(1, 2_000);
-        last.push(&message, &mut one);
+        last.push(message.clone(), &mut one);
         let built = last.head.as_ptr();
-        last.push(&message, &mut other);
+        last.push(message.clone(), &mut other);
         assert_eq!((last.head.as_ptr(), one.own().clone()), (built, other.own().clone()));
         // The same operation again, with less time.
         let Message::Write { op, namespace, key, object, .. } = message else { unreachable!() };
@@ -97,7 +88,7 @@ mod tests {
         let mut expected = Vec::new();
         wire::encode(&later, &mut expected);
         let mut third = Out::default();
-        last.push(&later, &mut third);
+        last.push(later.clone(), &mut third);
         assert!(expected.starts_with(third.own()));
         assert_ne!(third.own(), one.own());
     }

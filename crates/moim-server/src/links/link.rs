@@ -143,7 +143,7 @@ impl Link {
 
     /// Appends a message to a link that stands. Says whether it is the first to wait for the end of the pass; fails when
     /// the peer lets too much pile up.
-    pub(super) fn push(&self, message: &Message, last: &mut LastWrite) -> Result<bool, String> {
+    pub(super) fn push(&self, message: Message, last: &mut LastWrite) -> Result<bool, String> {
         assert!(self.stands(), "nothing is sent over a link that is coming about");
         if self.waiting_bytes() > OUT_BYTES_MAX {
             return Err(format!("it does not read: more than {OUT_BYTES_MAX} bytes wait for it"));

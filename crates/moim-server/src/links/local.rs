@@ -43,10 +43,10 @@ impl Local {
     }
 
     /// Keeps a message until the end of the pass.
-    pub(super) fn push(&self, to: usize, message: &Message) {
+    pub(super) fn push(&self, to: usize, message: Message) {
         let parcel = &mut self.out.borrow_mut()[to];
-        parcel.bytes += bytes(message);
-        parcel.messages.push(Input::Peer(self.own, message.clone()));
+        parcel.bytes += bytes(&message);
+        parcel.messages.push(Input::Peer(self.own, message));
         self.sent.set(self.sent.get() + 1);
     }
 

@@ -157,7 +157,7 @@ impl Links {
     }
 
     /// Puts a message into the out buffer of a peer. Dropped if no link stands: the node has been told.
-    pub(crate) fn send(&self, peer: NodeId, message: &Message) {
+    pub(crate) fn send(&self, peer: NodeId, message: Message) {
         if let Some((local, number)) = self.neighbour(peer) {
             return local.push(number, message);
         }
@@ -172,7 +172,6 @@ impl Links {
 
     /// Writes to every peer what this pass has for it.
     pub(crate) fn flush(&self) {
-        self.last_write.borrow_mut().forget();
         let dirty = self.dirty.take();
         for link in &dirty {
             match link.flush() {
@@ -366,7 +365,7 @@ impl Links {
 
     /// Tells the dialing side that its connection was taken: at once, for it waits for that.
     fn confirm(&self, link: &Link) {
-        let pushed = link.push(&Message::Pong, &mut self.last_write.borrow_mut());
+        let pushed = link.push(Message::Pong, &mut self.last_write.borrow_mut());
         match pushed.and_then(|_first| link.flush()) {
             Ok(bytes) => self.count_sent(bytes),
             Err(why) => self.close(link, &why),

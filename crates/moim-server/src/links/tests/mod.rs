@@ -96,7 +96,7 @@ impl End {
     }
 
     fn say(&self, peer: u64, message: &Message) {
-        self.links.send(NodeId(peer), message);
+        self.links.send(NodeId(peer), message.clone());
     }
 
     /// As if the machine had lost power: nothing is accepted, nothing is said, all is closed.
