@@ -103,6 +103,15 @@ impl Operations {
         self.by_id.get_mut(&id)
     }
 
+    /// An answer to this one is about to come: brings what it changes close to the processor. What is read is returned, so
+    /// that it is read.
+    pub(crate) fn foresee(&self, id: OpId) -> usize {
+        match self.by_id.get(&id) {
+            Some(Operation::Write(write)) => write.touch(),
+            _ => 0,
+        }
+    }
+
     /// When the oldest request began that may still send objects.
     pub(crate) fn oldest(&self) -> Option<Hlc> {
         self.by_id.values().filter_map(Operation::begun).min()

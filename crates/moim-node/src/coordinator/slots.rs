@@ -67,6 +67,12 @@ impl Slots {
         Self { doubtful: self.doubtful, ..Self::new(owners, self.needed) }
     }
 
+    /// Reads what a vote will need.
+    pub(super) fn touch(&self) -> usize {
+        let last = self.by_owner.last().is_some_and(|slot| slot.vote == Vote::Waiting);
+        usize::from(self.needed) + usize::from(last)
+    }
+
     pub(crate) fn needed(&self) -> u8 {
         self.needed
     }

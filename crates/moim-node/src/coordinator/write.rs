@@ -47,6 +47,11 @@ impl WriteOp {
         self.admitted.begun
     }
 
+    /// Reads what a vote will need.
+    pub(super) fn touch(&self) -> usize {
+        usize::from(self.origin.is_some()) + self.slots.touch()
+    }
+
     pub(crate) fn waits_for(&self, node: NodeId) -> bool {
         self.slots.waits_for(node)
     }
@@ -204,7 +209,6 @@ impl Node {
 
     /// Sends the object of `op` to every owner under a fresh id.
     fn send_round(&mut self, mut op: Box<WriteOp>, minted: Option<BatchId>) {
-        op.slots = op.slots.again(&op.admitted.owners);
         if minted.is_some() {
             let away = op.admitted.owners.iter().copied().find(|&owner| !self.can_ask(owner));
             op.slots.is_kept_by(self.info.member.node, away);
@@ -396,6 +400,7 @@ impl Node {
         let object = Object::Lww(Version { written, ..version });
         op.context = object.context();
         op.stored = Stored::new(object);
+        op.slots = op.slots.again(&op.admitted.owners);
         self.send_round(op, None);
     }
 

@@ -258,6 +258,25 @@ fn a_frame_that_shares_its_object_is_the_same_frame() {
 }
 
 #[test]
+fn plain_answers_are_what_they_are_otherwise() {
+    let mut plain = 0;
+    for message in messages() {
+        let mut frame = Vec::new();
+        encode(&message, &mut frame);
+        let body = body(&frame);
+        if let Some(answer) = plain_answer(&body) {
+            plain += 1;
+            assert_eq!(Ok(answer), decode(body.clone()));
+        }
+        // Nothing shorter or longer is one.
+        let longer = [&body[..], &[0]].concat();
+        assert!((0..body.len()).all(|end| plain_answer(&body[..end]).is_none()), "{message:?}");
+        assert_eq!(plain_answer(&longer), None, "{message:?}");
+    }
+    assert_eq!(plain, 2, "a write that is stored, a digest");
+}
+
+#[test]
 fn every_message_round_trips() {
     for message in messages() {
         let mut frame = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use moim_core::codec::DecodeError;
 use moim_node::message::Message;
 use moim_node::wire::{self, LENGTH_BYTES};
@@ -72,34 +72,23 @@ impl FrameBuffer {
 
     /// The message of the next whole frame.
     pub(super) fn next(&mut self) -> Result<Option<Message>, BadFrame> {
-        let Some(body) = self.next_body()? else { return Ok(None) };
-        wire::decode_checked(body).map(Some).map_err(BadFrame::Malformed)
-    }
-
-    /// The next whole frame, without its length. Its checksum holds.
-    fn next_body(&mut self) -> Result<Option<Bytes>, BadFrame> {
-        let waiting = &self.bytes[self.taken..];
-        let Some((length, rest)) = waiting.split_first_chunk::<LENGTH_BYTES>() else {
+        let Some(body) = checked(&self.bytes[self.taken..], self.frame_bytes_max)? else {
             return Ok(None);
         };
-        let bytes = u32::from_be_bytes(*length) as usize;
-        if bytes > self.frame_bytes_max {
-            return Err(BadFrame::TooLong { bytes, bytes_max: self.frame_bytes_max });
-        }
-        let Some(body) = rest.get(..bytes) else { return Ok(None) };
-        // Here and not in the copy: that one's lines are still on their way, and these have just been written.
-        wire::check(body).map_err(BadFrame::Malformed)?;
-        let body = if wire::is_passing(body) {
+        let bytes = body.len();
+        let message = if let Some(answer) = wire::plain_answer(body) {
+            Ok(answer)
+        } else if wire::is_passing(body) {
             if self.passing.capacity() < bytes {
                 self.passing = BytesMut::with_capacity(PASSING_BYTES.max(bytes));
             }
             self.passing.extend_from_slice(body);
-            self.passing.split().freeze()
+            wire::decode_checked(self.passing.split().freeze())
         } else {
-            recycled::copy(body)
+            wire::decode_checked(recycled::copy(body))
         };
         self.taken += LENGTH_BYTES + bytes;
-        Ok(Some(body))
+        message.map(Some).map_err(BadFrame::Malformed)
     }
 
     /// Moves the beginning of an incomplete frame to the front. The buffer at most doubles, so that it grows with what
@@ -116,8 +105,24 @@ impl FrameBuffer {
     }
 }
 
+/// The first frame that has arrived whole, without its length. Its checksum holds.
+fn checked(waiting: &[u8], frame_bytes_max: usize) -> Result<Option<&[u8]>, BadFrame> {
+    let Some((length, rest)) = waiting.split_first_chunk::<LENGTH_BYTES>() else {
+        return Ok(None);
+    };
+    let bytes = u32::from_be_bytes(*length) as usize;
+    if bytes > frame_bytes_max {
+        return Err(BadFrame::TooLong { bytes, bytes_max: frame_bytes_max });
+    }
+    let Some(body) = rest.get(..bytes) else { return Ok(None) };
+    // Here and not in the copy: that one's lines are still on their way, and these have just been written.
+    wire::check(body).map_err(BadFrame::Malformed)?;
+    Ok(Some(body))
+}
+
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use moim_core::NamespaceId;
     use moim_node::message::OpId;
 
