@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::guard::Guard;
 use super::http;
 use super::process::{Finished, run};
 use super::redis::{Connection, Reply};
@@ -42,6 +43,8 @@ pub(super) struct Cluster<'a> {
     environment: Vec<(&'static str, String)>,
     /// What `moim dev` printed.
     pub(super) greeting: String,
+    /// Ends the nodes, which are sessions of their own, when this process is gone before it did.
+    _guard: Guard,
 }
 
 impl<'a> Cluster<'a> {
@@ -86,8 +89,14 @@ impl<'a> Cluster<'a> {
     ) -> Result<Self> {
         let (moim, base_port) = (stage.moim()?, free_base_port()?);
         let greeting = String::new();
+        let guard = Guard::new(&[
+            format!("'{}' dev stop --data '{}'", moim.display(), data.path().display()),
+            format!("umount -l '{}'/*", data.path().display()),
+            format!("rm -rf '{}'", data.path().display()),
+        ])?;
+        let nodes = count;
         let mut cluster =
-            Self { moim, disks, data, base_port, nodes: count, environment, greeting };
+            Self { moim, disks, data, base_port, nodes, environment, greeting, _guard: guard };
         let began = Instant::now();
         let nodes = count.to_string();
         let port = cluster.base_port.to_string();
@@ -95,7 +104,7 @@ impl<'a> Cluster<'a> {
         let shards = shards.to_string();
         let words = ["--nodes", &nodes, "--base-port", &port, "--engine", &engine, "--detach"];
         let words = [&words[..], &["--shards", &shards]].concat();
-        // Said first: whoever interrupts a scenario can stop its nodes with `moim dev stop --data …`.
+        // Said first: whoever looks on can play with its nodes.
         println!("  moim dev {} --data {}", words.join(" "), cluster.data.path().display());
         cluster.greeting = cluster.dev(&words)?.stdout;
         for node in 1..=count {

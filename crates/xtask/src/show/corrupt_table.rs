@@ -15,15 +15,17 @@ use super::stage::Stage;
 
 const VICTIM: u16 = 3;
 const WRITERS: usize = 3;
-/// Of 2 KB: with any engine most of it is in tables then.
+/// Of 2 KB: with any engine, and so little memory, most of it is in tables then.
 const SESSIONS: u32 = 12_000;
+const MEMORY_BYTES: u64 = 64 << 20;
 const NOTICED: Duration = Duration::from_secs(30);
 
 pub(super) fn play(stage: &Stage) -> Result<Verdict> {
     if !Stage::keeps() {
         return Ok(Verdict::NotBuilt("an engine that keeps".to_owned()));
     }
-    let cluster = Cluster::start(stage)?;
+    let memory = ("MOIM_NODE_MEMORY_BYTES", MEMORY_BYTES.to_string());
+    let cluster = Cluster::start_as(stage, vec![memory])?;
     let sessions = Sessions::new("session", cluster.redis_ports(), SESSIONS);
     sessions.write_during(WRITERS, || Ok(()))?;
     println!("  {SESSIONS} sessions of 2 KB are written at W=2");

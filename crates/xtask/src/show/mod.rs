@@ -13,6 +13,7 @@
 //! whatever is started is ended, also when a scenario fails.
 
 mod cluster;
+mod guard;
 mod http;
 mod lab;
 mod process;

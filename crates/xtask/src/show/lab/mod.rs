@@ -6,7 +6,6 @@
 mod check;
 mod clients;
 mod diary;
-mod guard;
 mod judge;
 mod network;
 mod proxy;

@@ -15,8 +15,8 @@ use std::{fs, thread};
 
 use anyhow::{Context, Result, bail};
 
+use super::super::guard::Guard;
 use super::super::process::run;
-use super::guard::Guard;
 
 const COMMAND: Duration = Duration::from_secs(20);
 /// The last parts of addresses. Nodes have their numbers.

@@ -1,4 +1,4 @@
-//! What undoes a laboratory, also when its scenario fails, panics, or is ended with Ctrl-C or `kill -9`.
+//! What undoes a laboratory or a cluster, also when its scenario fails, panics, or is ended with Ctrl-C or `kill -9`.
 //!
 //! A shell in a process group of its own waits for the end of its input, which this process holds open. However this
 //! process ends, the system closes that input, and the shell does what it was told at the start. So there is one way of
@@ -34,7 +34,7 @@ impl Drop for Guard {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::scratch::Scratch;
+    use super::super::scratch::Scratch;
     use super::*;
 
     #[test]
