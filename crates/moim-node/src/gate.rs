@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{BatchId, Effect, Outcome, RequestId, Why};
+use crate::api::{BatchId, Effect, Why};
 use crate::message::{Message, ReadResult, WriteResult};
 use crate::node::Node;
 use moim_core::NodeId;
@@ -15,7 +15,6 @@ use moim_core::NodeId;
 #[derive(Debug)]
 pub(crate) enum Outgoing {
     Peer(NodeId, Message),
-    Client(RequestId, Outcome),
     Adopted,
 }
 
@@ -63,48 +62,32 @@ impl Gate {
         !self.open && reveals > self.durable
     }
 
-    /// Returns the message if it may leave now, keeps it otherwise.
-    pub(crate) fn pass(
-        &mut self,
-        mono_ms: u64,
-        reveals: BatchId,
-        outgoing: Outgoing,
-    ) -> Option<Outgoing> {
-        if !self.holds(reveals) {
-            return Some(outgoing);
-        }
+    /// Keeps a message until the batch that it reveals is durable.
+    fn hold(&mut self, mono_ms: u64, reveals: BatchId, outgoing: Outgoing) {
         let list = self.held.entry(reveals).or_insert_with(|| self.spare.pop().unwrap_or_default());
         list.push(Held { since_mono_ms: mono_ms, outgoing });
         self.count += 1;
-        None
     }
 
-    /// Everything up to `batch` is durable: appends what may leave now to `leaving`, in the order of batches, less what
-    /// nobody waits for any more; returns how much that was.
-    pub(crate) fn durable_up_to(
-        &mut self,
-        mono_ms: u64,
-        batch: BatchId,
-        leaving: &mut Vec<Outgoing>,
-    ) -> u64 {
+    /// Everything up to `batch` is durable.
+    fn advance(&mut self, batch: BatchId) {
         self.durable = self.durable.max(batch);
-        let mut expired = 0;
-        while let Some(entry) = self.held.first_entry().filter(|entry| *entry.key() <= self.durable)
-        {
-            let mut list = entry.remove();
-            self.count -= list.len();
-            for held in list.drain(..) {
-                let waited_ms = mono_ms.saturating_sub(held.since_mono_ms);
-                match aged(held.outgoing, u32::try_from(waited_ms).unwrap_or(u32::MAX)) {
-                    Some(outgoing) => leaving.push(outgoing),
-                    None => expired += 1,
-                }
-            }
-            if self.spare.len() < SPARE_MAX && list.capacity() <= SPARE_CAPACITY_MAX {
-                self.spare.push(list);
-            }
+    }
+
+    /// What the earliest batch holds back that is durable by now, for [`Self::give_back`] when it is empty.
+    fn due(&mut self) -> Option<Vec<Held>> {
+        let entry = self.held.first_entry().filter(|entry| *entry.key() <= self.durable)?;
+        let list = entry.remove();
+        self.count -= list.len();
+        Some(list)
+    }
+
+    /// Keeps an empty list for another batch.
+    fn give_back(&mut self, list: Vec<Held>) {
+        assert!(list.is_empty(), "what was held has left");
+        if self.spare.len() < SPARE_MAX && list.capacity() <= SPARE_CAPACITY_MAX {
+            self.spare.push(list);
         }
-        expired
     }
 
     /// How much is held.
@@ -121,25 +104,40 @@ impl Gate {
 
 impl Node {
     /// Lets something leave now or when `reveals` is durable.
+    #[inline]
     pub(crate) fn send(&mut self, reveals: BatchId, outgoing: Outgoing) {
-        let full = self.gate.holds(reveals) && self.gate.len() >= self.options.held_max;
-        let (reveals, outgoing) =
-            if full { refused(reveals, outgoing) } else { (reveals, outgoing) };
-        if let Some(outgoing) = self.gate.pass(self.now.mono_ms, reveals, outgoing) {
+        if self.gate.holds(reveals) {
+            self.hold_back(reveals, outgoing);
+        } else {
             self.leave(outgoing);
         }
     }
 
+    fn hold_back(&mut self, reveals: BatchId, outgoing: Outgoing) {
+        if self.gate.len() < self.options.held_max {
+            return self.gate.hold(self.now.mono_ms, reveals, outgoing);
+        }
+        match refused(outgoing) {
+            Ok(refusal) => self.leave(refusal),
+            Err(outgoing) => self.gate.hold(self.now.mono_ms, reveals, outgoing),
+        }
+    }
+
+    /// Sends what reveals nothing: it carries no stamp of this node's, and says nothing of its own replica.
+    #[inline]
+    pub(crate) fn send_plain(&mut self, to: NodeId, message: Message) {
+        if to == self.info.member.node {
+            self.local.push_back(message);
+        } else {
+            self.addressed.note(to);
+            self.effects.push(Effect::Send(to, message));
+        }
+    }
+
+    #[inline]
     fn leave(&mut self, outgoing: Outgoing) {
         match outgoing {
-            Outgoing::Peer(to, message) if to == self.info.member.node => {
-                self.local.push_back(message);
-            }
-            Outgoing::Peer(to, message) => {
-                self.addressed.note(to);
-                self.effects.push(Effect::Send(to, message));
-            }
-            Outgoing::Client(id, outcome) => self.effects.push(Effect::Reply(id, outcome)),
+            Outgoing::Peer(to, message) => self.send_plain(to, message),
             Outgoing::Adopted => self.adopt(),
         }
     }
@@ -149,58 +147,84 @@ impl Node {
             return;
         }
         self.store.durable_up_to(batch);
-        let mut leaving = std::mem::take(&mut self.leaving);
-        self.figures.expired += self.gate.durable_up_to(self.now.mono_ms, batch, &mut leaving);
-        for outgoing in leaving.drain(..) {
-            self.leave(outgoing);
+        self.gate.advance(batch);
+        while let Some(mut list) = self.gate.due() {
+            for mut held in list.drain(..) {
+                if held.is_wanted(self.now.mono_ms) {
+                    self.leave(held.outgoing);
+                } else {
+                    self.figures.expired += 1;
+                }
+            }
+            self.gate.give_back(list);
         }
-        self.leaving = leaving;
     }
 }
 
-/// Instead of a replica's answer, for want of room to hold it back: that it is overloaded. Anything else as it is.
-fn refused(reveals: BatchId, outgoing: Outgoing) -> (BatchId, Outgoing) {
+impl Held {
+    /// Takes the time that a request spent here off what its asker still waits; says whether anything is left.
+    fn is_wanted(&mut self, mono_ms: u64) -> bool {
+        let Outgoing::Peer(_, message) = &mut self.outgoing else { return true };
+        let Some(budget_ms) = message.budget_ms_mut() else { return true };
+        let waited_ms = mono_ms.saturating_sub(self.since_mono_ms);
+        let waited_ms = u32::try_from(waited_ms).unwrap_or(u32::MAX);
+        *budget_ms = budget_ms.saturating_sub(waited_ms);
+        *budget_ms > 0
+    }
+}
+
+/// Instead of a replica's answer, for want of room to hold it back: that it is overloaded, which reveals nothing. Anything
+/// else as it is.
+fn refused(outgoing: Outgoing) -> Result<Outgoing, Outgoing> {
     match outgoing {
         Outgoing::Peer(to, Message::WriteReply { op, .. }) => {
             let result = WriteResult::Refused(Why::Overloaded);
-            (NOTHING, Outgoing::Peer(to, Message::WriteReply { op, result }))
+            Ok(Outgoing::Peer(to, Message::WriteReply { op, result }))
         }
         Outgoing::Peer(to, Message::ReadReply { op, .. }) => {
             let result = ReadResult::Refused(Why::Overloaded);
-            (NOTHING, Outgoing::Peer(to, Message::ReadReply { op, result, from_disk: false }))
+            Ok(Outgoing::Peer(to, Message::ReadReply { op, result, from_disk: false }))
         }
-        other => (reveals, other),
+        other => Err(other),
     }
-}
-
-/// Takes the time that a request spent here off what its asker still waits; nothing is left of one that is too late.
-fn aged(mut outgoing: Outgoing, waited_ms: u32) -> Option<Outgoing> {
-    if let Outgoing::Peer(_, message) = &mut outgoing
-        && let Some(budget_ms) = message.budget_ms_mut()
-    {
-        *budget_ms = budget_ms.checked_sub(waited_ms).filter(|&left_ms| left_ms > 0)?;
-    }
-    Some(outgoing)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What may leave at this time, once everything up to `batch` is durable, and how much nobody waits for.
+    fn left(gate: &mut Gate, mono_ms: u64, batch: BatchId) -> (Vec<Outgoing>, u64) {
+        let (mut left, mut expired) = (Vec::new(), 0);
+        gate.advance(batch);
+        while let Some(mut list) = gate.due() {
+            for mut held in list.drain(..) {
+                if held.is_wanted(mono_ms) {
+                    left.push(held.outgoing);
+                } else {
+                    expired += 1;
+                }
+            }
+            gate.give_back(list);
+        }
+        (left, expired)
+    }
+
     #[test]
     fn nothing_passes_before_its_batch() {
         let mut gate = Gate::new(false, NOTHING);
         let ping = || Outgoing::Peer(NodeId(1), Message::Ping);
-        assert!(gate.pass(0, NOTHING, ping()).is_some());
-        assert!(gate.pass(0, BatchId(2), ping()).is_none());
-        assert!(gate.pass(0, BatchId(1), ping()).is_none());
-        let mut left = Vec::new();
-        gate.durable_up_to(0, BatchId(1), &mut left);
-        assert_eq!(left.len(), 1);
-        gate.durable_up_to(0, BatchId(3), &mut left);
-        assert_eq!(left.len(), 2);
-        assert!(gate.pass(0, BatchId(3), ping()).is_some());
+        assert!(!gate.holds(NOTHING));
+        for batch in [2, 1] {
+            assert!(gate.holds(BatchId(batch)));
+            gate.hold(0, BatchId(batch), ping());
+        }
+        assert_eq!(left(&mut gate, 0, BatchId(1)).0.len(), 1);
+        assert!(gate.holds(BatchId(2)) && gate.len() == 1);
+        assert_eq!(left(&mut gate, 0, BatchId(3)).0.len(), 1);
+        assert!(!gate.holds(BatchId(3)) && gate.len() == 0);
     }
+
     #[test]
     fn what_waited_too_long_does_not_leave() {
         let mut gate = Gate::new(false, NOTHING);
@@ -210,12 +234,11 @@ mod tests {
             let (namespace, want) = (moim_core::NamespaceId(0), crate::message::Want::Digest);
             Outgoing::Peer(NodeId(1), Message::Read { op, namespace, key, want, budget_ms })
         };
-        assert!(gate.pass(100, BatchId(1), read(50)).is_none());
-        assert!(gate.pass(100, BatchId(1), read(51)).is_none());
-        assert!(gate.pass(100, BatchId(1), founding).is_none());
+        for outgoing in [read(50), read(51), founding] {
+            gate.hold(100, BatchId(1), outgoing);
+        }
         assert_eq!(gate.len(), 3);
-        let mut left = Vec::new();
-        let expired = gate.durable_up_to(150, BatchId(1), &mut left);
+        let (mut left, expired) = left(&mut gate, 150, BatchId(1));
         assert_eq!((left.len(), expired, gate.len()), (2, 1, 0));
         let Outgoing::Peer(_, message) = &mut left[0] else { panic!("a message to a peer") };
         assert_eq!(message.budget_ms_mut(), Some(&mut 1));

@@ -15,7 +15,7 @@ use crate::api::{BatchId, DiskRoom, Effect, Failure, Input, NotReady, Now, ReadI
 use crate::boot::{Boot, BootError};
 use crate::coordinator::{Forwarded, Freshness, Hedging, Listing, Operation, Operations, Serial};
 use crate::foresight::Foresight;
-use crate::gate::{Gate, Outgoing};
+use crate::gate::Gate;
 use crate::gossip::{Gossip, first_generation};
 use crate::hint::{Ledger, Wish};
 use crate::lease::Lease;
@@ -93,8 +93,6 @@ pub struct Node {
     pub(crate) local: VecDeque<Message>,
     /// Peers that something is said to in this turn.
     pub(crate) addressed: Addressed,
-    /// Room for what the gate lets go.
-    pub(crate) leaving: Vec<Outgoing>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) parting: Parting,
     pub(crate) halted: Option<String>,
@@ -155,7 +153,6 @@ impl Node {
             foresight: Foresight::default(),
             local: VecDeque::new(),
             addressed: Addressed::default(),
-            leaving: Vec::new(),
             effects: Vec::new(),
             parting: Parting::default(),
             halted: None,

@@ -496,6 +496,6 @@ impl Node {
     fn refuse_read(&mut self, asker: Asker, why: Why) {
         let result = ReadResult::Refused(why);
         let reply = Message::ReadReply { op: asker.op, result, from_disk: false };
-        self.send(NOTHING, Outgoing::Peer(asker.node, reply));
+        self.send_plain(asker.node, reply);
     }
 }

@@ -119,6 +119,26 @@ pub(super) struct Question {
     pub(super) deadline_mono_ms: u64,
 }
 
+/// How many holders have said what.
+#[derive(Clone, Copy, Default)]
+struct Heard {
+    unasked: usize,
+    asked: usize,
+    /// Of those that were asked, who is counted upon to answer soon.
+    awaited: usize,
+    /// Who knows of the key.
+    known: usize,
+    /// Stand-ins without it.
+    empty_handed: usize,
+}
+
+impl Heard {
+    /// Answers that count: those of all who know of the key, and beside such a one, those of stand-ins without it.
+    fn answered(&self) -> usize {
+        if self.known == 0 { 0 } else { self.known + self.empty_handed }
+    }
+}
+
 /// What to do next.
 pub(super) enum Step {
     Wait,
@@ -218,12 +238,27 @@ impl ReadOp {
         self.holders.iter().filter(|holder| wanted(&holder.copy)).count()
     }
 
-    /// Answers that count: those of all who know of the key, and beside such a one, those of stand-ins without it.
+    /// Answers that count.
     pub(super) fn answered(&self) -> u8 {
-        let known = self.holders.iter().filter(|holder| holder.knows()).count();
-        let empty = self.holders.iter().filter(|holder| holder.is_empty_handed()).count();
-        let answered = if known == 0 { 0 } else { known + empty };
-        u8::try_from(answered).expect("owners and stand-ins are at most twice COPIES_MAX")
+        u8::try_from(self.heard().answered()).expect("owners and stand-ins are at most twice COPIES_MAX")
+    }
+
+    /// How many holders have said what.
+    fn heard(&self) -> Heard {
+        let mut heard = Heard::default();
+        for holder in &self.holders {
+            match &holder.copy {
+                Copy::Unasked => heard.unasked += 1,
+                Copy::Asked(_) => {
+                    heard.asked += 1;
+                    heard.awaited += usize::from(self.is_awaited(holder));
+                }
+                Copy::Failed(_) => {}
+                Copy::Digest(_) | Copy::Object(_) if holder.knows() => heard.known += 1,
+                Copy::Digest(_) | Copy::Object(_) => heard.empty_handed += 1,
+            }
+        }
+        heard
     }
 
     /// Whether owners alone do not make up the level.
@@ -237,20 +272,12 @@ impl ReadOp {
         matches!(holder.copy, Copy::Asked(_)) && (holder.stands_in || !self.late)
     }
 
-    /// Whether others must be asked: too few owners answer soon.
-    fn wants_stand_in(&self, needed: usize) -> bool {
-        let is_hopeful =
-            |holder: &&Holder| matches!(holder.copy, Copy::Unasked) || self.is_awaited(holder);
-        let hopeful = self.holders.iter().filter(is_hopeful).count();
-        !self.alone && usize::from(self.answered()) + hopeful < needed
-    }
-
     pub(super) fn step(&self) -> Step {
         let needed = usize::from(self.job.admitted.needs_r());
-        let answered = usize::from(self.answered());
-        let asked = self.count(|copy| matches!(copy, Copy::Asked(_)));
-        let unasked = self.count(|copy| matches!(copy, Copy::Unasked));
-        if self.wants_stand_in(needed) {
+        let heard = self.heard();
+        let (answered, Heard { asked, unasked, awaited, .. }) = (heard.answered(), heard);
+        // Others must be asked: too few owners answer soon.
+        if !self.alone && answered + awaited + unasked < needed {
             return Step::StandIn;
         }
         if answered + asked + unasked < needed {
@@ -274,24 +301,30 @@ impl ReadOp {
 
     /// Enough have answered: is everything they hold at hand?
     fn reconcile(&self) -> Step {
-        let at_hand = self
-            .holders
-            .iter()
-            .filter(|holder| matches!(holder.copy, Copy::Object(_)) && !holder.is_empty_handed());
-        let objects: Vec<_> = at_hand.map(|holder| holder.copy.state()).collect();
+        let at_hand = |holder: &&Holder| {
+            matches!(holder.copy, Copy::Object(_)) && !holder.is_empty_handed()
+        };
+        let is_at_hand = |state| {
+            let mut objects = self.holders.iter().filter(at_hand);
+            objects.any(|holder| holder.copy.state() == state)
+        };
         let unknown = self.holders.iter().filter(|holder| match &holder.copy {
-            Copy::Digest(_) => !objects.contains(&holder.copy.state()),
+            Copy::Digest(_) => !is_at_hand(holder.copy.state()),
             _ => false,
         });
+        // None, as a rule, and then no allocation.
         let mut fetch: Vec<NodeId> = unknown.map(|holder| holder.node).collect();
+        if fetch.is_empty() {
+            return Step::Done;
+        }
         let is_asked = |holder: &Holder| matches!(holder.copy, Copy::Asked(Want::Object));
         let awaits_object =
-            self.holders.iter().any(|holder| is_asked(holder) && self.is_awaited(holder));
+            || self.holders.iter().any(|holder| is_asked(holder) && self.is_awaited(holder));
+        let nothing_at_hand = !self.holders.iter().any(|holder| at_hand(&holder));
         match () {
-            () if fetch.is_empty() => Step::Done,
             // The value is on its way from the one that was asked for it: wait for that before asking all.
-            () if objects.is_empty() && awaits_object => Step::Wait,
-            () if objects.is_empty() => {
+            () if nothing_at_hand && awaits_object() => Step::Wait,
+            () if nothing_at_hand => {
                 fetch.truncate(1);
                 Step::Fetch(fetch)
             }

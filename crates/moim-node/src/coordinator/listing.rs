@@ -15,7 +15,6 @@ use moim_storage::Family;
 use super::{Job, Operation, unavailable};
 use crate::anti_entropy::{PageOfEntries, PageOfRest, Terms};
 use crate::api::{Copy, Effect, Inspection, Intent, KeysPage, ListedPage, Outcome, ReadId, Why};
-use crate::gate::{NOTHING, Outgoing};
 use crate::keyspace;
 use crate::message::{KeyEntries, Message, OpId, ReadResult, Want};
 use crate::node::Node;
@@ -160,7 +159,7 @@ impl Node {
             return;
         }
         let result = page.map(|page| self.key_entries(page)).map_err(|_unreadable| Why::Disk);
-        self.send(NOTHING, Outgoing::Peer(asker.node, Message::KeysReply { op: asker.op, result }));
+        self.send_plain(asker.node, Message::KeysReply { op: asker.op, result });
     }
 
     fn key_entries(&mut self, page: ListedPage) -> KeyEntries {

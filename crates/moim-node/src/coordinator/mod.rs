@@ -49,10 +49,9 @@ use moim_core::quorum::Level;
 use smallvec::SmallVec;
 
 use crate::api::{
-    Action, DiskRoom, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId,
+    Action, DiskRoom, Effect, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId,
     Why,
 };
-use crate::gate::{NOTHING, Outgoing};
 use crate::message::{Message, OpId};
 use crate::namespace::{Conflict, Namespace};
 use crate::node::Node;
@@ -250,9 +249,9 @@ impl Node {
             _ => {}
         }
         match origin {
-            Origin::Client(id) => self.send(NOTHING, Outgoing::Client(id, outcome)),
+            Origin::Client(id) => self.effects.push(Effect::Reply(id, outcome)),
             Origin::Forwarded(node, op) => {
-                self.send(NOTHING, Outgoing::Peer(node, Message::ForwardReply { op, outcome }));
+                self.send_plain(node, Message::ForwardReply { op, outcome });
             }
             Origin::Serial(key) => self.serial_written(&key, outcome),
             Origin::DeleteOfRead(mint) => self.finish(mint.origin, outcome),
@@ -285,7 +284,7 @@ impl Node {
     /// An operation's time is over.
     pub(crate) fn on_deadline(&mut self, id: OpId) {
         match self.operations.remove(id) {
-            Some(Operation::Write(write)) => self.write_deadline(id, write),
+            Some(Operation::Write(write)) => self.write_deadline(write),
             Some(Operation::Read(read)) => self.read_deadline(*read),
             Some(Operation::Forward(forward)) => self.forward_deadline(*forward),
             Some(Operation::Listing(listing)) => self.listing_deadline(*listing),

@@ -26,19 +26,36 @@ struct Slot {
 }
 
 impl Slot {
-    fn votes(&self) -> impl Iterator<Item = &Vote> {
-        std::iter::once(&self.vote).chain(self.stand_in.iter().map(|(_, vote)| vote))
+    /// Whether somebody in it has voted like this.
+    fn has(&self, wanted: impl Fn(&Vote) -> bool) -> bool {
+        wanted(&self.vote) || matches!(&self.stand_in, Some((_, vote)) if wanted(vote))
     }
 
-    fn has(&self, wanted: &Vote) -> bool {
-        self.votes().any(|vote| vote == wanted)
+    fn has_copy(&self) -> bool {
+        self.has(|vote| matches!(vote, Vote::Stored))
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.has(|vote| matches!(vote, Vote::Waiting))
     }
 
     /// Whether a yes may come soon: an owner that is `late` is heard, but not waited for.
     fn is_hopeful(&self, late: bool) -> bool {
         let stand_in = matches!(self.stand_in, Some((_, Vote::Waiting)));
-        stand_in || (self.vote == Vote::Waiting && !late)
+        stand_in || (matches!(self.vote, Vote::Waiting) && !late)
     }
+}
+
+/// What the votes of a round come to so far: looked at after each of them, so it is found out in one pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) verdict: Verdict,
+    /// Everybody has voted.
+    pub(crate) complete: bool,
+    /// Somebody holds a later version.
+    pub(crate) outranked: bool,
+    /// How many stand-ins are wanted: what is missing even if all that are waited for say yes.
+    pub(crate) shortage: u8,
 }
 
 /// The votes on one round of a write.
@@ -69,7 +86,7 @@ impl Slots {
 
     /// Reads what a vote will need.
     pub(super) fn touch(&self) -> usize {
-        let last = self.by_owner.last().is_some_and(|slot| slot.vote == Vote::Waiting);
+        let last = self.by_owner.last().is_some_and(|slot| matches!(slot.vote, Vote::Waiting));
         usize::from(self.needed) + usize::from(last)
     }
 
@@ -84,34 +101,36 @@ impl Slots {
 
     /// How many slots have a copy.
     pub(crate) fn got(&self) -> u8 {
-        self.count(|slot| slot.has(&Vote::Stored))
+        self.count(Slot::has_copy)
     }
 
     /// Whether owners alone do not make up the level.
     pub(crate) fn is_sloppy(&self) -> bool {
-        self.count(|slot| slot.vote == Vote::Stored) < self.needed
+        self.count(|slot| matches!(slot.vote, Vote::Stored)) < self.needed
     }
 
-    pub(crate) fn verdict(&self) -> Verdict {
+    pub(crate) fn standing(&self) -> Standing {
         let mut tally = Tally::new(self.count(|_| true), self.needed);
+        let (mut complete, mut outranked, mut counted) = (true, false, 0);
         for slot in &self.by_owner {
-            if slot.has(&Vote::Stored) {
+            let (has_copy, is_waiting) = (slot.has_copy(), slot.is_waiting());
+            if has_copy {
                 tally.yes();
-            } else if !slot.has(&Vote::Waiting) {
+            } else if !is_waiting {
                 tally.no();
             }
+            complete &= !is_waiting;
+            outranked |= slot.has(|vote| matches!(vote, Vote::Superseded));
+            counted += u8::from(has_copy || slot.is_hopeful(self.late));
         }
-        tally.verdict()
-    }
-
-    pub(crate) fn any(&self, wanted: &Vote) -> bool {
-        self.by_owner.iter().any(|slot| slot.has(wanted))
+        let shortage = self.needed.saturating_sub(counted);
+        Standing { verdict: tally.verdict(), complete, outranked, shortage }
     }
 
     pub(crate) fn waits_for(&self, node: NodeId) -> bool {
         self.by_owner.iter().any(|slot| match &slot.stand_in {
             Some((stand_in, Vote::Waiting)) if *stand_in == node => true,
-            _ => slot.owner == node && slot.vote == Vote::Waiting,
+            _ => slot.owner == node && matches!(slot.vote, Vote::Waiting),
         })
     }
 
@@ -136,12 +155,12 @@ impl Slots {
 
     fn fill(&mut self, node: NodeId, vote: Vote) -> bool {
         for slot in &mut self.by_owner {
-            if slot.owner == node && slot.vote == Vote::Waiting {
+            if slot.owner == node && matches!(slot.vote, Vote::Waiting) {
                 slot.vote = vote;
                 return true;
             }
             match &mut slot.stand_in {
-                Some((stand_in, known)) if *stand_in == node && *known == Vote::Waiting => {
+                Some((stand_in, known)) if *stand_in == node && matches!(known, Vote::Waiting) => {
                     if let Vote::Failed(why) = vote {
                         self.refused.push((node, why));
                         slot.stand_in = None;
@@ -158,7 +177,7 @@ impl Slots {
 
     /// Nobody is waited for any more. Returns those that were.
     pub(crate) fn close(&mut self, why: &Why) -> Vec<NodeId> {
-        let owners = self.by_owner.iter().filter(|slot| slot.vote == Vote::Waiting);
+        let owners = self.by_owner.iter().filter(|slot| matches!(slot.vote, Vote::Waiting));
         let mut silent: Vec<_> = owners.map(|slot| slot.owner).collect();
         silent.extend(self.by_owner.iter().filter_map(|slot| match slot.stand_in {
             Some((node, Vote::Waiting)) => Some(node),
@@ -175,21 +194,15 @@ impl Slots {
         self.late = true;
     }
 
-    /// How many stand-ins are wanted: what is missing even if all that are waited for say yes.
-    pub(crate) fn shortage(&self) -> usize {
-        let counted = |slot: &Slot| slot.has(&Vote::Stored) || slot.is_hopeful(self.late);
-        usize::from(self.needed.saturating_sub(self.count(counted)))
-    }
-
     /// Owners for whom somebody may stand in: they failed or are late.
-    pub(crate) fn vacant(&self) -> Vec<NodeId> {
+    pub(crate) fn vacant(&self) -> impl Iterator<Item = NodeId> {
         let away = |slot: &&Slot| match slot.vote {
             Vote::Failed(_) => true,
             Vote::Waiting => self.late,
             Vote::Stored | Vote::Superseded => false,
         };
         let vacant = self.by_owner.iter().filter(|slot| slot.stand_in.is_none()).filter(away);
-        vacant.map(|slot| slot.owner).collect()
+        vacant.map(|slot| slot.owner)
     }
 
     /// Whether this node has been asked to stand in in this round.
@@ -228,7 +241,7 @@ impl Slots {
     /// The bound of the hint store that was full when somebody was asked to stand in, if that is all that became of the
     /// write: certainly nobody holds it.
     pub(crate) fn hints_full(&self) -> Option<u64> {
-        if self.doubtful || self.any(&Vote::Waiting) {
+        if self.doubtful || self.by_owner.iter().any(Slot::is_waiting) {
             return None;
         }
         self.refused.iter().find_map(|(_, why)| match why {
@@ -262,13 +275,13 @@ mod tests {
     fn a_slot_counts_once_whoever_fills_it() {
         let mut slots = slots(2);
         slots.owners_are_late();
-        assert_eq!(slots.vacant().len(), 3);
+        assert_eq!(slots.vacant().count(), 3);
         slots.appoint(NodeId(4), NodeId(1));
         assert!(slots.vote(NodeId(4), Vote::Stored));
         assert!(slots.vote(NodeId(1), Vote::Stored), "late, but there");
-        assert_eq!((slots.got(), slots.verdict()), (1, Verdict::Pending));
+        assert_eq!((slots.got(), slots.standing().verdict), (1, Verdict::Pending));
         assert!(slots.vote(NodeId(2), Vote::Stored));
-        assert_eq!((slots.got(), slots.verdict()), (2, Verdict::Reached));
+        assert_eq!((slots.got(), slots.standing().verdict), (2, Verdict::Reached));
         assert!(!slots.is_sloppy(), "owners alone suffice");
     }
 
@@ -276,18 +289,19 @@ mod tests {
     fn stand_ins_are_wanted_only_when_owners_do_not_suffice() {
         let mut slots = slots(2);
         slots.skip(NodeId(1), Why::Unreachable);
-        assert_eq!(slots.shortage(), 0, "two owners are waited for");
+        assert_eq!(slots.standing().shortage, 0, "two owners are waited for");
         slots.skip(NodeId(2), Why::Unreachable);
-        assert_eq!((slots.shortage(), slots.vacant()), (1, vec![NodeId(1), NodeId(2)]));
+        assert_eq!(slots.standing().shortage, 1);
+        assert_eq!(slots.vacant().collect::<Vec<_>>(), [NodeId(1), NodeId(2)]);
         slots.appoint(NodeId(4), NodeId(1));
-        assert_eq!(slots.shortage(), 0);
+        assert_eq!(slots.standing().shortage, 0);
         assert!(slots.vote(NodeId(4), Vote::Failed(Why::HintsFull(9))));
-        assert_eq!(slots.shortage(), 1);
+        assert_eq!(slots.standing().shortage, 1);
         assert!(slots.has_asked(NodeId(4)), "and not again");
         slots.appoint(NodeId(5), NodeId(1));
         assert!(slots.vote(NodeId(5), Vote::Stored));
         assert!(slots.vote(NodeId(3), Vote::Stored));
-        assert_eq!(slots.verdict(), Verdict::Reached);
+        assert_eq!(slots.standing().verdict, Verdict::Reached);
         assert!(slots.is_sloppy());
         assert_eq!(slots.lacking(), [NodeId(2)], "what is kept for 1 is not owed to it");
     }
@@ -318,7 +332,7 @@ mod tests {
         slots.owners_are_late();
         slots.appoint(NodeId(4), NodeId(2));
         assert_eq!(slots.close(&Why::NoAnswer(5)), [NodeId(1), NodeId(2), NodeId(3), NodeId(4)]);
-        assert_eq!(slots.verdict(), Verdict::Impossible);
+        assert_eq!(slots.standing().verdict, Verdict::Impossible);
         assert_eq!(slots.missing().count(), 4);
     }
 }

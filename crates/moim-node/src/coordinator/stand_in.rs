@@ -67,11 +67,11 @@ impl Node {
     /// Asks as many stand-ins as a write is short of.
     pub(super) fn seek_stand_ins(&mut self, id: OpId) {
         loop {
-            let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
-            let vacant = op.slots.vacant();
-            let (Some(&owner), true) = (vacant.first(), op.slots.shortage() > 0) else { return };
-            // Looked up apart, because whom to ask is the whole node's knowledge.
             let Some(Operation::Write(op)) = self.operations.get(id) else { return };
+            if op.slots.standing().shortage == 0 {
+                return;
+            }
+            let Some(owner) = op.slots.vacant().next() else { return };
             let asked = |node| op.slots.has_asked(node);
             let Some(node) = self.next_stand_in(&op.admitted, asked) else { return };
             self.ask_to_stand_in(id, node, owner);

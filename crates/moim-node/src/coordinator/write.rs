@@ -10,7 +10,7 @@ use moim_core::clock::{Actor, Dot, Epoch, Hlc};
 use moim_core::object::{Content, Context, Draft, Object, Version};
 use moim_core::quorum::Verdict;
 
-use super::slots::{Slots, Vote};
+use super::slots::{Slots, Standing, Vote};
 use super::{Admitted, Fresh, Job, Operation, Origin, Owners, unavailable};
 use crate::api::{BatchId, Expiry, Failure, Intent, Outcome, Queue, Why};
 use crate::gate::{NOTHING, Outgoing};
@@ -36,6 +36,15 @@ pub(crate) struct WriteOp {
     intent: Intent,
 }
 
+/// What a write has come to, for whoever waits for it.
+struct Answer {
+    origin: Origin,
+    outcome: Outcome,
+    started_mono_ms: u64,
+    /// What a read wrote back, and returns.
+    read: Option<Object>,
+}
+
 impl WriteOp {
     fn new(job: Job, stored: Stored, context: Context, needed: u8) -> Self {
         let Job { origin, admitted } = job;
@@ -59,6 +68,15 @@ impl WriteOp {
     /// Whether somebody waits for its outcome.
     pub(super) fn is_open(&self) -> bool {
         self.origin.is_some()
+    }
+
+    /// What whoever waits for it is told, once.
+    fn take_answer(&mut self, outcome: fn(&Self) -> Outcome) -> Option<Answer> {
+        let origin = self.origin.take()?;
+        let outcome = outcome(self);
+        let read = self.intent == Intent::Read && matches!(outcome, Outcome::Written { .. });
+        let read = read.then(|| self.stored.whole());
+        Some(Answer { origin, outcome, started_mono_ms: self.admitted.started_mono_ms, read })
     }
 
     fn outcome(&self) -> Outcome {
@@ -255,8 +273,10 @@ impl Node {
     /// An owner or a stand-in has answered a write.
     pub(crate) fn on_write_reply(&mut self, from: NodeId, id: OpId, result: WriteResult) {
         match (self.operations.get_mut(id), result) {
-            (Some(Operation::Write(_)), WriteResult::Stored) => {
-                self.write_vote(id, from, Vote::Stored);
+            (Some(Operation::Write(op)), WriteResult::Stored) => {
+                if op.slots.vote(from, Vote::Stored) {
+                    self.judge_write(id);
+                }
             }
             (Some(Operation::Write(_)), WriteResult::Superseded(by)) => {
                 self.write_superseded(id, from, by);
@@ -341,47 +361,42 @@ impl Node {
     /// Answers if the verdict is known, and ends the operation when everybody has voted.
     fn judge_write(&mut self, id: OpId) {
         let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
-        let outranked = op.slots.any(&Vote::Superseded);
-        if op.is_open() && !outranked {
+        let mut standing = op.slots.standing();
+        let mut op = op;
+        if standing.shortage > 0 && op.is_open() && !standing.outranked {
             self.seek_stand_ins(id);
+            let Some(Operation::Write(again)) = self.operations.get_mut(id) else { return };
+            standing = again.slots.standing();
+            op = again;
         }
-        let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
-        let verdict = op.slots.verdict();
-        let complete = !op.slots.any(&Vote::Waiting);
-        match verdict {
-            Verdict::Pending => {}
-            Verdict::Reached => {
-                if let Some(origin) = op.origin.take() {
-                    let outcome = op.outcome();
-                    self.figures.sloppy_writes += u64::from(op.slots.is_sloppy());
-                    self.answer_write_op(id, origin, outcome);
-                }
-            }
-            Verdict::Impossible if op.origin.is_some() && outranked => return self.outranked(id),
+        let Standing { verdict, complete, outranked, .. } = standing;
+        let answer = match verdict {
+            Verdict::Pending => None,
+            Verdict::Reached => op.take_answer(WriteOp::outcome),
+            Verdict::Impossible if op.is_open() && outranked => return self.outranked(id),
             // The others are still heard, so that the error can say how many hold the write.
-            Verdict::Impossible if !complete => {}
-            Verdict::Impossible => {
-                if let Some(origin) = op.origin.take() {
-                    let outcome = op.failure();
-                    self.answer_write_op(id, origin, outcome);
-                }
-            }
+            Verdict::Impossible if !complete => None,
+            Verdict::Impossible => op.take_answer(WriteOp::failure),
+        };
+        if verdict == Verdict::Reached && answer.is_some() {
+            self.figures.sloppy_writes += u64::from(op.slots.is_sloppy());
         }
-        if complete && let Some(Operation::Write(op)) = self.operations.remove(id) {
+        // Before the answer, which may lead to other operations.
+        let ended = if complete { self.operations.remove(id) } else { None };
+        if let Some(answer) = answer {
+            self.give_answer(answer);
+        }
+        if let Some(Operation::Write(op)) = ended {
             self.write_complete(&op);
         }
     }
 
-    fn answer_write_op(&mut self, id: OpId, origin: Origin, outcome: Outcome) {
-        let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
-        let started_mono_ms = op.admitted.started_mono_ms;
+    fn give_answer(&mut self, answer: Answer) {
+        let Answer { origin, outcome, started_mono_ms, read } = answer;
         self.observe_latency(&origin, started_mono_ms);
-        let Some(Operation::Write(op)) = self.operations.get_mut(id) else { return };
-        if op.intent == Intent::Read && matches!(outcome, Outcome::Written { .. }) {
-            let object = op.stored.whole();
-            self.finish_read(origin, Some(&object), false);
-        } else {
-            self.finish(origin, outcome);
+        match read {
+            Some(object) => self.finish_read(origin, Some(&object), false),
+            None => self.finish(origin, outcome),
         }
     }
 
@@ -407,8 +422,10 @@ impl Node {
     /// Everybody has voted, or time is over: what is still missing somewhere is owed.
     fn write_complete(&mut self, op: &WriteOp) {
         if op.origin.is_none()
-            && op.slots.any(&Vote::Superseded)
-            && op.slots.verdict() == Verdict::Reached
+            && matches!(
+                op.slots.standing(),
+                Standing { verdict: Verdict::Reached, outranked: true, .. }
+            )
         {
             self.figures.lww_discarded += 1;
         }
@@ -421,21 +438,15 @@ impl Node {
         }
     }
 
-    pub(crate) fn write_deadline(&mut self, id: OpId, mut op: Box<WriteOp>) {
+    pub(crate) fn write_deadline(&mut self, mut op: Box<WriteOp>) {
         let waited_ms = self.waited_ms(&op.admitted);
         for node in op.slots.close(&Why::NoAnswer(waited_ms)) {
             self.missed_deadline(node);
         }
-        if let Some(origin) = op.origin.take() {
-            let outcome = op.failure();
-            self.operations.insert(id, Operation::Write(op));
-            self.answer_write_op(id, origin, outcome);
-            if let Some(Operation::Write(op)) = self.operations.remove(id) {
-                self.write_complete(&op);
-            }
-        } else {
-            self.write_complete(&op);
+        if let Some(answer) = op.take_answer(WriteOp::failure) {
+            self.give_answer(answer);
         }
+        self.write_complete(&op);
     }
 
     /// Whether a request to this node is worth sending: it is this one, or it can be reached.
@@ -459,10 +470,5 @@ impl Node {
         if node != self.info.member.node {
             self.peers.missed(node, self.now.mono_ms, &self.options);
         }
-    }
-
-    /// Nothing is revealed by messages that carry no stamp of this node's.
-    pub(crate) fn send_plain(&mut self, to: NodeId, message: Message) {
-        self.send(NOTHING, Outgoing::Peer(to, message));
     }
 }
