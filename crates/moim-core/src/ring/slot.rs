@@ -161,6 +161,24 @@ mod tests {
     }
 
     #[test]
+    fn four_bytes_at_once_are_as_good_as_bit_by_bit() {
+        let by_bit = |bytes: &[u8]| {
+            let bits = bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1));
+            bits.fold(0_u16, |crc, bit| {
+                let out = crc >> 15 ^ u16::from(bit);
+                crc << 1 ^ if out == 1 { 0x1021 } else { 0 }
+            })
+        };
+        let bytes: Vec<u8> = (0..=255).map(|byte: u8| byte.wrapping_mul(151) ^ 0x5a).collect();
+        for length in 0..bytes.len() {
+            for begin in 0..bytes.len() - length {
+                let part = &bytes[begin..][..length.min(40)];
+                assert_eq!(crc16(part), by_bit(part), "{length} bytes from {begin}");
+            }
+        }
+    }
+
+    #[test]
     fn partitions_cut_the_slots_evenly() {
         let count = PartitionCount::DEFAULT;
         let mut next = 0;

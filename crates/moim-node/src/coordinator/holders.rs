@@ -240,7 +240,8 @@ impl ReadOp {
 
     /// Answers that count.
     pub(super) fn answered(&self) -> u8 {
-        u8::try_from(self.heard().answered()).expect("owners and stand-ins are at most twice COPIES_MAX")
+        u8::try_from(self.heard().answered())
+            .expect("owners and stand-ins are at most twice COPIES_MAX")
     }
 
     /// How many holders have said what.
@@ -301,9 +302,8 @@ impl ReadOp {
 
     /// Enough have answered: is everything they hold at hand?
     fn reconcile(&self) -> Step {
-        let at_hand = |holder: &&Holder| {
-            matches!(holder.copy, Copy::Object(_)) && !holder.is_empty_handed()
-        };
+        let at_hand =
+            |holder: &&Holder| matches!(holder.copy, Copy::Object(_)) && !holder.is_empty_handed();
         let is_at_hand = |state| {
             let mut objects = self.holders.iter().filter(at_hand);
             objects.any(|holder| holder.copy.state() == state)

@@ -49,8 +49,8 @@ use moim_core::quorum::Level;
 use smallvec::SmallVec;
 
 use crate::api::{
-    Action, DiskRoom, Effect, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request, RequestId,
-    Why,
+    Action, DiskRoom, Effect, Expiry, Failure, Found, Intent, NotReady, Outcome, Queue, Request,
+    RequestId, Why,
 };
 use crate::message::{Message, OpId};
 use crate::namespace::{Conflict, Namespace};

@@ -274,7 +274,8 @@ impl Node {
     pub(crate) fn on_write_reply(&mut self, from: NodeId, id: OpId, result: WriteResult) {
         match (self.operations.get_mut(id), result) {
             (Some(Operation::Write(op)), WriteResult::Stored) => {
-                if op.slots.vote(from, Vote::Stored) {
+                let counts = op.slots.vote(from, Vote::Stored);
+                if counts {
                     self.judge_write(id);
                 }
             }
