@@ -119,6 +119,7 @@ GOALS = [
     Goal("disk per 2 KB session at rest, half compressible / raw size", disk("memory", "moim-one", 1), 1.3, 0.8, 0.7),
     Goal("the same just after writing, three nodes, a copy", disk(STAGE, "moim", 3)),
     Goal("CPU as data grows 10 times", growth("keys-", 10), 1.3, 1.15, 1.05),
+    Goal("the same of Redis, nothing on disk", growth("keys-", 10, "redis")),
     Goal("CPU as nodes go from 3 to 12", growth("nodes-", 4), 1.3, 1.15, 1.05),
     Goal("the same of Redis masters, which say nothing to each other", growth("nodes-", 4, "masters")),
     Goal("12 nodes in one cluster / in four clusters", apart("nodes-12"), 1.3, 1.15, 1.05),

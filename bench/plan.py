@@ -183,7 +183,9 @@ class Planner:
                       [self.load_test("SET", names), self.load_test("SET", names, 16), self.load_test("mix", names)])]
 
     def sweep_keys(self):
-        """Data in the object cache, and with --memory more data than it."""
+        """Data in the object cache, and with --memory more data than it. What more data costs because the processor's caches
+        do not grow with it is the machine's: beside it is a Redis with as many keys.
+        """
         made = []
         size = self.options.value_size
         for keys in self.options.key_counts:
@@ -192,9 +194,10 @@ class Planner:
             if self.options.memory:
                 settings = {"NODE_MEMORY_BYTES": self.options.memory}
             subject = self.moim("moim", "Moim, 3 nodes, sync", keys, size, **settings)
-            tests = [self.load_test("GET", ["moim"]), self.load_test("SET", ["moim"]),
+            tests = [self.load_test("GET", ["redis", "moim"]), self.load_test("SET", ["redis", "moim"]),
                      Test("mix at 45 %", 5, 1, ["moim"], load=0.45, load_of="GET P1")]
-            made.append(Stage(f"keys-{keys}", keys, size, [subject], tests, at=keys, settles=True))
+            redis = Subject("redis", "Redis, nothing on disk", Redis("redis", "Redis"))
+            made.append(Stage(f"keys-{keys}", keys, size, [redis, subject], tests, at=keys, settles=True))
         return made
 
     def sweep_nodes(self):
