@@ -2,7 +2,8 @@
 //!
 //! Every outgoing message names the batch it reveals: an acknowledgement its own, a read's answer the last batch that
 //! touched the key, a ping none. It leaves when that batch is as durable as configured; turns go on meanwhile. This
-//! holds for messages to the node's own replica as well: the coordinator treats it like any other.
+//! holds for messages to the node's own replica as well: the coordinator treats it like any other. What a client is told comes
+//! of answers that have passed here, and reveals no more than they did.
 
 use std::collections::BTreeMap;
 
